@@ -1,0 +1,3 @@
+"""PostgreSQL high availability you can prove."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,67 @@
+"""What all commands share: options, the choice between text and JSON, and the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from pgbaton.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the result."
+)
+cluster_option = click.option(
+    "--cluster", metavar="NAME", envvar="PGBATON_CLUSTER", help="Which cluster; by default the only one known."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+
+
+def out() -> Console:
+    """Return the console for results: standard output."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def err() -> Console:
+    """Return the console for progress and questions: standard error."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def emit(output: str, data: Any, show: Callable[[], None]) -> None:  # noqa: ANN401 - anything JSON can carry
+    """Print a result: ``data`` as JSON, or by calling ``show``."""
+    if output == "json":
+        sys.stdout.write(json.dumps(data, indent=2, default=str) + "\n")
+    else:
+        show()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run asynchronous work to its end."""
+    return asyncio.run(work)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is changed; raises RefusedError without a terminal, Abort when the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        message = "this needs a confirmation, and standard input is no terminal"
+        raise RefusedError(message, hint="give --yes to go on without being asked")
+    click.confirm(question, abort=True, err=True)
+
+
+def need_root(purpose: str) -> None:
+    """Raise RefusedError unless the process runs as root."""
+    if os.geteuid() != 0:
+        message = f"{purpose} needs root: it makes namespaces, mounts and machines"
+        raise RefusedError(message, hint="run it with sudo, or as root: ./run does")

@@ -1,0 +1,1 @@
+"""The parts of the architecture: one module each, all of one shape."""

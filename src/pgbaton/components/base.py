@@ -1,0 +1,126 @@
+"""The shape of a component: what it puts on a host, and how to tell that it works."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+
+class OnChange(StrEnum):
+    """What a changed file asks of the unit it belongs to."""
+
+    NOTHING = "nothing"
+    RELOAD = "reload"
+    RESTART = "restart"
+
+
+class Wave(IntEnum):
+    """The order in which components come up; each wave is probed before the next begins."""
+
+    GROUND = 0
+    DCS = 1
+    DATABASE = 2
+    POOLER = 3
+    BALANCER = 4
+    VIP = 5
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it should be on a host; the content may hold references to secrets."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+    unit: str | None = None
+    on_change: OnChange = OnChange.NOTHING
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit as it should be: enabled and running, or (``masked``) unable to start at all."""
+
+    name: str
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """A component's own validator, run on the host over staged files before anything is replaced.
+
+    ``{/etc/haproxy/haproxy.cfg}`` in an argument stands for the staged copy of that file.
+    It runs only when one of the files it names is about to change.
+    """
+
+    argv: tuple[str, ...]
+    user: str = "root"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that a host needs; ``name`` gives its secrets ``certificate/NAME`` and ``key/NAME``.
+
+    ``addresses`` and ``dns_names`` become subject alternative names.
+    """
+
+    name: str
+    common_name: str
+    addresses: tuple[str, ...] = ()
+    dns_names: tuple[str, ...] = ()
+    server: bool = False
+    client: bool = False
+
+
+class Component(ABC):
+    """One part of the architecture. Everything but ``probe`` is pure."""
+
+    name: ClassVar[str]
+    wave: ClassVar[Wave]
+
+    @abstractmethod
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Tell whether the component belongs on a host."""
+
+    @abstractmethod
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return the Debian packages it needs there."""
+
+    @abstractmethod
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return its files there, in the order they are to be written."""
+
+    @abstractmethod
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Return its units there, in the order they are to be started."""
+
+    def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
+        """Return the validators to run before its files are replaced."""
+        del topology, host
+        return ()
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return the certificates it needs there."""
+        del topology, host
+        return ()
+
+    def passwords(self, topology: Topology) -> tuple[str, ...]:
+        """Return the names of the generated passwords it refers to, for the whole cluster."""
+        del topology
+        return ()
+
+    @abstractmethod
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when the component works on ``host``; raises UnhealthyError saying what does not.
+
+        One look, no waiting: the caller repeats it until its deadline. ``hosts`` are all of the cluster by name.
+        """

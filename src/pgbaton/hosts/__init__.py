@@ -1,0 +1,1 @@
+"""Hosts: the one seam through which pgbaton touches the world."""

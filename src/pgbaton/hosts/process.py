@@ -1,0 +1,106 @@
+"""Run local programs: the only module that starts processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgbaton.errors import CommandError, UnreachableError
+
+#: How much of a failed program's output an error repeats, in characters.
+TAIL = 2_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished program left behind; ``stdout`` and ``stderr`` are decoded as UTF-8."""
+
+    argv: tuple[str, ...]
+    exit_status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the program exited with status 0."""
+        return self.exit_status == 0
+
+
+async def run(
+    *argv: str,
+    input: str | bytes | None = None,  # noqa: A002 - the name subprocess uses
+    check: bool = True,
+    timeout: float | None = 30.0,
+    where: str | None = None,
+) -> Result:
+    """Run a program to its end and return what it printed.
+
+    ``timeout`` is in seconds; None waits for ever. The program runs in a session of its own, so that its
+    whole process group can be ended when the deadline passes or the caller is cancelled.
+
+    Raises CommandError on a non-zero exit when ``check``; UnreachableError when the deadline passes.
+    """
+    data = input.encode() if isinstance(input, str) else input
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(data), timeout)
+    except TimeoutError:
+        message = f"no end after {timeout:g} s: {describe(argv)}"
+        raise UnreachableError(message, where=where) from None
+    finally:
+        if process.returncode is None:
+            end_group(process.pid)
+            await process.wait()
+    result = Result(argv, process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+    if check and not result.ok:
+        raise CommandError(failure(result), where=where)
+    return result
+
+
+def end_group(pid: int) -> None:
+    """Kill the process group led by ``pid``, if it is still there."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def spawn(*argv: str, log: Path, environment: dict[str, str] | None = None) -> int:
+    """Start a program that outlives this one, with all its output in ``log``; return its process id."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - argv lists only, never a shell
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=None if environment is None else {**os.environ, **environment},
+        )
+    return process.pid
+
+
+def replace(*argv: str) -> None:
+    """Become another program: terminal, signals and exit status are then its own."""
+    os.execvp(argv[0], argv)  # noqa: S606 - an interactive program takes over this process
+
+
+def describe(argv: tuple[str, ...]) -> str:
+    """Return a short form of a command line for messages."""
+    text = " ".join(argv)
+    return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - fits two terminal lines
+
+
+def failure(result: Result) -> str:
+    """Return what a failed program said, short enough for a message."""
+    said = (result.stderr.strip() or result.stdout.strip())[-TAIL:]
+    return f"exit status {result.exit_status} from: {describe(result.argv)}" + (f"\n{said}" if said else "")

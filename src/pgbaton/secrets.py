@@ -1,0 +1,142 @@
+"""Generated passwords and certificates, and the only code that puts them in the place of their references."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets as randomness
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pgbaton import pki, references
+from pgbaton.errors import UsageError
+from pgbaton.state import read_json, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pgbaton.components.base import Certificate
+
+#: Iterations of SCRAM-SHA-256, PostgreSQL's default.
+SCRAM_ITERATIONS = 4096
+
+
+class Vault:
+    """The secrets of one cluster, kept in a directory that only its owner can read.
+
+    Names: ``ca`` (the authority's certificate), ``password/NAME``, ``certificate/NAME`` and ``key/NAME``.
+    The authority's own key never leaves the directory and has no name.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @cached_property
+    def _values(self) -> dict[str, str]:
+        path = self.directory / "vault.json"
+        return dict(read_json(path)) if path.exists() else {}
+
+    def ensure(self, passwords: Iterable[str], certificates: Iterable[Certificate], *, days: int) -> tuple[str, ...]:
+        """Generate what is missing, renew what expires soon or names the wrong addresses; return what changed."""
+        changed = self._ensure_authority()
+        for name in passwords:
+            if f"password/{name}" not in self._values:
+                self._values[f"password/{name}"] = randomness.token_urlsafe(24)
+                changed.append(f"password/{name}")
+        for certificate in certificates:
+            if self._must_issue(certificate):
+                self._issue(certificate, days)
+                changed.append(f"certificate/{certificate.name}")
+        if changed:
+            self._save()
+        return tuple(changed)
+
+    def _ensure_authority(self) -> list[str]:
+        if "ca" in self._values:
+            return []
+        issued = pki.make_authority("pgbaton cluster authority")
+        self._values |= {"ca": issued.certificate, "authority-key": issued.key}
+        return ["ca"]
+
+    def _must_issue(self, certificate: Certificate) -> bool:
+        current = self._values.get(f"certificate/{certificate.name}")
+        return current is None or not pki.serves(current, certificate, now=datetime.now(UTC))
+
+    def _issue(self, certificate: Certificate, days: int) -> None:
+        authority = pki.Issued(self._values["ca"], self._values["authority-key"])
+        issued = pki.issue(authority, certificate, days=days)
+        self._values[f"certificate/{certificate.name}"] = issued.certificate
+        self._values[f"key/{certificate.name}"] = issued.key
+
+    def _save(self) -> None:
+        import json  # noqa: PLC0415
+
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(self.directory / "vault.json", json.dumps(self._values, indent=1, sort_keys=True) + "\n")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all secrets that may be shown."""
+        return tuple(sorted(name for name in self._values if name != "authority-key"))
+
+    def value(self, name: str) -> str:
+        """Return a secret by name; raises UsageError when there is none of that name."""
+        if name == "authority-key" or name not in self._values:
+            message = f"no secret named {name}"
+            raise UsageError(message, hint=f"known: {', '.join(self.names) or 'none yet'}")
+        return self._values[name]
+
+    def resolve(self, text: str) -> str:
+        """Put every secret in the place of its reference."""
+        return references.REFERENCE.sub(lambda found: self.value(found[1]), text)
+
+    def redact(self, text: str) -> str:
+        """Put references back in the place of every secret the vault knows."""
+        for name, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
+            text = text.replace(value, references.secret(name))
+        return text
+
+    @property
+    def sensitive_values(self) -> dict[str, str]:
+        """Return by name what must never be seen: passwords and keys, the authority's own key among them."""
+        return {name: value for name, value in self._values.items() if name.startswith(("password/", "key/", "authority"))}
+
+
+@dataclass(frozen=True)
+class ScramVerifier:
+    """A password as PostgreSQL stores it (RFC 5803); the password cannot be read back from it."""
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+
+    def __str__(self) -> str:
+        """Return the form that ``CREATE ROLE … PASSWORD`` takes."""
+        salt, stored, server = (base64.b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key))
+        return f"SCRAM-SHA-256${self.iterations}:{salt}${stored}:{server}"
+
+
+def scram_verifier(password: str, *, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> ScramVerifier:
+    """Return the verifier of an ASCII password (RFC 5802)."""
+    salt = salt or os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    return ScramVerifier(salt, iterations, hashlib.sha256(client_key).digest(), server_key)
+
+
+def scram_matches(verifier: str, password: str) -> bool:
+    """Tell whether a stored verifier is one of this password."""
+    try:
+        _, head, _ = verifier.split("$")
+        iterations, salt = head.split(":")
+        expected = scram_verifier(password, salt=base64.b64decode(salt), iterations=int(iterations))
+    except ValueError:
+        return False
+    return hmac.compare_digest(verifier, str(expected))

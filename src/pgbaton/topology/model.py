@@ -1,0 +1,304 @@
+"""The topology: one frozen value that says everything about a cluster.
+
+Types and single-value limits are here; rules that need more than one value are in :mod:`pgbaton.topology.rules`.
+Durations are in seconds, sizes in bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+
+
+class Section(BaseModel):
+    """A table of the topology file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Role(StrEnum):
+    """What a host is for."""
+
+    BALANCER = "balancer"
+    POOLER = "pooler"
+    DATABASE = "database"
+    DCS = "dcs"
+    APPLICATION = "application"
+
+
+class HostSpec(Section):
+    """One machine of the cluster."""
+
+    name: HostName = Field(description="Host name, unique in the cluster.")
+    address: IPv4Address = Field(description="The address the other hosts reach it at.")
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)] = Field(description="What the host is for.")
+    priority: Annotated[int, Field(ge=1, le=254)] | None = Field(
+        default=None, description="VRRP priority of a balancer; by default the first listed has the highest."
+    )
+    failure_domain: str | None = Field(default=None, description="Hosts that fail together share one (rack, zone).")
+    failover: bool = Field(default=True, description="Whether this database may ever become primary.")
+    ssh: str | None = Field(default=None, description="What to give ssh as destination; by default the address.")
+
+    def has(self, role: Role) -> bool:
+        """Tell whether the host has a role."""
+        return role in self.roles
+
+
+class Cluster(Section):
+    """Names of the cluster."""
+
+    name: Slug = Field(description="Name of the cluster, for people and for pgbaton's commands.")
+    scope: Slug | None = Field(default=None, description="Patroni's scope; by default the cluster's name.")
+
+
+class Network(Section):
+    """The network that hosts and clients share, and the floating address on it."""
+
+    subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
+    vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
+    gateway: IPv4Address | None = Field(default=None, description="The router, so that no host or VIP takes its address.")
+    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")] = Field(
+        default="eth0", description="Network interface that carries the hosts' addresses and the VIP."
+    )
+    virtual_router_id: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=51, description="VRRP identity; unique on the network segment."
+    )
+    taken_router_ids: tuple[Annotated[int, Field(ge=1, le=255)], ...] = Field(
+        default=(), description="VRRP identities that others on the segment use."
+    )
+
+
+class Postgresql(Section):
+    """The servers."""
+
+    version: Literal[15, 17] = Field(default=17, description="Major version, the same on every database host.")
+    port: Port = Field(default=5432, description="Port of every server.")
+    data_directory: str | None = Field(default=None, description="By default /var/lib/postgresql/VERSION/CLUSTER.")
+    max_connections: Annotated[int, Field(ge=20, le=10_000)] = Field(default=200, description="Server limit.")
+    reserved_connections: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="Kept back for superusers, out of max_connections."
+    )
+    max_wal_senders: Annotated[int, Field(ge=2, le=100)] = Field(default=10, description="Replication connections.")
+    max_replication_slots: Annotated[int, Field(ge=2, le=100)] = Field(default=10, description="Replication slots.")
+    max_slot_wal_keep_size_mb: Annotated[int, Field(ge=256)] = Field(
+        default=10_240, description="WAL a slot may hold back, in MiB; a standby further behind is cloned anew."
+    )
+    settings: dict[Identifier, str | int | float | bool] = Field(
+        default_factory=dict, description="Further postgresql.conf settings, passed as they are."
+    )
+
+
+class User(Section):
+    """A role that can log in; pgbaton generates its password."""
+
+    name: Identifier = Field(description="Role name.")
+    connection_limit: Annotated[int, Field(ge=-1)] = Field(default=-1, description="Connections at once; -1: no limit.")
+
+
+class Database(Section):
+    """A database and the role that owns it."""
+
+    name: Identifier = Field(description="Database name.")
+    owner: Identifier = Field(description="A role named in [[users]].")
+    pool_size: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Server connections for this database; by default pooling.size."
+    )
+
+
+class ReplicationMode(StrEnum):
+    """What an acknowledged commit means."""
+
+    ASYNCHRONOUS = "asynchronous"
+    SYNCHRONOUS = "synchronous"
+    STRICT = "strict"
+    QUORUM = "quorum"
+
+
+class Replication(Section):
+    """How commits reach the standbys."""
+
+    mode: ReplicationMode = Field(
+        default=ReplicationMode.SYNCHRONOUS,
+        description=(
+            "asynchronous: an acknowledged write may be lost; synchronous: it is on a standby, and the primary goes on "
+            "alone when none is left; strict: writes wait when none is left; quorum: any `count` of the standbys."
+        ),
+    )
+    count: Annotated[int, Field(ge=1, le=8)] = Field(default=1, description="Standbys that confirm a commit.")
+
+
+class PoolMode(StrEnum):
+    """When a server connection returns to its pool."""
+
+    SESSION = "session"
+    TRANSACTION = "transaction"
+    STATEMENT = "statement"
+
+
+class Pooling(Section):
+    """PgBouncer."""
+
+    placement: Literal["balancer"] = Field(default="balancer", description="The hosts PgBouncer runs on.")
+    mode: PoolMode = Field(default=PoolMode.TRANSACTION, description="When a server connection returns to its pool.")
+    size: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=30, description="Server connections per database, user and pooler."
+    )
+    reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(default=5, description="More of them under pressure.")
+    max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(default=2_000, description="Clients per pooler.")
+    write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
+    read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
+    prepared_statements: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=200, description="Protocol-level prepared statements kept per connection (PgBouncer 1.21 or later)."
+    )
+    features: tuple[Literal["listen", "session-variables", "advisory-locks", "temporary-tables", "with-hold-cursors"], ...] = Field(
+        default=(), description="Session features that the applications use; refused where the pool mode breaks them."
+    )
+
+
+class ReadPolicy(StrEnum):
+    """Where the read port leads when no standby is fit."""
+
+    PRIMARY_FALLBACK = "primary-fallback"
+    STANDBY_ONLY = "standby-only"
+
+
+class Balancing(Section):
+    """HAProxy."""
+
+    write_port: Port = Field(default=5000, description="Clients' port for writes.")
+    read_port: Port = Field(default=5001, description="Clients' port for reads.")
+    statistics_port: Port = Field(default=8404, description="Statistics, on the loopback address only.")
+    primary_port: Port = Field(default=6000, description="Loopback port where PgBouncer finds the primary.")
+    standby_port: Port = Field(default=6001, description="Loopback port where PgBouncer finds the standbys.")
+    read_policy: ReadPolicy = Field(default=ReadPolicy.PRIMARY_FALLBACK, description="When no standby is fit.")
+    max_lag_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=16, description="A standby further behind takes no reads, in MiB of WAL."
+    )
+    max_connections: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        default=4_000, description="Client connections per balancer."
+    )
+
+
+class Orchestration(Section):
+    """Who promotes."""
+
+    kind: Literal["patroni"] = Field(default="patroni", description="Patroni with etcd promotes.")
+    rest_port: Port = Field(default=8008, description="Patroni's REST port.")
+    etcd_client_port: Port = Field(default=2379, description="etcd's client port.")
+    etcd_peer_port: Port = Field(default=2380, description="etcd's peer port.")
+
+
+class Timings(Section):
+    """Durations, in seconds; the defaults are what the stock parts can bear."""
+
+    ttl: Annotated[int, Field(ge=1, le=3600)] = Field(default=20, description="Life of the leader lock.")
+    loop_wait: Annotated[int, Field(ge=1, le=3600)] = Field(default=1, description="Patroni's loop.")
+    retry_timeout: Annotated[int, Field(ge=1, le=3600)] = Field(default=3, description="Patroni's patience with etcd.")
+    primary_start_timeout: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=0, description="How long a crashed primary may try to restart before a standby takes over."
+    )
+    check_interval: Seconds = Field(default=0.2, description="HAProxy's checks of a healthy server.")
+    check_fast_interval: Seconds = Field(default=0.1, description="HAProxy's checks of a server in transition.")
+    check_fall: Annotated[int, Field(ge=1, le=10)] = Field(default=2, description="Failed checks before it is down.")
+    advert_interval: Annotated[float, Field(ge=0.01, le=40)] = Field(default=0.1, description="VRRP adverts.")
+    balancer_check_interval: Seconds = Field(default=0.5, description="Keepalived's round trip through HAProxy.")
+    wal_sender_timeout: Seconds = Field(default=2.0, description="A silent standby is dropped.")
+    wal_retrieve_retry_interval: Seconds = Field(default=0.1, description="A standby looks for its primary again.")
+    server_login_retry: Seconds = Field(default=0.1, description="PgBouncer tries a failed server again.")
+    server_connect_timeout: Seconds = Field(default=2.0, description="PgBouncer gives up on a connection attempt.")
+    query_wait: Seconds = Field(default=60.0, description="A queued client waits this long for a server.")
+    tcp_user_timeout: Seconds = Field(default=3.0, description="Unacknowledged data on pool connections.")
+
+
+class Security(Section):
+    """Who may reach what."""
+
+    firewall: bool = Field(default=True, description="Load an nftables table that drops what is not listed.")
+    client_networks: tuple[IPv4Network, ...] = Field(
+        default=(), description="Networks of the applications; by default the cluster's subnet."
+    )
+    operator_networks: tuple[IPv4Network, ...] = Field(
+        default=(), description="Networks that may use SSH; by default everywhere, because a lock-out helps nobody."
+    )
+    certificate_days: Annotated[int, Field(ge=2, le=3650)] = Field(default=365, description="Life of certificates.")
+
+
+class Ssh(Section):
+    """How the operator reaches the hosts; everything else comes from the user's own ssh_config."""
+
+    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")] | None = Field(
+        default=None, description="Login name; sudo without a password is used when it is not root."
+    )
+    port: Port | None = Field(default=None, description="Port of sshd.")
+    identity_file: str | None = Field(default=None, description="Private key.")
+    config_file: str | None = Field(default=None, description="ssh_config to use instead of the user's own.")
+
+
+class Topology(Section):
+    """A whole cluster, as the topology file says it."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
+    cluster: Cluster
+    hosts: Annotated[tuple[HostSpec, ...], Field(min_length=1)]
+    network: Network
+    postgresql: Postgresql = Postgresql()
+    users: tuple[User, ...] = (User(name="app"),)
+    databases: tuple[Database, ...] = (Database(name="app", owner="app"),)
+    replication: Replication = Replication()
+    pooling: Pooling = Pooling()
+    balancing: Balancing = Balancing()
+    orchestration: Orchestration = Orchestration()
+    timings: Timings = Timings()
+    security: Security = Security()
+    ssh: Ssh = Ssh()
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name."""
+        return self.cluster.name
+
+    @property
+    def scope(self) -> str:
+        """Return Patroni's scope."""
+        return self.cluster.scope or self.cluster.name
+
+    @property
+    def data_directory(self) -> str:
+        """Return the servers' data directory."""
+        return self.postgresql.data_directory or f"/var/lib/postgresql/{self.postgresql.version}/{self.scope}"
+
+    @property
+    def client_networks(self) -> tuple[IPv4Network, ...]:
+        """Return the networks that may use the clients' ports."""
+        return self.security.client_networks or (self.network.subnet,)
+
+    @property
+    def entry_address(self) -> IPv4Address:
+        """Return the address clients use: the VIP, or the first balancer's where there is none."""
+        return self.network.vip or self.with_role(Role.BALANCER)[0].address
+
+    def with_role(self, role: Role) -> tuple[HostSpec, ...]:
+        """Return the hosts that have a role, in the file's order."""
+        return tuple(host for host in self.hosts if host.has(role))
+
+    def host(self, name: str) -> HostSpec:
+        """Return a host by name; raises KeyError when there is none."""
+        return {host.name: host for host in self.hosts}[name]
+
+    def has_host(self, name: str) -> bool:
+        """Tell whether a host of that name exists."""
+        return any(host.name == name for host in self.hosts)
+
+    def priority(self, host: HostSpec) -> int:
+        """Return a balancer's VRRP priority: its own, or 200 less 10 for each balancer listed before it."""
+        balancers = self.with_role(Role.BALANCER)
+        return host.priority or 200 - 10 * balancers.index(host)
