@@ -17,6 +17,8 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+SettingName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$")]
+Feature = Literal["listen", "session-variables", "advisory-locks", "temporary-tables", "with-hold-cursors"]
 
 
 class Section(BaseModel):
@@ -44,7 +46,9 @@ class HostSpec(Section):
     priority: Annotated[int, Field(ge=1, le=254)] | None = Field(
         default=None, description="VRRP priority of a balancer; by default the first listed has the highest."
     )
-    failure_domain: str | None = Field(default=None, description="Hosts that fail together share one (rack, zone).")
+    failure_domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = Field(
+        default=None, description="Hosts that fail together share one (rack, zone)."
+    )
     failover: bool = Field(default=True, description="Whether this database may ever become primary.")
     ssh: str | None = Field(default=None, description="What to give ssh as destination; by default the address.")
 
@@ -65,8 +69,10 @@ class Network(Section):
 
     subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
     vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
-    gateway: IPv4Address | None = Field(default=None, description="The router, so that no host or VIP takes its address.")
-    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")] = Field(
+    gateway: IPv4Address | None = Field(
+        default=None, description="The router, so that no host or VIP takes its address."
+    )
+    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")] = Field(
         default="eth0", description="Network interface that carries the hosts' addresses and the VIP."
     )
     virtual_router_id: Annotated[int, Field(ge=1, le=255)] = Field(
@@ -83,16 +89,16 @@ class Postgresql(Section):
     version: Literal[15, 17] = Field(default=17, description="Major version, the same on every database host.")
     port: Port = Field(default=5432, description="Port of every server.")
     data_directory: str | None = Field(default=None, description="By default /var/lib/postgresql/VERSION/CLUSTER.")
-    max_connections: Annotated[int, Field(ge=20, le=10_000)] = Field(default=200, description="Server limit.")
+    max_connections: Annotated[int, Field(ge=25, le=10_000)] = Field(default=200, description="Server limit.")
     reserved_connections: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3, description="Kept back for superusers, out of max_connections."
     )
-    max_wal_senders: Annotated[int, Field(ge=2, le=100)] = Field(default=10, description="Replication connections.")
-    max_replication_slots: Annotated[int, Field(ge=2, le=100)] = Field(default=10, description="Replication slots.")
-    max_slot_wal_keep_size_mb: Annotated[int, Field(ge=256)] = Field(
+    max_wal_senders: Annotated[int, Field(ge=3, le=100)] = Field(default=10, description="Replication connections.")
+    max_replication_slots: Annotated[int, Field(ge=4, le=100)] = Field(default=10, description="Replication slots.")
+    max_slot_wal_keep_size_mb: Annotated[int, Field(ge=256, le=1_000_000_000)] = Field(
         default=10_240, description="WAL a slot may hold back, in MiB; a standby further behind is cloned anew."
     )
-    settings: dict[Identifier, str | int | float | bool] = Field(
+    settings: dict[SettingName, str | int | float | bool] = Field(
         default_factory=dict, description="Further postgresql.conf settings, passed as they are."
     )
 
@@ -101,7 +107,9 @@ class User(Section):
     """A role that can log in; pgbaton generates its password."""
 
     name: Identifier = Field(description="Role name.")
-    connection_limit: Annotated[int, Field(ge=-1)] = Field(default=-1, description="Connections at once; -1: no limit.")
+    connection_limit: Annotated[int, Field(ge=-1, le=10_000)] = Field(
+        default=-1, description="Connections at once; -1: no limit."
+    )
 
 
 class Database(Section):
@@ -150,16 +158,21 @@ class Pooling(Section):
     placement: Literal["balancer"] = Field(default="balancer", description="The hosts PgBouncer runs on.")
     mode: PoolMode = Field(default=PoolMode.TRANSACTION, description="When a server connection returns to its pool.")
     size: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=30, description="Server connections per database, user and pooler."
+        default=20, description="Server connections per database, user, pooler and port (writes, reads)."
     )
     reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(default=5, description="More of them under pressure.")
-    max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(default=2_000, description="Clients per pooler.")
+    max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        default=2_000, description="Clients per pooler and port."
+    )
+    file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
+        default=8_192, description="Files that each PgBouncer may open (LimitNOFILE)."
+    )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
     prepared_statements: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=200, description="Protocol-level prepared statements kept per connection (PgBouncer 1.21 or later)."
     )
-    features: tuple[Literal["listen", "session-variables", "advisory-locks", "temporary-tables", "with-hold-cursors"], ...] = Field(
+    features: tuple[Feature, ...] = Field(
         default=(), description="Session features that the applications use; refused where the pool mode breaks them."
     )
 
@@ -186,6 +199,9 @@ class Balancing(Section):
     max_connections: Annotated[int, Field(ge=10, le=100_000)] = Field(
         default=4_000, description="Client connections per balancer."
     )
+    file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
+        default=16_384, description="Files that HAProxy may open (LimitNOFILE)."
+    )
 
 
 class Orchestration(Section):
@@ -195,6 +211,9 @@ class Orchestration(Section):
     rest_port: Port = Field(default=8008, description="Patroni's REST port.")
     etcd_client_port: Port = Field(default=2379, description="etcd's client port.")
     etcd_peer_port: Port = Field(default=2380, description="etcd's peer port.")
+    watchdog: Literal["off", "automatic", "required"] = Field(
+        default="automatic", description="Whether Patroni arms /dev/watchdog: where there is one, or always."
+    )
 
 
 class Timings(Section):
@@ -248,11 +267,15 @@ class Topology(Section):
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
     cluster: Cluster
-    hosts: Annotated[tuple[HostSpec, ...], Field(min_length=1)]
+    hosts: Annotated[tuple[HostSpec, ...], Field(min_length=1)] = Field(description="The machines: [[hosts]] tables.")
     network: Network
     postgresql: Postgresql = Postgresql()
-    users: tuple[User, ...] = (User(name="app"),)
-    databases: tuple[Database, ...] = (Database(name="app", owner="app"),)
+    users: Annotated[tuple[User, ...], Field(min_length=1)] = Field(
+        default=(User(name="app"),), description="Roles of the applications: [[users]] tables."
+    )
+    databases: Annotated[tuple[Database, ...], Field(min_length=1)] = Field(
+        default=(Database(name="app", owner="app"),), description="Databases: [[databases]] tables."
+    )
     replication: Replication = Replication()
     pooling: Pooling = Pooling()
     balancing: Balancing = Balancing()
