@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 
 class Error(Exception):
     """Tell a user what was checked, what was seen, where, and how to go on.
@@ -27,6 +30,41 @@ class UsageError(Error):
     """The command line, an option or an input file is wrong; nothing was changed."""
 
     exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, or doubtful, in an input file.
+
+    ``path`` leads to the value, as ``hosts[1].address``; empty when the file as a whole is meant. ``value`` is what
+    stands there, as it may be shown; None when there is none, or when it might be a secret.
+    """
+
+    file: str
+    line: int | None
+    path: str
+    value: str | None
+    reason: str
+    fix: str
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        """Return three short lines: the place and value, what is wrong, how to mend it."""
+        place = f"line {self.line}" if self.line else "whole file"
+        path = f"  {self.path}" if self.path else ""
+        value = f" = {self.value}" if self.value is not None and self.path else ""
+        return f"{place}{path}{value}\n    {self.reason}\n    fix: {self.fix}"
+
+
+class TopologyError(UsageError):
+    """A topology file is refused; ``problems`` are all that is wrong with it, not only the first."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        refused = [problem for problem in problems if problem.level == "error"]
+        count = "1 problem" if len(refused) == 1 else f"{len(refused)} problems"
+        listing = "".join(f"\n  {problem}" for problem in refused)
+        super().__init__(f"{count} in the topology{listing}", where=refused[0].file)
 
 
 class UnhealthyError(Error):
