@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pgbaton.hosts.base import Host
     from pgbaton.topology.model import HostSpec, Topology
 
+#: Where certificates and keys are kept on every host.
+TLS_DIRECTORY = "/etc/pgbaton/tls"
+AUTHORITY_FILE = f"{TLS_DIRECTORY}/ca.crt"
+
 
 class OnChange(StrEnum):
     """What a changed file asks of the unit it belongs to."""
@@ -25,12 +29,13 @@ class OnChange(StrEnum):
 class Wave(IntEnum):
     """The order in which components come up; each wave is probed before the next begins."""
 
-    GROUND = 0
-    DCS = 1
-    DATABASE = 2
-    POOLER = 3
-    BALANCER = 4
-    VIP = 5
+    SYSTEM = 0
+    TLS = 1
+    DCS = 2
+    DATABASE = 3
+    POOLER = 4
+    BALANCER = 5
+    VIP = 6
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,22 @@ class Check:
 class Certificate:
     """A certificate that a host needs; ``name`` gives its secrets ``certificate/NAME`` and ``key/NAME``.
 
-    ``addresses`` and ``dns_names`` become subject alternative names.
+    ``addresses`` and ``dns_names`` become subject alternative names. On the host it is ``file``.crt and ``file``.key in
+    :data:`TLS_DIRECTORY`, the key readable by ``owner`` alone; ``bundle`` puts both into one ``file``.pem instead.
+    ``unit`` and ``on_change`` say who has to hear of a new one.
     """
 
     name: str
+    file: str
+    owner: str
     common_name: str
     addresses: tuple[str, ...] = ()
     dns_names: tuple[str, ...] = ()
     server: bool = False
     client: bool = False
+    bundle: bool = False
+    unit: str | None = None
+    on_change: OnChange = OnChange.NOTHING
 
 
 class Component(ABC):
@@ -91,9 +103,14 @@ class Component(ABC):
     def runs_on(self, topology: Topology, host: HostSpec) -> bool:
         """Tell whether the component belongs on a host."""
 
-    @abstractmethod
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return the Debian packages it needs there."""
+        del topology, host
+        return ()
+
+    def users(self) -> tuple[str, ...]:
+        """Return the system users it needs that no package of its own makes."""
+        return ()
 
     @abstractmethod
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:

@@ -12,12 +12,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+IDENTIFIER = r"^[a-z_][a-z0-9_]{0,62}$"
+HOST_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+SLUG = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+SETTING = r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$"
+FAILURE_DOMAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+INTERFACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"
+LOGIN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
-Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
-HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-SettingName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$")]
+Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
+HostName = Annotated[str, Field(pattern=HOST_NAME)]
+Slug = Annotated[str, Field(pattern=SLUG)]
+SettingName = Annotated[str, Field(pattern=SETTING)]
 Feature = Literal["listen", "session-variables", "advisory-locks", "temporary-tables", "with-hold-cursors"]
 
 
@@ -46,7 +54,7 @@ class HostSpec(Section):
     priority: Annotated[int, Field(ge=1, le=254)] | None = Field(
         default=None, description="VRRP priority of a balancer; by default the first listed has the highest."
     )
-    failure_domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] | None = Field(
+    failure_domain: Annotated[str, Field(pattern=FAILURE_DOMAIN)] | None = Field(
         default=None, description="Hosts that fail together share one (rack, zone)."
     )
     failover: bool = Field(default=True, description="Whether this database may ever become primary.")
@@ -72,7 +80,7 @@ class Network(Section):
     gateway: IPv4Address | None = Field(
         default=None, description="The router, so that no host or VIP takes its address."
     )
-    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")] = Field(
+    interface: Annotated[str, Field(pattern=INTERFACE)] = Field(
         default="eth0", description="Network interface that carries the hosts' addresses and the VIP."
     )
     virtual_router_id: Annotated[int, Field(ge=1, le=255)] = Field(
@@ -254,7 +262,7 @@ class Security(Section):
 class Ssh(Section):
     """How the operator reaches the hosts; everything else comes from the user's own ssh_config."""
 
-    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")] | None = Field(
+    user: Annotated[str, Field(pattern=LOGIN)] | None = Field(
         default=None, description="Login name; sudo without a password is used when it is not root."
     )
     port: Port | None = Field(default=None, description="Port of sshd.")

@@ -1,0 +1,121 @@
+"""etcd: where the leader lock is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pgbaton.components.base import AUTHORITY_FILE, TLS_DIRECTORY, Certificate, Component, File, OnChange, Unit, Wave
+from pgbaton.components.probing import require_success
+from pgbaton.components.units import HARDENING, HEADER, drop_in
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+UNIT = "etcd.service"
+#: A name that only the certificates of those who may use etcd carry; a pooler's or balancer's does not.
+CLIENT_NAME = "etcd-client"
+#: The common name that etcd's members demand of each other.
+PEER_NAME = "etcd-peer"
+METRICS = "http://127.0.0.1:2381"
+
+
+class Etcd(Component):
+    """One member on every host that has a vote."""
+
+    name: ClassVar[str] = "etcd"
+    wave: ClassVar[Wave] = Wave.DCS
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run where the role is given."""
+        del topology
+        return host.has(Role.DCS)
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return the server and etcdctl."""
+        del topology, host
+        return ("etcd-client", "etcd-server")
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return the settings, as an environment file, and the drop-in."""
+        text = HEADER + "".join(f'{key}="{value}"\n' for key, value in settings(topology, host).items())
+        return (
+            File("/etc/default/etcd", text, unit=UNIT, on_change=OnChange.RESTART),
+            drop_in(UNIT, {**HARDENING, **SERVICE}, unit_section={"StartLimitIntervalSec": "0"}),
+        )
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Return etcd's unit."""
+        del topology, host
+        return (Unit(UNIT),)
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return one certificate for both ports; etcd reads it anew by itself."""
+        del topology
+        return (
+            Certificate(
+                f"etcd/{host.name}",
+                file="etcd",
+                owner="etcd",
+                common_name=PEER_NAME,
+                addresses=(str(host.address), "127.0.0.1"),
+                dns_names=(host.name, "localhost", CLIENT_NAME),
+                server=True,
+                client=True,
+            ),
+        )
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when the member answers with a quorum behind it."""
+        await require_success(hosts[host.name], *etcdctl(topology), "endpoint", "health", what="etcd is not healthy")
+
+
+SERVICE: dict[str, str | list[str]] = {
+    "Restart": "always",
+    "RestartSec": "500ms",
+    "LimitNOFILE": "16384",
+    "OOMScoreAdjust": "-500",
+    "ReadWritePaths": "/var/lib/etcd",
+    "TimeoutStartSec": "120",
+}
+
+
+def etcdctl(topology: Topology) -> tuple[str, ...]:
+    """Return the command line of etcdctl for the member on the same host."""
+    endpoint = f"https://127.0.0.1:{topology.orchestration.etcd_client_port}"
+    tls = (f"--cacert={AUTHORITY_FILE}", f"--cert={TLS_DIRECTORY}/etcd.crt", f"--key={TLS_DIRECTORY}/etcd.key")
+    return ("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={endpoint}", *tls, "--command-timeout=3s")
+
+
+def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
+    """Return etcd's settings, as the environment variables it reads."""
+    client, peer = topology.orchestration.etcd_client_port, topology.orchestration.etcd_peer_port
+    members = topology.with_role(Role.DCS)
+    tls = {"CERT_FILE": f"{TLS_DIRECTORY}/etcd.crt", "KEY_FILE": f"{TLS_DIRECTORY}/etcd.key"}
+    tls |= {"TRUSTED_CA_FILE": AUTHORITY_FILE, "CLIENT_CERT_AUTH": "true"}
+    values = {
+        "NAME": host.name,
+        "DATA_DIR": f"/var/lib/etcd/{topology.scope}",
+        "LISTEN_CLIENT_URLS": f"https://{host.address}:{client},https://127.0.0.1:{client}",
+        "ADVERTISE_CLIENT_URLS": f"https://{host.address}:{client}",
+        "LISTEN_PEER_URLS": f"https://{host.address}:{peer}",
+        "INITIAL_ADVERTISE_PEER_URLS": f"https://{host.address}:{peer}",
+        "INITIAL_CLUSTER": ",".join(f"{member.name}=https://{member.address}:{peer}" for member in members),
+        "INITIAL_CLUSTER_STATE": "new",
+        "INITIAL_CLUSTER_TOKEN": topology.scope,
+        "LISTEN_METRICS_URLS": METRICS,
+        "HEARTBEAT_INTERVAL": "100",
+        "ELECTION_TIMEOUT": "1000",
+        "AUTO_COMPACTION_MODE": "periodic",
+        "AUTO_COMPACTION_RETENTION": "1h",
+        "QUOTA_BACKEND_BYTES": str(2 * 1024**3),
+        **tls,
+        **{f"PEER_{key}": value for key, value in tls.items()},
+        "CLIENT_CERT_ALLOWED_HOSTNAME": CLIENT_NAME,
+        "PEER_CERT_ALLOWED_CN": PEER_NAME,
+        "LOG_LEVEL": "warn",
+    }
+    return {f"ETCD_{key}": value for key, value in values.items()}

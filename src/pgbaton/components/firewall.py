@@ -1,0 +1,122 @@
+"""nftables: an own table that drops what the architecture does not need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
+from pgbaton.components.probing import require_active
+from pgbaton.components.units import HEADER
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from ipaddress import IPv4Address, IPv4Network
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+RULES = "/etc/pgbaton/firewall.nft"
+UNIT = "pgbaton-firewall.service"
+
+SERVICE = f"""{HEADER}[Unit]
+Description=Firewall of the PostgreSQL cluster
+Wants=network-pre.target
+Before=network-pre.target
+After=local-fs.target
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft -f {RULES}
+ExecReload=/usr/sbin/nft -f {RULES}
+ExecStop=/usr/sbin/nft delete table inet pgbaton
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+class Firewall(Component):
+    """Let in what the host's roles need, from those who need it."""
+
+    name: ClassVar[str] = "firewall"
+    wave: ClassVar[Wave] = Wave.SYSTEM
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run on every host that is not only an application's, unless switched off."""
+        return topology.security.firewall and set(host.roles) != {Role.APPLICATION}
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return nftables."""
+        del topology, host
+        return ("nftables",)
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return the rules and the unit that loads them."""
+        return (
+            File(f"/etc/systemd/system/{UNIT}", SERVICE, unit=UNIT, on_change=OnChange.RESTART),
+            File(RULES, ruleset(topology, host), mode=0o600, unit=UNIT, on_change=OnChange.RELOAD),
+        )
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Return the unit that loads the rules before the network is up."""
+        del topology, host
+        return (Unit(UNIT),)
+
+    def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
+        """Return nft's own check of the rules."""
+        del topology, host
+        return (Check(("/usr/sbin/nft", "-c", "-f", f"{{{RULES}}}")),)
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when the rules are loaded."""
+        del topology
+        await require_active(hosts[host.name], UNIT)
+
+
+def ruleset(topology: Topology, host: HostSpec) -> str:
+    """Return the host's rules, replaced as a whole in one transaction when loaded."""
+    lines = "".join(f"    {line}\n" for line in accepted(topology, host))
+    return f"""{HEADER}table inet pgbaton
+delete table inet pgbaton
+table inet pgbaton {{
+  chain input {{
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iif lo accept
+    ct state invalid drop
+    meta l4proto {{ icmp, icmpv6 }} accept
+{lines}  }}
+}}
+"""
+
+
+def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
+    """Yield a rule for each kind of traffic the host's roles let in."""
+    ports = topology.orchestration
+    databases, balancers, members = (
+        sources(spec.address for spec in topology.with_role(role)) for role in (Role.DATABASE, Role.BALANCER, Role.DCS)
+    )
+    operators = f"ip saddr {sources(topology.security.operator_networks)} " if topology.security.operator_networks else ""
+    yield f"{operators}tcp dport {topology.ssh.port or 22} accept"
+    if host.has(Role.DATABASE):
+        yield f"ip saddr {databases} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
+        yield f"ip saddr {balancers} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
+    if host.has(Role.DCS):
+        yield f"ip saddr {databases} tcp dport {ports.etcd_client_port} accept"
+        yield f"ip saddr {members} tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }} accept"
+    if host.has(Role.BALANCER):
+        clients = sources(topology.client_networks)
+        pooling, balancing = topology.pooling, topology.balancing
+        yield f"ip saddr {clients} tcp dport {{ {balancing.write_port}, {balancing.read_port} }} accept"
+        yield f"ip saddr {balancers} tcp dport {{ {pooling.write_port}, {pooling.read_port} }} accept"
+        yield f"ip saddr {balancers} meta l4proto vrrp accept"
+
+
+def sources(addresses: Iterable[IPv4Address | IPv4Network]) -> str:
+    """Return an nftables set of addresses or networks."""
+    return "{ " + ", ".join(str(address) for address in addresses) + " }"
