@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pgbaton.components.base import Wave
 from pgbaton.components.catalogue import COMPONENTS
+from pgbaton.components.certificates import files as certificate_files
 
 if TYPE_CHECKING:
-    from pgbaton.components.base import Certificate, Check, File, Unit, Wave
+    from pgbaton.components.base import Certificate, Check, Component, File, Unit
     from pgbaton.topology.model import HostSpec, Topology
 
 
@@ -18,11 +20,15 @@ class Part:
 
     component: str
     wave: Wave
-    packages: tuple[str, ...]
-    files: tuple[File, ...]
-    units: tuple[Unit, ...]
-    checks: tuple[Check, ...]
-    certificates: tuple[Certificate, ...]
+    packages: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
+    units: tuple[Unit, ...] = ()
+    checks: tuple[Check, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to do."""
+        return bool(self.packages or self.files or self.units)
 
 
 @dataclass(frozen=True)
@@ -75,17 +81,29 @@ def draw(topology: Topology) -> Blueprint:
 
 
 def parts(topology: Topology, host: HostSpec) -> tuple[Part, ...]:
-    """Return what each component puts on one host, in the order of the waves."""
-    return tuple(
-        Part(
-            component.name,
-            component.wave,
-            component.packages(topology, host),
-            component.files(topology, host),
-            component.units(topology, host),
-            component.checks(topology, host),
-            component.certificates(topology, host),
-        )
-        for component in sorted(COMPONENTS, key=lambda component: component.wave)
-        if component.runs_on(topology, host)
+    """Return what each component puts on one host, in the order of the waves.
+
+    Packages all come first, in one go, because certificates belong to users that packages make.
+    """
+    own = [part(component, topology, host) for component in COMPONENTS if component.runs_on(topology, host)]
+    packages = sorted({package for part in own for package in part.packages})
+    certificates = [certificate for part in own for certificate in part.certificates]
+    ground = [
+        Part("packages", Wave.SYSTEM, tuple(packages)),
+        Part("certificates", Wave.TLS, files=certificate_files(certificates)),
+    ]
+    all_parts = [*ground, *(replace(part, packages=()) for part in own)]
+    return tuple(sorted(filter(Part.__bool__, all_parts), key=lambda part: part.wave))
+
+
+def part(component: Component, topology: Topology, host: HostSpec) -> Part:
+    """Return what one component puts on one host."""
+    return Part(
+        component.name,
+        component.wave,
+        component.packages(topology, host),
+        component.files(topology, host),
+        component.units(topology, host),
+        component.checks(topology, host),
+        component.certificates(topology, host),
     )

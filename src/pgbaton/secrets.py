@@ -104,7 +104,9 @@ class Vault:
     @property
     def sensitive_values(self) -> dict[str, str]:
         """Return by name what must never be seen: passwords and keys, the authority's own key among them."""
-        return {name: value for name, value in self._values.items() if name.startswith(("password/", "key/", "authority"))}
+        return {
+            name: value for name, value in self._values.items() if name.startswith(("password/", "key/", "authority"))
+        }
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ class ScramVerifier:
 
     def __str__(self) -> str:
         """Return the form that ``CREATE ROLE … PASSWORD`` takes."""
-        salt, stored, server = (base64.b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key))
+        salt, stored, server = (
+            base64.b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key)
+        )
         return f"SCRAM-SHA-256${self.iterations}:{salt}${stored}:{server}"
 
 

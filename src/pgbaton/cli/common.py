@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 output_option = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the result."
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the result.",
 )
 cluster_option = click.option(
     "--cluster", metavar="NAME", envvar="PGBATON_CLUSTER", help="Which cluster; by default the only one known."

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgbaton.components.etcd import Etcd
+from pgbaton.components.firewall import Firewall
+from pgbaton.components.haproxy import Haproxy
+from pgbaton.components.keepalived import Keepalived
+from pgbaton.components.patroni import Patroni
+from pgbaton.components.pgbouncer import Pgbouncer
+from pgbaton.components.postgres import Postgres
+from pgbaton.components.system import System
+
 if TYPE_CHECKING:
     from pgbaton.components.base import Component
 
-COMPONENTS: tuple[Component, ...] = ()
+SERVICES: tuple[Component, ...] = (Etcd(), Postgres(), Patroni(), Pgbouncer(), Haproxy(), Keepalived())
+COMPONENTS: tuple[Component, ...] = (
+    System(tuple(sorted({user for component in SERVICES for user in component.users()}))),
+    Firewall(),
+    *SERVICES,
+)

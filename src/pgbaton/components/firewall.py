@@ -101,7 +101,9 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
     databases, balancers, members = (
         sources(spec.address for spec in topology.with_role(role)) for role in (Role.DATABASE, Role.BALANCER, Role.DCS)
     )
-    operators = f"ip saddr {sources(topology.security.operator_networks)} " if topology.security.operator_networks else ""
+    operators = (
+        f"ip saddr {sources(topology.security.operator_networks)} " if topology.security.operator_networks else ""
+    )
     yield f"{operators}tcp dport {topology.ssh.port or 22} accept"
     if host.has(Role.DATABASE):
         yield f"ip saddr {databases} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pgbaton.hosts import process
-from pgbaton.hosts.process import Result
+
+if TYPE_CHECKING:
+    from pgbaton.hosts.process import Result
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgbaton.errors import CommandError, UnreachableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: How much of a failed program's output an error repeats, in characters.
 TAIL = 2_000
@@ -78,7 +81,7 @@ def end_group(pid: int) -> None:
 def spawn(*argv: str, log: Path, environment: dict[str, str] | None = None) -> int:
     """Start a program that outlives this one, with all its output in ``log``; return its process id."""
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - argv lists only, never a shell
+        process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,

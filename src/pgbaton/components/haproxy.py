@@ -1,0 +1,149 @@
+"""HAProxy: asks every database who is primary, and leads each connection to the right place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pgbaton.components.base import (
+    AUTHORITY_FILE,
+    TLS_DIRECTORY,
+    Certificate,
+    Check,
+    Component,
+    File,
+    OnChange,
+    Unit,
+    Wave,
+)
+from pgbaton.components.probing import require_active, require_success
+from pgbaton.components.templating import milliseconds, render
+from pgbaton.components.units import HEADER, drop_in
+from pgbaton.topology.model import ReadPolicy, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+UNIT = "haproxy.service"
+CONFIG = "/etc/haproxy/haproxy.cfg"
+SOCKET = "/run/haproxy/admin.sock"
+#: Zero while HAProxy is up, -254 when it is not: Keepalived reads it and is told of changes by the kernel.
+STATE_FILE = "/run/pgbaton-haproxy-state"
+DOWN = -254
+
+#: Ask for /ready; the argument is where.
+READY = r"""
+exec 3<>"$1" || exit 1
+printf 'GET /ready HTTP/1.0\r\n\r\n' >&3
+IFS= read -r -t 2 line <&3
+case $line in *' 200 '*) exit 0 ;; esac
+echo "${line:-no answer}"
+exit 1
+"""
+
+
+class Haproxy(Component):
+    """One on every balancer."""
+
+    name: ClassVar[str] = "haproxy"
+    wave: ClassVar[Wave] = Wave.BALANCER
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run where the role is given."""
+        del topology
+        return host.has(Role.BALANCER)
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return HAProxy."""
+        del topology, host
+        return ("haproxy",)
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return the configuration and the drop-in."""
+        service: dict[str, str | list[str]] = {
+            "ExecStartPost": f"+/bin/sh -c 'echo 0 > {STATE_FILE}'",
+            "ExecStopPost": f"+/bin/sh -c 'echo {DOWN} > {STATE_FILE}'",
+            "Restart": "always",
+            "RestartSec": "50ms",
+            "LimitNOFILE": str(file_limit(topology)),
+            "OOMScoreAdjust": "-500",
+            "ProtectHome": "yes",
+            "PrivateTmp": "yes",
+            "ProtectKernelTunables": "yes",
+            "ProtectKernelModules": "yes",
+            "ProtectControlGroups": "yes",
+            "LockPersonality": "yes",
+            "RestrictRealtime": "yes",
+        }
+        return (
+            drop_in(UNIT, service, unit_section={"StartLimitIntervalSec": "0"}),
+            File(CONFIG, configuration(topology, host), mode=0o640, unit=UNIT, on_change=OnChange.RELOAD),
+        )
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Return HAProxy's unit."""
+        del topology, host
+        return (Unit(UNIT),)
+
+    def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
+        """Return HAProxy's own check of its configuration."""
+        del topology, host
+        return (Check(("/usr/sbin/haproxy", "-c", "-q", "-f", f"{{{CONFIG}}}")),)
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return the certificate with which it asks Patroni."""
+        del topology
+        return (
+            Certificate(
+                f"haproxy/{host.name}",
+                file="haproxy",
+                owner="root",
+                common_name=host.name,
+                client=True,
+                bundle=True,
+                unit=UNIT,
+                on_change=OnChange.RELOAD,
+            ),
+        )
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when it runs and has found both a primary and a pooler."""
+        seam = hosts[host.name]
+        await require_active(seam, UNIT)
+        url = f"/dev/tcp/127.0.0.1/{topology.balancing.statistics_port}"
+        await require_success(seam, "bash", "-c", READY, "bash", url, what="HAProxy has no primary or no pooler yet")
+
+
+def configuration(topology: Topology, host: HostSpec) -> str:
+    """Return haproxy.cfg."""
+    timings = topology.timings
+    return render(
+        "haproxy.cfg.j2",
+        header=HEADER,
+        topology=topology,
+        host=host,
+        balancers=sorted(topology.with_role(Role.BALANCER), key=lambda balancer: balancer.name != host.name),
+        databases=topology.with_role(Role.DATABASE),
+        inter=milliseconds(timings.check_interval),
+        fastinter=milliseconds(timings.check_fast_interval),
+        fall=timings.check_fall,
+        unacknowledged=milliseconds(timings.tcp_user_timeout),
+        lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,
+        fallback=topology.balancing.read_policy == ReadPolicy.PRIMARY_FALLBACK,
+        maxconn=maximum_connections(topology),
+        socket=SOCKET,
+        tls=TLS_DIRECTORY,
+        authority=AUTHORITY_FILE,
+    )
+
+
+def maximum_connections(topology: Topology) -> int:
+    """Return the connections of all listeners: the clients', and those of both poolers to the servers."""
+    return 2 * topology.balancing.max_connections + 2 * topology.postgresql.max_connections
+
+
+def file_limit(topology: Topology) -> int:
+    """Return the open files HAProxy needs: two a connection, some for checks and listeners."""
+    return 2 * maximum_connections(topology) + 200

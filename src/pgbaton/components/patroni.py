@@ -1,0 +1,265 @@
+"""Patroni: starts PostgreSQL, holds the leader lock, promotes a standby when the lock is free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import yaml
+
+from pgbaton.components import postgres
+from pgbaton.components.base import (
+    AUTHORITY_FILE,
+    TLS_DIRECTORY,
+    Certificate,
+    Check,
+    Component,
+    File,
+    OnChange,
+    Unit,
+    Wave,
+)
+from pgbaton.components.etcd import CLIENT_NAME
+from pgbaton.components.probing import require_active, require_success
+from pgbaton.components.units import HARDENING, HEADER, drop_in
+from pgbaton.errors import UnhealthyError
+from pgbaton.references import secret
+from pgbaton.topology.model import ReplicationMode, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+UNIT = postgres.PATRONI_UNIT
+CONFIG = "/etc/patroni/config.yml"
+REST_USER = "patroni"
+WATCHDOG_RULE = "/etc/udev/rules.d/60-pgbaton-watchdog.rules"
+#: A standby further behind than this is no candidate in asynchronous mode; Patroni's own 1 MiB leaves busy clusters
+#: without any.
+MAXIMUM_LAG_ON_FAILOVER = 32 * 1024 * 1024
+
+#: Patroni before 3.3 cannot be told that its own port is taken because it is running.
+VALIDATE = """
+set -e
+if patroni --help | grep -q ignore-listen-port; then ignore=--ignore-listen-port; else ignore=; fi
+said=$(patroni --validate-config $ignore "$1" 2>&1) && exit 0
+[ -n "$ignore" ] || said=$(printf '%s\\n' "$said" | grep -v 'already in use') || exit 0
+printf '%s\\n' "$said" >&2
+exit 1
+"""
+
+
+class Patroni(Component):
+    """One on every database host."""
+
+    name: ClassVar[str] = "patroni"
+    wave: ClassVar[Wave] = Wave.DATABASE
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run beside every server."""
+        del topology
+        return host.has(Role.DATABASE)
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return Patroni and what its etcd client needs, which Debian's package leaves out."""
+        del topology, host
+        return ("patroni", "python3-dateutil", "python3-dnspython", "python3-etcd")
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return Patroni's configuration and drop-in."""
+        text = HEADER + yaml.safe_dump(configuration(topology, host), sort_keys=False, width=120)
+        rule = f'{HEADER}KERNEL=="watchdog", OWNER="postgres", GROUP="postgres", MODE="0600"\n'
+        return (
+            File(WATCHDOG_RULE, rule),
+            drop_in(UNIT, service(topology), unit_section={"StartLimitIntervalSec": "0"}),
+            File(CONFIG, text, mode=0o600, owner="postgres", group="postgres", unit=UNIT, on_change=OnChange.RELOAD),
+        )
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Return Patroni's unit."""
+        del topology, host
+        return (Unit(UNIT),)
+
+    def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
+        """Return Patroni's own validation of its configuration."""
+        del topology, host
+        return (Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}"), user="postgres"),)
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return the certificate of its REST port, with which it is also a client of etcd."""
+        del topology
+        return (
+            Certificate(
+                f"patroni/{host.name}",
+                file="patroni",
+                owner="postgres",
+                common_name=host.name,
+                addresses=(str(host.address),),
+                dns_names=(host.name, CLIENT_NAME),
+                server=True,
+                client=True,
+                unit=UNIT,
+                on_change=OnChange.RELOAD,
+            ),
+        )
+
+    def passwords(self, topology: Topology) -> tuple[str, ...]:
+        """Return the password of unsafe REST calls."""
+        del topology
+        return ("rest",)
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when the member runs: as the leader, or as a standby that streams."""
+        seam = hosts[host.name]
+        await require_active(seam, UNIT)
+        condition = (
+            "SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+        )
+        argv = ("runuser", "-u", "postgres", "--", "psql", "-XqAt", "-h", postgres.SOCKETS)
+        port = str(topology.postgresql.port)
+        said = await require_success(seam, *argv, "-p", port, "-c", condition, what="PostgreSQL does not answer")
+        if said.strip() != "t":
+            message = "the standby does not stream from the primary yet"
+            raise UnhealthyError(message, where=host.name)
+
+
+def service(topology: Topology) -> dict[str, str | list[str]]:
+    """Return the [Service] section of the drop-in."""
+    directory = topology.data_directory
+    parent = directory.rsplit("/", 1)[0]
+    writable = sorted({"/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql", parent})
+    return {
+        **HARDENING,
+        "Environment": ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"],
+        "ExecStartPre": f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}",
+        "Restart": "always",
+        "RestartSec": "500ms",
+        "TimeoutStopSec": "90",
+        "LimitNOFILE": "16384",
+        "OOMScoreAdjust": "-900",
+        "RuntimeDirectory": "postgresql",
+        "RuntimeDirectoryMode": "2775",
+        "RuntimeDirectoryPreserve": "yes",
+        "ReadWritePaths": " ".join(f"-{path}" for path in writable),
+    }
+
+
+def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
+    """Return a member's configuration file."""
+    ports = topology.orchestration
+    tls = {"certfile": f"{TLS_DIRECTORY}/patroni.crt", "keyfile": f"{TLS_DIRECTORY}/patroni.key"}
+    rest = {"username": REST_USER, "password": secret("password/rest")}
+    return {
+        "scope": topology.scope,
+        "name": host.name,
+        "log": {"level": "INFO", "format": "%(levelname)s: %(message)s"},
+        "restapi": {
+            "listen": f"{host.address}:{ports.rest_port}",
+            "connect_address": f"{host.address}:{ports.rest_port}",
+            **tls,
+            "cafile": AUTHORITY_FILE,
+            "verify_client": "required",
+            "authentication": rest,
+        },
+        "ctl": {**tls, "cacert": AUTHORITY_FILE, "authentication": rest},
+        "etcd3": {
+            "hosts": members(topology, host),
+            # The list is kept in this order: the local member first.
+            "use_proxies": True,
+            "protocol": "https",
+            "cacert": AUTHORITY_FILE,
+            "cert": tls["certfile"],
+            "key": tls["keyfile"],
+        },
+        "bootstrap": {
+            "dcs": dynamic_configuration(topology),
+            "initdb": [
+                {"encoding": "UTF8"},
+                {"locale": "C.UTF-8"},
+                {"auth-local": "peer"},
+                {"auth-host": "scram-sha-256"},
+                "data-checksums",
+            ],
+        },
+        "postgresql": server(topology, host),
+        "watchdog": {"mode": topology.orchestration.watchdog, "device": "/dev/watchdog", "safety_margin": 5},
+        "tags": {
+            "nofailover": not host.failover,
+            "noloadbalance": False,
+            "clonefrom": False,
+            "nosync": not host.failover,
+        },
+    }
+
+
+def members(topology: Topology, host: HostSpec) -> list[str]:
+    """Return etcd's members as a member of Patroni should try them: its own host's first."""
+    port = topology.orchestration.etcd_client_port
+    others = [f"{member.address}:{port}" for member in topology.with_role(Role.DCS) if member.name != host.name]
+    return [f"127.0.0.1:{port}", *others] if host.has(Role.DCS) else others
+
+
+def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
+    """Return the part of a member's configuration that is about its server."""
+    version, port = topology.postgresql.version, topology.postgresql.port
+    return {
+        "listen": f"{host.address}:{port}",
+        "connect_address": f"{host.address}:{port}",
+        "data_dir": topology.data_directory,
+        "bin_dir": f"/usr/lib/postgresql/{version}/bin",
+        "pgpass": f"/var/lib/postgresql/.pgpass-{topology.scope}",
+        "use_unix_socket": True,
+        "authentication": {
+            "superuser": {"username": "postgres"},
+            "replication": login(postgres.REPLICATION_ROLE),
+            "rewind": login(postgres.REWIND_ROLE),
+        },
+        "parameters": postgres.parameters(topology),
+        "pg_hba": postgres.access_rules(topology),
+        "remove_data_directory_on_rewind_failure": True,
+        "remove_data_directory_on_diverged_timelines": True,
+        "create_replica_methods": ["basebackup"],
+        "basebackup": ["verbose", {"max-rate": "1000M"}, {"checkpoint": "fast"}],
+    }
+
+
+def login(role: str) -> dict[str, str]:
+    """Return how a server logs in to another one as a role."""
+    return {
+        "username": role,
+        "password": secret(f"password/{role}"),
+        "sslmode": "verify-full",
+        "sslrootcert": AUTHORITY_FILE,
+        "sslcert": f"{TLS_DIRECTORY}/{role}.crt",
+        "sslkey": f"{TLS_DIRECTORY}/{role}.key",
+    }
+
+
+def dynamic_configuration(topology: Topology) -> dict[str, Any]:
+    """Return the settings that live in etcd: of the whole cluster, changed while it runs."""
+    timings = topology.timings
+    return {
+        "ttl": timings.ttl,
+        "loop_wait": timings.loop_wait,
+        "retry_timeout": timings.retry_timeout,
+        "primary_start_timeout": timings.primary_start_timeout,
+        "maximum_lag_on_failover": MAXIMUM_LAG_ON_FAILOVER,
+        **synchronous_mode(topology),
+        "postgresql": {
+            "use_pg_rewind": True,
+            "use_slots": True,
+            "parameters": postgres.shared_parameters(topology),
+        },
+    }
+
+
+def synchronous_mode(topology: Topology) -> dict[str, Any]:
+    """Return Patroni's words for the replication mode."""
+    mode = topology.replication.mode
+    kind: bool | str = mode != ReplicationMode.ASYNCHRONOUS
+    return {
+        "synchronous_mode": "quorum" if mode == ReplicationMode.QUORUM else kind,
+        "synchronous_mode_strict": mode == ReplicationMode.STRICT,
+        "synchronous_node_count": topology.replication.count,
+    }

@@ -1,0 +1,192 @@
+"""PgBouncer: one process for writes and one for reads, each with a pool of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pgbaton.components.base import (
+    AUTHORITY_FILE,
+    TLS_DIRECTORY,
+    Certificate,
+    Check,
+    Component,
+    File,
+    OnChange,
+    Unit,
+    Wave,
+)
+from pgbaton.components.postgres import POOLER_ROLE
+from pgbaton.components.probing import require_success
+from pgbaton.components.templating import render
+from pgbaton.components.units import HARDENING, HEADER, section
+from pgbaton.references import secret
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+USER = "pgbouncer"
+USERS_FILE = "/etc/pgbouncer/users.txt"
+TEMPLATE_UNIT = "/etc/systemd/system/pgbouncer@.service"
+#: The two processes of a host, by the name of their unit's instance.
+INSTANCES = ("write", "read")
+
+#: PgBouncer has no option that only reads its configuration: start a copy that listens nowhere, and see it live on.
+VALIDATE = """
+set -u
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+sed -e 's/^listen_addr *=.*/listen_addr =/' -e "s#^unix_socket_dir *=.*#unix_socket_dir = $directory#" \
+  -e "s#^auth_file *=.*#auth_file = $2#" "$1" > "$directory/pgbouncer.ini"
+said=$(timeout -s KILL 0.4 pgbouncer "$directory/pgbouncer.ini" 2>&1)
+status=$?
+[ $status -eq 137 ] && ! printf '%s\\n' "$said" | grep -E 'ERROR|FATAL' && exit 0
+printf '%s\\n' "$said" >&2
+exit 1
+"""
+
+
+class Pgbouncer(Component):
+    """Two processes on every balancer."""
+
+    name: ClassVar[str] = "pgbouncer"
+    wave: ClassVar[Wave] = Wave.POOLER
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run on the balancers."""
+        del topology
+        return host.has(Role.BALANCER)
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return PgBouncer, and psql for its console."""
+        del host
+        return ("pgbouncer", f"postgresql-client-{topology.postgresql.version}")
+
+    def users(self) -> tuple[str, ...]:
+        """Return a user of its own: beside a server, the user postgres would be its superuser."""
+        return (USER,)
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return the unit, the pooler's own login, and each process's configuration."""
+        login = f'"{POOLER_ROLE}" "{secret(f"password/{POOLER_ROLE}")}"\n'
+        units = [unit(instance) for instance in INSTANCES]
+        return (
+            File(TEMPLATE_UNIT, template_unit(), unit=units[0], on_change=OnChange.RESTART),
+            File(USERS_FILE, login, mode=0o600, owner=USER, group=USER, unit=units[0], on_change=OnChange.RELOAD),
+            *(configuration(topology, host, instance) for instance in INSTANCES),
+        )
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Mask Debian's unit, run the two instances of ours."""
+        del topology, host
+        return (Unit("pgbouncer.service", masked=True), *(Unit(unit(instance)) for instance in INSTANCES))
+
+    def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
+        """Return a trial start of each configuration."""
+        del topology, host
+        return tuple(
+            Check(("sh", "-c", VALIDATE, "sh", f"{{{path(instance)}}}", f"{{{USERS_FILE}}}"), user=USER)
+            for instance in INSTANCES
+        )
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return the certificate that clients see: good for the VIP and for every balancer."""
+        balancers = topology.with_role(Role.BALANCER)
+        addresses = [str(topology.entry_address), *(str(balancer.address) for balancer in balancers)]
+        return (
+            Certificate(
+                f"pgbouncer/{host.name}",
+                file="pgbouncer",
+                owner=USER,
+                common_name=topology.name,
+                addresses=tuple(dict.fromkeys(addresses)),
+                dns_names=tuple(balancer.name for balancer in balancers),
+                server=True,
+                unit=unit(INSTANCES[0]),
+                on_change=OnChange.RELOAD,
+            ),
+        )
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when both consoles answer."""
+        for instance in INSTANCES:
+            argv = console(topology, instance)
+            await require_success(
+                hosts[host.name], *argv, "-c", "SHOW VERSION", what=f"{unit(instance)} does not answer"
+            )
+
+
+def unit(instance: str) -> str:
+    """Return the unit of an instance."""
+    return f"pgbouncer@{instance}.service"
+
+
+def path(instance: str) -> str:
+    """Return the configuration file of an instance."""
+    return f"/etc/pgbouncer/{instance}.ini"
+
+
+def socket_directory(instance: str) -> str:
+    """Return where an instance has its Unix socket."""
+    return f"/run/pgbouncer-{instance}"
+
+
+def port(topology: Topology, instance: str) -> int:
+    """Return the port of an instance."""
+    return topology.pooling.write_port if instance == "write" else topology.pooling.read_port
+
+
+def console(topology: Topology, instance: str) -> tuple[str, ...]:
+    """Return the command line that opens an instance's console on its host."""
+    where = ("-h", socket_directory(instance), "-p", str(port(topology, instance)), "-U", USER, "pgbouncer")
+    return ("runuser", "-u", USER, "--", "psql", "-XAt", *where)
+
+
+def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
+    """Return an instance's configuration: where its clients come in, where its servers are."""
+    balancing = topology.balancing
+    text = render(
+        "pgbouncer.ini.j2",
+        header=HEADER,
+        topology=topology,
+        instance=instance,
+        listen_addr=f"127.0.0.1,{host.address}",
+        listen_port=port(topology, instance),
+        server_port=balancing.primary_port if instance == "write" else balancing.standby_port,
+        socket_directory=socket_directory(instance),
+        users_file=USERS_FILE,
+        login=POOLER_ROLE,
+        user=USER,
+        tls=TLS_DIRECTORY,
+        authority=AUTHORITY_FILE,
+    )
+    return File(path(instance), text, mode=0o640, group=USER, unit=unit(instance), on_change=OnChange.RELOAD)
+
+
+def template_unit() -> str:
+    """Return the unit of which each instance is one."""
+    head = {
+        "Description": "Connection pooler for PostgreSQL (%i)",
+        "After": "network.target",
+        "StartLimitIntervalSec": "0",
+    }
+    service: dict[str, str | list[str]] = {
+        **HARDENING,
+        "Type": "notify",
+        "User": USER,
+        "Group": USER,
+        "RuntimeDirectory": "pgbouncer-%i",
+        "ExecStart": "/usr/sbin/pgbouncer /etc/pgbouncer/%i.ini",
+        "ExecReload": "/bin/kill -HUP $MAINPID",
+        "KillSignal": "SIGINT",
+        "TimeoutStopSec": "10",
+        "Restart": "always",
+        "RestartSec": "100ms",
+        "LimitNOFILE": "16384",
+        "OOMScoreAdjust": "-500",
+    }
+    install = {"WantedBy": "multi-user.target"}
+    return f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"

@@ -1,0 +1,216 @@
+"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni starts and stops it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pgbaton.components.base import (
+    AUTHORITY_FILE,
+    TLS_DIRECTORY,
+    Certificate,
+    Component,
+    File,
+    OnChange,
+    Unit,
+    Wave,
+)
+from pgbaton.components.probing import require_success
+from pgbaton.components.templating import milliseconds
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+SOCKETS = "/var/run/postgresql"
+REPLICATION_ROLE = "replicator"
+REWIND_ROLE = "rewind"
+POOLER_ROLE = "pgbouncer"
+PATRONI_UNIT = "patroni.service"
+
+
+class Postgres(Component):
+    """The server, without a unit of its own."""
+
+    name: ClassVar[str] = "postgres"
+    wave: ClassVar[Wave] = Wave.DATABASE
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run where the role is given."""
+        del topology
+        return host.has(Role.DATABASE)
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return the server and its client of the topology's major version."""
+        del host
+        version = topology.postgresql.version
+        return (f"postgresql-{version}", f"postgresql-client-{version}")
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return nothing: Patroni writes the server's own files."""
+        del topology, host
+        return ()
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Mask Debian's own unit: only Patroni may start a server."""
+        del topology, host
+        return (Unit("postgresql.service", masked=True),)
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return the server's certificate, and those with which it follows or rewinds from another server."""
+        server = Certificate(
+            f"postgres/{host.name}",
+            file="postgres",
+            owner="postgres",
+            common_name=host.name,
+            # Poolers reach the primary through a listener on their own loopback address.
+            addresses=(str(host.address), "127.0.0.1"),
+            dns_names=(host.name,),
+            server=True,
+            unit=PATRONI_UNIT,
+            on_change=OnChange.RELOAD,
+        )
+        return (server, *(client_certificate(role, host) for role in (REPLICATION_ROLE, REWIND_ROLE)))
+
+    def passwords(self, topology: Topology) -> tuple[str, ...]:
+        """Return the roles that have passwords."""
+        return (REPLICATION_ROLE, REWIND_ROLE, *(role.password for role in roles(topology)))
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when the server answers on its socket."""
+        port = str(topology.postgresql.port)
+        argv = ("runuser", "-u", "postgres", "--", "pg_isready", "-q", "-t", "2", "-h", SOCKETS, "-p", port)
+        await require_success(hosts[host.name], *argv, what="PostgreSQL does not accept connections")
+
+
+def client_certificate(role: str, host: HostSpec) -> Certificate:
+    """Return the certificate with which a database host proves to be a role."""
+    return Certificate(
+        f"{role}/{host.name}",
+        file=role,
+        owner="postgres",
+        common_name=role,
+        client=True,
+        unit=PATRONI_UNIT,
+        on_change=OnChange.RELOAD,
+    )
+
+
+@dataclass(frozen=True)
+class DatabaseRole:
+    """A login role; ``password`` names the generated password in the vault, without ``password/``."""
+
+    name: str
+    password: str
+    connection_limit: int = -1
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """A database and its owner."""
+
+    name: str
+    owner: str
+
+
+def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
+    """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
+    users = tuple(DatabaseRole(user.name, f"user/{user.name}", user.connection_limit) for user in topology.users)
+    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *users)
+
+
+def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
+    """Return the databases that deploying creates."""
+    return tuple(DatabaseSpec(database.name, database.owner) for database in topology.databases)
+
+
+def lookup_sql() -> str:
+    """Return the SQL that gives PgBouncer the verifiers of ordinary users, and of nobody else. May be run again."""
+    return f"""
+CREATE SCHEMA IF NOT EXISTS pgbaton;
+REVOKE ALL ON SCHEMA pgbaton FROM PUBLIC;
+GRANT USAGE ON SCHEMA pgbaton TO {POOLER_ROLE};
+CREATE OR REPLACE FUNCTION pgbaton.user_lookup(wanted text, OUT username text, OUT verifier text)
+  RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid
+  WHERE rolname = wanted AND rolcanlogin AND NOT rolsuper AND NOT rolreplication
+    AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())
+$$;
+REVOKE ALL ON FUNCTION pgbaton.user_lookup(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pgbaton.user_lookup(text) TO {POOLER_ROLE};
+"""  # noqa: S608 - a constant of this module
+
+
+def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
+    """Return the settings that each server takes from its own Patroni file; the user's come last and win."""
+    timings = topology.timings
+    own: dict[str, str | int | float | bool] = {
+        "ssl": True,
+        "ssl_ca_file": AUTHORITY_FILE,
+        "ssl_cert_file": f"{TLS_DIRECTORY}/postgres.crt",
+        "ssl_key_file": f"{TLS_DIRECTORY}/postgres.key",
+        "ssl_min_protocol_version": "TLSv1.2",
+        "password_encryption": "scram-sha-256",
+        "unix_socket_directories": SOCKETS,
+        "logging_collector": False,
+        "log_destination": "stderr",
+        "log_line_prefix": "%m [%p] %q%u@%d %a ",
+        "log_checkpoints": True,
+        "log_lock_waits": True,
+        "hot_standby_feedback": True,
+        # A crashed server is a reason to fail over: restarting in place could expose what no standby has.
+        "restart_after_crash": False,
+        "superuser_reserved_connections": topology.postgresql.reserved_connections,
+        "max_slot_wal_keep_size": f"{topology.postgresql.max_slot_wal_keep_size_mb}MB",
+        "wal_keep_size": "256MB",
+        "wal_sender_timeout": milliseconds(timings.wal_sender_timeout),
+        "wal_receiver_timeout": milliseconds(2 * timings.wal_sender_timeout),
+        "wal_receiver_status_interval": "1s",
+        "wal_retrieve_retry_interval": milliseconds(timings.wal_retrieve_retry_interval),
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": milliseconds(2 * timings.tcp_user_timeout),
+        "client_connection_check_interval": "2s",
+    }
+    return own | topology.postgresql.settings
+
+
+def shared_parameters(topology: Topology) -> dict[str, str | int]:
+    """Return the settings that Patroni takes from etcd alone, because all servers must agree on them."""
+    return {
+        "wal_level": "replica",
+        "hot_standby": "on",
+        "wal_log_hints": "on",
+        "max_connections": topology.postgresql.max_connections,
+        "max_wal_senders": topology.postgresql.max_wal_senders,
+        "max_replication_slots": topology.postgresql.max_replication_slots,
+        "max_worker_processes": 16,
+        "max_locks_per_transaction": 128,
+        "max_prepared_transactions": 0,
+        "track_commit_timestamp": "off",
+    }
+
+
+def access_rules(topology: Topology) -> list[str]:
+    """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers."""
+    servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
+    poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
+    names = ",".join(database.name for database in topology.databases)
+    users = ",".join(user.name for user in topology.users)
+    return [
+        "local all postgres peer",
+        *(
+            f"hostssl replication {REPLICATION_ROLE} {source} scram-sha-256 clientcert=verify-full"
+            for source in servers
+        ),
+        *(f"hostssl postgres {REWIND_ROLE} {source} scram-sha-256 clientcert=verify-full" for source in servers),
+        *(f"hostssl {names},postgres {POOLER_ROLE} {source} scram-sha-256" for source in poolers),
+        *(f"hostssl {names} {users} {source} scram-sha-256" for source in poolers),
+        "local all all reject",
+        "host all all all reject",
+        "host replication all all reject",
+    ]
