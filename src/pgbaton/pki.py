@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -61,9 +62,13 @@ def issue(authority: Issued, wanted: Certificate, *, days: int) -> Issued:
     return _signed(builder, key, ca_key)
 
 
-def serves(pem: str, wanted: Certificate, *, now: datetime) -> bool:
-    """Tell whether a certificate is what is wanted, and stays valid for a while."""
+def serves(pem: str, wanted: Certificate, *, authority: str, now: datetime) -> bool:
+    """Tell whether a certificate is what is wanted, signed by the authority, and valid for a while yet."""
     certificate = x509.load_pem_x509_certificate(pem.encode())
+    try:
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
     lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     if certificate.not_valid_after_utc - now < min(RENEW_BEFORE, lifetime / 2):
         return False

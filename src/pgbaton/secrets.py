@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 import secrets as randomness
 from dataclasses import dataclass
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 #: Iterations of SCRAM-SHA-256, PostgreSQL's default.
 SCRAM_ITERATIONS = 4096
 
+#: What the names of the authorities' keys begin with.
+HIDDEN = "authority-key/"
+
 
 class Vault:
     """The secrets of one cluster, kept in a directory that only its owner can read.
 
-    Names: ``ca`` (the authority's certificate), ``password/NAME``, ``certificate/NAME`` and ``key/NAME``.
-    The authority's own key never leaves the directory and has no name.
+    Names: ``ca`` and the like (an authority's certificate), ``password/NAME``, ``certificate/NAME`` and ``key/NAME``.
+    The authorities' own keys never leave the directory, and are not to be had by name.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,9 +45,15 @@ class Vault:
         path = self.directory / "vault.json"
         return dict(read_json(path)) if path.exists() else {}
 
-    def ensure(self, passwords: Iterable[str], certificates: Iterable[Certificate], *, days: int) -> tuple[str, ...]:
-        """Generate what is missing, renew what expires soon or names the wrong addresses; return what changed."""
-        changed = self._ensure_authority()
+    def ensure(
+        self, passwords: Iterable[str], certificates: Iterable[Certificate], *, days: int, save: bool = True
+    ) -> tuple[str, ...]:
+        """Generate what is missing, renew what expires soon or names the wrong addresses; return what changed.
+
+        Without ``save`` the new secrets live only as long as this object: for plans, which change nothing.
+        """
+        certificates = tuple(certificates)
+        changed = [name for name in {"ca": 0} | {c.authority: 0 for c in certificates} if self._ensure_authority(name)]
         for name in passwords:
             if f"password/{name}" not in self._values:
                 self._values[f"password/{name}"] = randomness.token_urlsafe(24)
@@ -52,41 +62,41 @@ class Vault:
             if self._must_issue(certificate):
                 self._issue(certificate, days)
                 changed.append(f"certificate/{certificate.name}")
-        if changed:
+        if changed and save:
             self._save()
         return tuple(changed)
 
-    def _ensure_authority(self) -> list[str]:
-        if "ca" in self._values:
-            return []
-        issued = pki.make_authority("pgbaton cluster authority")
-        self._values |= {"ca": issued.certificate, "authority-key": issued.key}
-        return ["ca"]
+    def _ensure_authority(self, name: str) -> bool:
+        if name in self._values:
+            return False
+        issued = pki.make_authority(f"pgbaton {name}")
+        self._values |= {name: issued.certificate, f"{HIDDEN}{name}": issued.key}
+        return True
 
     def _must_issue(self, certificate: Certificate) -> bool:
         current = self._values.get(f"certificate/{certificate.name}")
-        return current is None or not pki.serves(current, certificate, now=datetime.now(UTC))
+        authority = self._values[certificate.authority]
+        return current is None or not pki.serves(current, certificate, authority=authority, now=datetime.now(UTC))
 
     def _issue(self, certificate: Certificate, days: int) -> None:
-        authority = pki.Issued(self._values["ca"], self._values["authority-key"])
+        name = certificate.authority
+        authority = pki.Issued(self._values[name], self._values[f"{HIDDEN}{name}"])
         issued = pki.issue(authority, certificate, days=days)
         self._values[f"certificate/{certificate.name}"] = issued.certificate
         self._values[f"key/{certificate.name}"] = issued.key
 
     def _save(self) -> None:
-        import json  # noqa: PLC0415
-
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self.directory / "vault.json", json.dumps(self._values, indent=1, sort_keys=True) + "\n")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of all secrets that may be shown."""
-        return tuple(sorted(name for name in self._values if name != "authority-key"))
+        return tuple(sorted(name for name in self._values if not name.startswith(HIDDEN)))
 
     def value(self, name: str) -> str:
         """Return a secret by name; raises UsageError when there is none of that name."""
-        if name == "authority-key" or name not in self._values:
+        if name.startswith(HIDDEN) or name not in self._values:
             message = f"no secret named {name}"
             raise UsageError(message, hint=f"known: {', '.join(self.names) or 'none yet'}")
         return self._values[name]
@@ -104,9 +114,7 @@ class Vault:
     @property
     def sensitive_values(self) -> dict[str, str]:
         """Return by name what must never be seen: passwords and keys, the authority's own key among them."""
-        return {
-            name: value for name, value in self._values.items() if name.startswith(("password/", "key/", "authority"))
-        }
+        return {name: value for name, value in self._values.items() if name.startswith(("password/", "key/", HIDDEN))}
 
 
 @dataclass(frozen=True)

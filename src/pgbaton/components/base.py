@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Where certificates and keys are kept on every host.
 TLS_DIRECTORY = "/etc/pgbaton/tls"
 AUTHORITY_FILE = f"{TLS_DIRECTORY}/ca.crt"
+#: Who may write to etcd commands the databases, so etcd trusts an authority of its own and nobody else's certificates.
+ETCD_AUTHORITY = "etcd-ca"
+ETCD_AUTHORITY_FILE = f"{TLS_DIRECTORY}/{ETCD_AUTHORITY}.crt"
 
 
 class OnChange(StrEnum):
@@ -77,7 +80,7 @@ class Certificate:
 
     ``addresses`` and ``dns_names`` become subject alternative names. On the host it is ``file``.crt and ``file``.key in
     :data:`TLS_DIRECTORY`, the key readable by ``owner`` alone; ``bundle`` puts both into one ``file``.pem instead.
-    ``unit`` and ``on_change`` say who has to hear of a new one.
+    ``unit`` and ``on_change`` say who has to hear of a new one; ``authority`` is the name of the one that signs it.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Certificate:
     server: bool = False
     client: bool = False
     bundle: bool = False
+    authority: str = "ca"
     unit: str | None = None
     on_change: OnChange = OnChange.NOTHING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.components.base import AUTHORITY_FILE, TLS_DIRECTORY, Certificate, File
+from pgbaton.components.base import TLS_DIRECTORY, Certificate, File
 from pgbaton.references import secret
 
 if TYPE_CHECKING:
@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 
 def files(certificates: Iterable[Certificate]) -> tuple[File, ...]:
-    """Return the authority's certificate, and each certificate with its key, as files."""
-    found = [file for certificate in certificates for file in files_of(certificate)]
-    return (File(AUTHORITY_FILE, secret("ca")), *found) if found else ()
+    """Return the authorities' certificates, and each certificate with its key, as files."""
+    wanted = tuple(certificates)
+    authorities = {"ca", *(certificate.authority for certificate in wanted)} if wanted else set()
+    return (
+        *(File(f"{TLS_DIRECTORY}/{name}.crt", secret(name)) for name in sorted(authorities)),
+        *(file for certificate in wanted for file in files_of(certificate)),
+    )
 
 
 def files_of(certificate: Certificate) -> tuple[File, ...]:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pgbaton.components.base import AUTHORITY_FILE, TLS_DIRECTORY, Certificate, Component, File, OnChange, Unit, Wave
+from pgbaton.components.base import (
+    ETCD_AUTHORITY,
+    ETCD_AUTHORITY_FILE,
+    TLS_DIRECTORY,
+    Certificate,
+    Component,
+    File,
+    OnChange,
+    Unit,
+    Wave,
+)
 from pgbaton.components.probing import require_success
 from pgbaton.components.units import HARDENING, HEADER, drop_in
 from pgbaton.topology.model import Role
@@ -16,8 +26,6 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import HostSpec, Topology
 
 UNIT = "etcd.service"
-#: A name that only the certificates of those who may use etcd carry; a pooler's or balancer's does not.
-CLIENT_NAME = "etcd-client"
 #: The common name that etcd's members demand of each other.
 PEER_NAME = "etcd-peer"
 METRICS = "http://127.0.0.1:2381"
@@ -62,9 +70,10 @@ class Etcd(Component):
                 owner="etcd",
                 common_name=PEER_NAME,
                 addresses=(str(host.address), "127.0.0.1"),
-                dns_names=(host.name, "localhost", CLIENT_NAME),
+                dns_names=(host.name, "localhost"),
                 server=True,
                 client=True,
+                authority=ETCD_AUTHORITY,
             ),
         )
 
@@ -86,7 +95,7 @@ SERVICE: dict[str, str | list[str]] = {
 def etcdctl(topology: Topology) -> tuple[str, ...]:
     """Return the command line of etcdctl for the member on the same host."""
     endpoint = f"https://127.0.0.1:{topology.orchestration.etcd_client_port}"
-    tls = (f"--cacert={AUTHORITY_FILE}", f"--cert={TLS_DIRECTORY}/etcd.crt", f"--key={TLS_DIRECTORY}/etcd.key")
+    tls = (f"--cacert={ETCD_AUTHORITY_FILE}", f"--cert={TLS_DIRECTORY}/etcd.crt", f"--key={TLS_DIRECTORY}/etcd.key")
     return ("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={endpoint}", *tls, "--command-timeout=3s")
 
 
@@ -95,7 +104,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
     client, peer = topology.orchestration.etcd_client_port, topology.orchestration.etcd_peer_port
     members = topology.with_role(Role.DCS)
     tls = {"CERT_FILE": f"{TLS_DIRECTORY}/etcd.crt", "KEY_FILE": f"{TLS_DIRECTORY}/etcd.key"}
-    tls |= {"TRUSTED_CA_FILE": AUTHORITY_FILE, "CLIENT_CERT_AUTH": "true"}
+    tls |= {"TRUSTED_CA_FILE": ETCD_AUTHORITY_FILE, "CLIENT_CERT_AUTH": "true"}
     values = {
         "NAME": host.name,
         "DATA_DIR": f"/var/lib/etcd/{topology.scope}",
@@ -114,7 +123,6 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
         "QUOTA_BACKEND_BYTES": str(2 * 1024**3),
         **tls,
         **{f"PEER_{key}": value for key, value in tls.items()},
-        "CLIENT_CERT_ALLOWED_HOSTNAME": CLIENT_NAME,
         "PEER_CERT_ALLOWED_CN": PEER_NAME,
         "LOG_LEVEL": "warn",
     }

@@ -9,6 +9,8 @@ import yaml
 from pgbaton.components import postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
+    ETCD_AUTHORITY,
+    ETCD_AUTHORITY_FILE,
     TLS_DIRECTORY,
     Certificate,
     Check,
@@ -18,7 +20,6 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
-from pgbaton.components.etcd import CLIENT_NAME
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.units import HARDENING, HEADER, drop_in
 from pgbaton.errors import UnhealthyError
@@ -87,7 +88,7 @@ class Patroni(Component):
         return (Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}"), user="postgres"),)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate of its REST port, with which it is also a client of etcd."""
+        """Return the certificate of its REST port, with which it also asks other members, and the one for etcd."""
         del topology
         return (
             Certificate(
@@ -96,9 +97,19 @@ class Patroni(Component):
                 owner="postgres",
                 common_name=host.name,
                 addresses=(str(host.address),),
-                dns_names=(host.name, CLIENT_NAME),
+                dns_names=(host.name,),
                 server=True,
                 client=True,
+                unit=UNIT,
+                on_change=OnChange.RELOAD,
+            ),
+            Certificate(
+                f"etcd-client/{host.name}",
+                file="etcd-client",
+                owner="postgres",
+                common_name="etcd-client",
+                client=True,
+                authority=ETCD_AUTHORITY,
                 unit=UNIT,
                 on_change=OnChange.RELOAD,
             ),
@@ -162,15 +173,15 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "verify_client": "required",
             "authentication": rest,
         },
-        "ctl": {**tls, "cacert": AUTHORITY_FILE, "authentication": rest},
+        "ctl": {**tls, "cacert": AUTHORITY_FILE, "authentication": {**rest}},
         "etcd3": {
             "hosts": members(topology, host),
             # The list is kept in this order: the local member first.
             "use_proxies": True,
             "protocol": "https",
-            "cacert": AUTHORITY_FILE,
-            "cert": tls["certfile"],
-            "key": tls["keyfile"],
+            "cacert": ETCD_AUTHORITY_FILE,
+            "cert": f"{TLS_DIRECTORY}/etcd-client.crt",
+            "key": f"{TLS_DIRECTORY}/etcd-client.key",
         },
         "bootstrap": {
             "dcs": dynamic_configuration(topology),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pgbaton.errors import UnreachableError
 from pgbaton.hosts.base import Host
@@ -21,4 +22,24 @@ class MachineHost(Host):
             message = "the machine is powered off"
             raise UnreachableError(message, where=self.name, hint=f"pgbaton lab power-on {self.name}")
         enter = ("nsenter", "-t", str(self.leader_pid), "-m", "-u", "-i", "-n", "-p", "--wd=/", "--")
-        return (*enter, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=xterm-256color", *argv)
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return (*enter, "env", "-i", path, "HOME=/root", "LANG=C.UTF-8", "TERM=xterm-256color", *argv)
+
+
+def started(pid: int) -> str | None:
+    """Return when a process started, in a form that no later process of the same id has; None when there is none.
+
+    Ids are used again, and after a reboot they begin anew: a record of an id alone may name a stranger.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return None if state in "ZX" else f"{boot}/{fields[18]}"
+
+
+def is_living(pid: int | None, since: str | None) -> bool:
+    """Tell whether the process that had an id when it was recorded still runs."""
+    return pid is not None and since is not None and started(pid) == since
