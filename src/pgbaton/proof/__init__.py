@@ -1,0 +1,1 @@
+"""Proof: put a running cluster through faults, measure what its clients see, and audit what it kept."""
