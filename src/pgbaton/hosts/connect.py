@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pgbaton.hosts.machine import MachineHost
+from pgbaton.hosts.machine import MachineHost, is_living
 from pgbaton.hosts.ssh import SshHost
 from pgbaton.state import read_json
 
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 def connect(topology: Topology, state: ClusterState) -> Mapping[str, Host]:
     """Return every host of a cluster by name: lab machines where the cluster is a lab, else over SSH."""
     if state.lab_file.exists():
-        machines = read_json(state.lab_file)["hosts"]
-        return {machine["name"]: MachineHost(machine["name"], living(machine["leader_pid"])) for machine in machines}
+        return {record["name"]: lab_machine(record) for record in read_json(state.lab_file)["hosts"]}
     return {host.name: SshHost.of(host, topology.ssh, state) for host in topology.hosts}
 
 
-def living(pid: int | None) -> int | None:
-    """Return the process id when such a process still runs, else None."""
-    return pid if pid is not None and Path(f"/proc/{pid}/ns/mnt").exists() else None
+def lab_machine(record: dict[str, Any]) -> MachineHost:
+    """Return the transport to a lab machine, off when the process recorded as its first has gone."""
+    leader = record["leader_pid"]
+    return MachineHost(record["name"], leader if is_living(leader, record.get("leader_started")) else None)

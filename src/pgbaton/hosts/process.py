@@ -70,6 +70,12 @@ async def run(
     return result
 
 
+def capture(*argv: str, timeout: float = 10.0) -> Result:
+    """Run a quick local program outside of any event loop; its exit status is the caller's to judge."""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
+    return Result(argv, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
 def end_group(pid: int) -> None:
     """Kill the process group led by ``pid``, if it is still there."""
     try:

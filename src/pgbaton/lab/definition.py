@@ -1,0 +1,89 @@
+"""The topology as a lab has it: named as asked, with an application machine. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pgbaton.errors import UsageError
+from pgbaton.topology.model import HostSpec, Role
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
+    from pgbaton.lab.recipe import System
+    from pgbaton.topology.model import Topology
+
+APPLICATION = "app"
+
+
+def complete(topology: Topology, name: str) -> Topology:
+    """Return the topology under the lab's name, with an application host if it has none."""
+    cluster = topology.cluster.model_copy(update={"name": name})
+    hosts = topology.hosts
+    if not topology.with_role(Role.APPLICATION):
+        hosts = (*hosts, application_host(topology))
+    return topology.model_copy(update={"cluster": cluster, "hosts": hosts})
+
+
+def application_host(topology: Topology) -> HostSpec:
+    """Return the machine that clients run on, at the highest address that is free."""
+    if topology.has_host(APPLICATION):
+        message = f"host {APPLICATION} has no role application, and the lab needs one that has"
+        raise UsageError(message, hint=f"give {APPLICATION} the role application, or another name")
+    return HostSpec(name=APPLICATION, address=free_address(topology), roles=(Role.APPLICATION,))
+
+
+def free_address(topology: Topology) -> IPv4Address:
+    """Return the highest address of the network that nobody has; raises UsageError when all are taken."""
+    network = topology.network
+    taken = {network.vip, network.gateway, *(host.address for host in topology.hosts)}
+    for offset in range(2, network.subnet.num_addresses):
+        candidate = network.subnet.broadcast_address - (offset - 1)
+        if candidate != network.subnet.network_address and candidate not in taken:
+            return candidate
+    message = f"no address of {network.subnet} is free for the lab's application machine"
+    raise UsageError(message, where="network.subnet", hint="give the lab a larger network")
+
+
+def on_system(topology: Topology, system: System) -> Topology:
+    """Return the topology with the PostgreSQL of an operating system; raises UsageError when it asks for another."""
+    postgresql = topology.postgresql
+    if postgresql.version == system.postgresql:
+        return topology
+    if "version" in postgresql.model_fields_set:
+        message = f"{system.name} has PostgreSQL {system.postgresql}, the topology asks for {postgresql.version}"
+        raise UsageError(message, where="postgresql.version", hint="choose another --os, or leave the version out")
+    changed = postgresql.model_copy(update={"version": system.postgresql})
+    return topology.model_copy(update={"postgresql": changed})
+
+
+def to_toml(topology: Topology) -> str:
+    """Return a topology file that says the same as a topology, its defaults left out."""
+    data = topology.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    return "\n".join(table_lines("", data)).lstrip("\n") + "\n"
+
+
+def table_lines(path: str, table: dict[str, Any]) -> list[str]:
+    """Return the lines of a table: its plain values first, as TOML demands, then the tables in it."""
+    lines = [f"{key} = {value_text(value)}" for key, value in table.items() if not is_nested(value)]
+    for key, value in table.items():
+        inner = f"{path}.{key}" if path else key
+        if isinstance(value, dict):
+            lines += ["", f"[{inner}]", *table_lines(inner, value)]
+        elif is_nested(value):
+            for item in value:
+                lines += ["", f"[[{inner}]]", *table_lines(inner, item)]
+    return lines
+
+
+def is_nested(value: object) -> bool:
+    """Tell whether a value is written as a table of its own."""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(i, dict) for i in value)
+    )
+
+
+def value_text(value: object) -> str:
+    """Return a plain value as TOML; strings and lists of them are written as in JSON, which TOML includes."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

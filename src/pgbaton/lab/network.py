@@ -1,0 +1,118 @@
+"""The lab's network: a bridge in a namespace of its own, and a namespace with one link to it for each machine.
+
+Nothing is added to this machine's own network, so no packet for a lab can leave it, not even for one that is gone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgbaton.hosts import process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgbaton.lab.record import Lab, Machine
+
+BRIDGE = "fabric"
+NAMESPACES = Path("/run/netns")
+
+#: Loaded as a whole at every change: the first line makes sure that there is something for the second to delete.
+RULES = """
+table bridge pgbaton
+delete table bridge pgbaton
+table bridge pgbaton {{
+  chain cut {{
+    type filter hook forward priority 0; policy accept;
+{rules}
+  }}
+}}
+"""
+
+
+async def ensure(lab: Lab) -> None:
+    """Make what is missing of the network, and let everybody reach everybody."""
+    if not await has_link(lab.fabric, BRIDGE):
+        await make_fabric(lab)
+    for machine in lab.machines:
+        if not await has_link(machine.netns, lab.interface):
+            await replug(lab, machine, up=True)
+    await apply_cuts(lab)
+
+
+async def make_fabric(lab: Lab) -> None:
+    """Make the bridge's namespace and the bridge. It learns at once: no spanning tree, no waiting."""
+    await remove_namespaces([lab.fabric])
+    await batch(None, [f"netns add {lab.fabric}"])
+    options = "forward_delay 0 stp_state 0 mcast_snooping 0"
+    await batch(lab.fabric, [f"link add name {BRIDGE} type bridge {options}", f"link set dev {BRIDGE} up"])
+
+
+async def replug(lab: Lab, machine: Machine, *, up: bool) -> None:
+    """Give a machine a new namespace and a new link, with nothing of what an earlier boot had configured there."""
+    if await has_link(lab.fabric, machine.port):
+        await batch(lab.fabric, [f"link del dev {machine.port}"])
+    await remove_namespaces([machine.netns])
+    link = f"netns {machine.netns} address {machine.mac}"
+    await batch(None, [f"netns add {machine.netns}"])
+    await batch(
+        lab.fabric,
+        [
+            f"link add name {machine.port} type veth peer name {lab.interface} {link}",
+            f"link set dev {machine.port} master {BRIDGE} {'up' if up else 'down'}",
+        ],
+    )
+    await batch(
+        machine.netns,
+        [
+            "link set dev lo up",
+            f"address add {machine.address}/{lab.prefix_length} broadcast + dev {lab.interface}",
+            f"link set dev {lab.interface} up",
+        ],
+    )
+
+
+async def set_link(lab: Lab, machine: Machine, *, up: bool) -> None:
+    """Switch the bridge's side of a machine's link on or off."""
+    await batch(lab.fabric, [f"link set dev {machine.port} {'up' if up else 'down'}"])
+
+
+async def apply_cuts(lab: Lab) -> None:
+    """Have the fabric drop what the lab's cuts say, and nothing else."""
+    ports = {machine.name: machine.port for machine in lab.machines}
+    lines = (f'    iifname "{ports[cut.source]}" oifname "{ports[cut.target]}" drop' for cut in lab.cuts)
+    rules = RULES.format(rules="\n".join(lines))
+    await process.run(*inside(lab.fabric), "nft", "-f", "-", input=rules, where=f"lab {lab.name}")
+
+
+async def has_link(namespace: str, link: str) -> bool:
+    """Tell whether a namespace exists and has a link of that name."""
+    if not (NAMESPACES / namespace).exists():
+        return False
+    return (await process.run("ip", "-n", namespace, "link", "show", "dev", link, check=False)).ok
+
+
+def namespaces(cluster: str) -> tuple[str, ...]:
+    """Return the network namespaces that belong to a lab by its name."""
+    if not NAMESPACES.is_dir():
+        return ()
+    names = (path.name for path in NAMESPACES.iterdir())
+    return tuple(name for name in names if name == f"pgb-{cluster}" or name.startswith(f"pgb-{cluster}."))
+
+
+async def remove_namespaces(names: Iterable[str]) -> None:
+    """Remove those of the namespaces that exist."""
+    await batch(None, [f"netns del {name}" for name in names if (NAMESPACES / name).exists()])
+
+
+def inside(namespace: str) -> tuple[str, ...]:
+    """Return the argv prefix that runs a program of this machine in a network namespace."""
+    return ("nsenter", f"--net={NAMESPACES / namespace}", "--")
+
+
+async def batch(namespace: str | None, commands: list[str]) -> None:
+    """Give ip several commands at once, in a namespace or in this machine's own."""
+    if commands:
+        place = () if namespace is None else ("-n", namespace)
+        await process.run("ip", *place, "-batch", "-", input="".join(f"{command}\n" for command in commands))

@@ -1,0 +1,179 @@
+"""What a lab consists of, as its file lab.json remembers it.
+
+The file says what was asked for; whether a machine runs is asked of the kernel (:mod:`pgbaton.lab.machine`).
+It is written before anything is made, so that a lab whose creator was killed can be completed or removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgbaton.errors import UsageError
+from pgbaton.state import read_json, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pgbaton.state import ClusterState
+    from pgbaton.topology.model import HostSpec, Topology
+
+#: Run-time files of all labs; nothing in it is meant to survive a reboot of this machine.
+RUN = Path("/run/pgbaton")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine: ``leader_pid`` is its first process as this machine numbers it, and None when it is off."""
+
+    name: str
+    roles: tuple[str, ...]
+    address: str
+    netns: str
+    port: str
+    mac: str
+    image: str
+    packages: str | None = None
+    leader_pid: int | None = None
+    leader_started: str | None = None
+
+    @property
+    def state(self) -> str:
+        """Return ``running`` or ``off``."""
+        return "off" if self.leader_pid is None else "running"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A direction in which the fabric drops everything, by host name."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A whole lab; ``durable`` is the directory of disks that outlive a reboot, if they are to."""
+
+    name: str
+    topology: str
+    vip: str | None
+    write_port: int
+    read_port: int
+    fabric: str
+    interface: str
+    prefix_length: int
+    machines: tuple[Machine, ...]
+    durable: str | None = None
+    cuts: tuple[Cut, ...] = ()
+
+    @property
+    def run_directory(self) -> Path:
+        """Return where the lab's run-time files are."""
+        return RUN / self.name
+
+    def machine(self, name: str) -> Machine:
+        """Return a machine by name; raises UsageError when there is none."""
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        message = f"lab {self.name} has no machine {name}"
+        raise UsageError(message, hint=f"its machines: {', '.join(machine.name for machine in self.machines)}")
+
+    def with_machine(self, changed: Machine) -> Lab:
+        """Return the lab with one machine's record replaced."""
+        machines = (changed if machine.name == changed.name else machine for machine in self.machines)
+        return replace(self, machines=tuple(machines))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that lab.json and ``lab status -o json`` have."""
+        data = asdict(self)
+        ports = {"write": data.pop("write_port"), "read": data.pop("read_port")}
+        hosts = [asdict(machine) | {"state": machine.state} for machine in self.machines]
+        del data["machines"]
+        head = {key: data.pop(key) for key in ("name", "topology", "vip")}
+        return head | {"ports": ports, "hosts": hosts} | data
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Lab:
+        """Return the lab that a JSON form describes."""
+        fields = {key: value for key, value in data.items() if key not in {"ports", "hosts", "cuts"}}
+        hosts = ({key: value for key, value in host.items() if key != "state"} for host in data["hosts"])
+        return Lab(
+            **fields,
+            write_port=data["ports"]["write"],
+            read_port=data["ports"]["read"],
+            machines=tuple(Machine(**host | {"roles": tuple(host["roles"])}) for host in hosts),
+            cuts=tuple(Cut(**cut) for cut in data["cuts"]),
+        )
+
+
+def describe(topology: Topology, state: ClusterState, *, durable: bool) -> Lab:
+    """Return the lab for a topology, its machines yet without images."""
+    hosts = enumerate(topology.hosts)
+    return Lab(
+        name=state.name,
+        topology=str(state.topology_file),
+        vip=str(topology.network.vip) if topology.network.vip else None,
+        write_port=topology.balancing.write_port,
+        read_port=topology.balancing.read_port,
+        fabric=f"pgb-{state.name}",
+        interface=topology.network.interface,
+        prefix_length=topology.network.subnet.prefixlen,
+        machines=tuple(machine_for(state.name, host, index) for index, host in hosts),
+        durable=str(state.directory / "disks") if durable else None,
+    )
+
+
+def machine_for(cluster: str, host: HostSpec, index: int) -> Machine:
+    """Return the record of one host's machine. A dot parts the names: neither of them can have one."""
+    name = f"{cluster}.{host.name}"
+    return Machine(
+        name=host.name,
+        roles=tuple(role.value for role in host.roles),
+        address=str(host.address),
+        netns=f"pgb-{name}",
+        port=f"port{index}",
+        mac=hardware_address(name),
+        image="",
+    )
+
+
+def hardware_address(name: str) -> str:
+    """Return a locally administered address that a machine keeps over power-offs, as a real one does."""
+    digits = hashlib.sha256(name.encode()).hexdigest()
+    return ":".join(("02", *(digits[at : at + 2] for at in range(0, 10, 2))))
+
+
+def load(state: ClusterState) -> Lab:
+    """Read a lab's record; raises UsageError when the cluster is no lab."""
+    if not state.lab_file.exists():
+        message = f"cluster {state.name} is no lab"
+        raise UsageError(message, hint=f"pgbaton lab up --cluster {state.name} would make one")
+    return Lab.from_json(read_json(state.lab_file))
+
+
+def update(state: ClusterState, change: Callable[[Lab], Lab]) -> Lab:
+    """Change a lab's record, one command at a time, and return it as it then is."""
+    with exclusive(state):
+        lab = change(load(state))
+        save(state, lab)
+    return lab
+
+
+def save(state: ClusterState, lab: Lab) -> None:
+    """Write a lab's record."""
+    write_private(state.lab_file, json.dumps(lab.to_json(), indent=1) + "\n")
+
+
+@contextmanager
+def exclusive(state: ClusterState) -> Iterator[None]:
+    """Hold a lab's record; others wait for the moment that a change takes."""
+    with (state.directory / "lab.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
