@@ -96,9 +96,7 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
     for words, leaf in walk(command, (name,)):
         told = CliRunner().invoke(leaf, ["--help"], prog_name=f"pgbaton {words}").output
         assert f"pgbaton {words}" in told.split("Example", 1)[-1], f"{words} has no example"
-        undocumented = [
-            option.name for option in leaf.params if isinstance(option, click.Option) and not option.help
-        ]
+        undocumented = [option.name for option in leaf.params if isinstance(option, click.Option) and not option.help]
         assert not undocumented, f"{words}: options without help"
 
 
