@@ -1,0 +1,1 @@
+"""See a running cluster: collect a snapshot of it, judge it, show it."""

@@ -1,0 +1,112 @@
+"""Collect a snapshot: one round trip to every host, all at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from pgbaton import blueprint
+from pgbaton.components import haproxy, pgbouncer
+from pgbaton.errors import Error
+from pgbaton.observe import readings
+from pgbaton.observe.snapshot import HostView, Snapshot
+from pgbaton.topology.model import HostSpec, Role, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+
+#: Every part of a host is given this share of the whole deadline; the rest is for the way there and back.
+PART_SHARE = 0.6
+
+#: What a host of a role is asked for, besides its units, certificates and packages.
+PARTS: Mapping[Role, tuple[str, ...]] = {
+    Role.BALANCER: ("haproxy", "addresses"),
+    Role.DATABASE: ("postgres", "patroni", "disk"),
+    Role.DCS: ("etcd",),
+}
+PACKAGES: Mapping[Role, tuple[str, ...]] = {
+    Role.BALANCER: ("haproxy", "keepalived"),
+    Role.DATABASE: ("patroni",),
+    Role.DCS: ("etcd-server",),
+}
+
+
+async def collect(topology: Topology, hosts: Mapping[str, Host], *, timeout: float = 5) -> Snapshot:
+    """Return a snapshot of the cluster; a host that does not answer within ``timeout`` seconds is unreachable in it."""
+    taken_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    units = wanted_units(topology)
+    views = await asyncio.gather(
+        *(look(topology, spec, hosts[spec.name], units[spec.name], timeout=timeout) for spec in topology.hosts)
+    )
+    return Snapshot(topology.name, taken_at, tuple(views))
+
+
+def wanted_units(topology: Topology) -> dict[str, tuple[str, ...]]:
+    """Return the units that every host should have running, by host."""
+    drawn = blueprint.draw(topology)
+    return {host.host: tuple(unit.name for unit in host.units if not unit.masked) for host in drawn.hosts}
+
+
+async def look(topology: Topology, spec: HostSpec, host: Host, units: tuple[str, ...], *, timeout: float) -> HostView:
+    """Return one host's view."""
+    program = script(request(topology, spec, units, deadline=timeout * PART_SHARE))
+    before = time.time()
+    try:
+        result = await host.run("python3", "-I", "-S", "-", input=program, timeout=timeout)
+        answer = json.loads(result.stdout)
+    except (Error, ValueError) as error:
+        reason = error.message if isinstance(error, Error) else f"the probe's answer is no JSON: {error}"
+        return HostView(spec.name, reachable=False, reason=reason)
+    offset = clock_offset(before, time.time(), answer["started"], answer["ended"])
+    vip = str(topology.network.vip) if topology.network.vip else None
+    return readings.host_view(spec.name, answer, vip=vip, clock_offset_seconds=offset)
+
+
+def request(topology: Topology, spec: HostSpec, units: tuple[str, ...], *, deadline: float) -> dict[str, Any]:
+    """Return what a host is asked: the parts that its roles have, and where to find them."""
+    instances = pgbouncer.INSTANCES if pgbouncer.Pgbouncer().runs_on(topology, spec) else ()
+    parts = [
+        "certificates",
+        *(["units"] if units else []),
+        *(part for role in spec.roles for part in PARTS.get(role, ())),
+    ]
+    packages = [name for role in spec.roles for name in PACKAGES.get(role, ())]
+    if spec.has(Role.DATABASE):
+        packages.append(f"postgresql-{topology.postgresql.version}")
+    if instances:
+        packages.append("pgbouncer")
+    return {
+        "parts": [*parts, *(["packages"] if packages else [])],
+        "packages": packages,
+        "units": units,
+        "deadline": deadline,
+        "address": str(spec.address),
+        "interface": topology.network.interface,
+        "haproxy_socket": haproxy.SOCKET,
+        "pools": {instance: pgbouncer.port(topology, instance) for instance in instances},
+        "postgres_port": topology.postgresql.port,
+        "rest_port": topology.orchestration.rest_port,
+        "etcd_port": topology.orchestration.etcd_client_port,
+        "data_directory": topology.data_directory,
+    }
+
+
+def script(asked: Mapping[str, Any]) -> str:
+    """Return the program for a host, with the call that answers this request as its last line."""
+    program = resources.files("pgbaton.observe").joinpath("host_probe.py").read_text(encoding="utf-8")
+    return f"{program}\nmain({json.dumps(asked)!r})\n"
+
+
+def clock_offset(before: float, after: float, started: float, ended: float) -> float:
+    """Return the smallest offset of a host's clock that explains its readings, 0 when there need be none.
+
+    The host read its clock twice between ``before`` and ``after`` of ours, so its offset lies between
+    ``ended - after`` and ``started - before``.
+    """
+    return max(ended - after, min(started - before, 0.0))

@@ -1,0 +1,148 @@
+"""What follows from a snapshot and its topology together; the rules and the screen both stand on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pgbaton.components.pgbouncer import Pgbouncer
+from pgbaton.topology.model import ReplicationMode, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgbaton.observe.snapshot import HostView, PostgresView, Snapshot, StandbyView
+    from pgbaton.topology.model import HostSpec, Topology
+
+#: HAProxy's listeners in front of the servers.
+PRIMARY_PROXY = "primary"
+STANDBY_PROXY = "standbys"
+#: HAProxy's backends in front of the poolers, by PgBouncer instance.
+POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
+#: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
+CONFIRMING = frozenset({"sync", "quorum"})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A topology, a snapshot of it, and what they say together."""
+
+    topology: Topology
+    snapshot: Snapshot
+
+    def reached(self, role: Role) -> Iterator[tuple[HostSpec, HostView]]:
+        """Yield the reachable hosts that have a role."""
+        for spec in self.topology.with_role(role):
+            view = self.snapshot.host(spec.name)
+            if view.reachable:
+                yield spec, view
+
+    @cached_property
+    def poolers(self) -> tuple[tuple[HostSpec, HostView], ...]:
+        """Return the reachable hosts that PgBouncer runs on."""
+        component = Pgbouncer()
+        views = ((spec, self.snapshot.host(spec.name)) for spec in self.topology.hosts)
+        return tuple((spec, view) for spec, view in views if view.reachable and component.runs_on(self.topology, spec))
+
+    @cached_property
+    def servers(self) -> dict[str, PostgresView]:
+        """Return the servers that answered, by host."""
+        return {spec.name: view.postgres for spec, view in self.reached(Role.DATABASE) if view.postgres}
+
+    @cached_property
+    def primaries(self) -> tuple[str, ...]:
+        """Return the hosts whose server takes writes."""
+        return tuple(name for name, server in self.servers.items() if server.role == "primary")
+
+    @cached_property
+    def lock_holders(self) -> tuple[str, ...]:
+        """Return whom the Patronis name as holder of the leader lock; more than one while a change spreads."""
+        named = (view.patroni.leader for _, view in self.reached(Role.DATABASE) if view.patroni)
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    @cached_property
+    def primary(self) -> str | None:
+        """Return the primary's host: of several, the one that holds the leader lock."""
+        rightful = [name for name in self.primaries if name in self.lock_holders]
+        return next(iter(rightful or self.primaries), None)
+
+    @cached_property
+    def primary_server(self) -> PostgresView | None:
+        """Return the primary's server."""
+        return self.servers[self.primary] if self.primary else None
+
+    @cached_property
+    def standbys(self) -> dict[str, StandbyView]:
+        """Return what the primary knows of its standbys, by host; the best row where a standby has two."""
+        rows = self.primary_server.standbys if self.primary_server else ()
+        return {row.name: row for row in sorted(rows, key=lambda row: row.state == "streaming")}
+
+    @cached_property
+    def vip_holders(self) -> tuple[str, ...]:
+        """Return the hosts that have the VIP on their interface."""
+        return tuple(spec.name for spec, view in self.reached(Role.BALANCER) if view.holds_vip)
+
+    @cached_property
+    def entries(self) -> tuple[str, ...]:
+        """Return the balancers that clients come through: the VIP's holders, all of them where there is no VIP."""
+        if self.topology.network.vip:
+            return self.vip_holders
+        return tuple(spec.name for spec in self.topology.with_role(Role.BALANCER))
+
+    @cached_property
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """Return the servers that each balancer takes for the primary, by balancer."""
+        return {name: proxies.get(PRIMARY_PROXY, ()) for name, proxies in self._balancers.items()}
+
+    @cached_property
+    def read_routes(self) -> dict[str, tuple[str, ...]]:
+        """Return the standbys that each balancer sends reads to, by balancer."""
+        return {name: proxies.get(STANDBY_PROXY, ()) for name, proxies in self._balancers.items()}
+
+    @cached_property
+    def _balancers(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        views = ((spec.name, view.haproxy) for spec, view in self.reached(Role.BALANCER))
+        return {name: {proxy.name: proxy.up for proxy in view.proxies} for name, view in views if view}
+
+    @cached_property
+    def confirming(self) -> tuple[str, ...]:
+        """Return the standbys whose confirmation a commit waits for, or one of whose it waits for in quorum mode."""
+        rows = self.standbys.values()
+        return tuple(sorted(row.name for row in rows if row.state == "streaming" and row.sync_state in CONFIRMING))
+
+    @cached_property
+    def copies(self) -> int:
+        """Return on how many standbys a commit is before it is acknowledged, right now."""
+        if self.topology.replication.mode is ReplicationMode.ASYNCHRONOUS:
+            return 0
+        return min(self.topology.replication.count, len(self.confirming))
+
+    @property
+    def durability(self) -> str:
+        """Return in words what an acknowledged write survives right now."""
+        if self.primary is None:
+            return "unknown while there is no primary"
+        if self.copies == 0:
+            return "a restart of the primary, not the loss of its host"
+        which = " or ".join(self.confirming) if len(self.confirming) > self.copies else " and ".join(self.confirming)
+        hosts = "1 database host" if self.copies == 1 else f"{self.copies} database hosts"
+        return f"the loss of {hosts} (also on {which})"
+
+    def lag_bytes(self, host: str) -> int | None:
+        """Return how far a standby's replay is behind the primary: as the primary knows it, else by both positions."""
+        row = self.standbys.get(host)
+        if row is not None and row.replay_lag_bytes is not None:
+            return row.replay_lag_bytes
+        own, primary = self.servers.get(host), self.primary_server
+        if own is None or primary is None or own.lsn is None or primary.lsn is None:
+            return None
+        return max(0, primary.lsn - own.lsn)
+
+    def lag_seconds(self, host: str) -> float | None:
+        """Return how long ago the primary wrote what a standby confirmed last; 0 when nothing is behind."""
+        row = self.standbys.get(host)
+        if row is None:
+            own = self.servers.get(host)
+            return own.replay_age_seconds if own else None
+        return row.replay_lag_seconds or 0.0

@@ -1,0 +1,143 @@
+"""Rules about the way from the clients to the primary: VIP, HAProxy, PgBouncer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgbaton.observe.facts import POOLED_PROXY, STANDBY_PROXY
+from pgbaton.observe.findings import Finding, Level
+from pgbaton.observe.words import span
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgbaton.observe.facts import Facts
+    from pgbaton.observe.snapshot import ServerView
+
+#: A client may wait this long for a server connection.
+WAIT_SECONDS = 1.0
+
+
+def vip_missing(facts: Facts) -> Iterator[Finding]:
+    """Some balancer must hold the VIP."""
+    vip = facts.topology.network.vip
+    if vip is None or facts.vip_holders:
+        return
+    balancers = facts.topology.with_role(Role.BALANCER)
+    asked = ", ".join(spec.name for spec, _ in facts.reached(Role.BALANCER)) or "none"
+    seen = f"no balancer holds {vip} (answered: {asked} of {len(balancers)})"
+    advice = "pgbaton logs --unit keepalived; on the balancers: systemctl status keepalived haproxy"
+    yield Finding(Level.CRITICAL, "vip-missing", facts.topology.name, seen, "one holder", advice, outage=True)
+
+
+def vip_twice(facts: Facts) -> Iterator[Finding]:
+    """No two balancers may hold the VIP."""
+    if len(facts.vip_holders) > 1:
+        seen = f"{' and '.join(facts.vip_holders)} both hold {facts.topology.network.vip}"
+        advice = "the balancers do not hear each other's VRRP (protocol 112): look at firewall and network between them"
+        yield Finding(Level.CRITICAL, "vip-twice", facts.topology.name, seen, "one holder", advice)
+
+
+def haproxy_silent(facts: Facts) -> Iterator[Finding]:
+    """Every HAProxy must answer."""
+    for spec, view in facts.reached(Role.BALANCER):
+        if reason := view.problem("haproxy"):
+            entry = spec.name in facts.entries
+            level = Level.CRITICAL if entry else Level.WARNING
+            advice = f"pgbaton logs --host {spec.name} --unit haproxy; on it: systemctl restart haproxy"
+            seen = f"HAProxy does not answer: {reason}"
+            outage = entry and len(facts.entries) == 1
+            yield Finding(level, "haproxy-silent", spec.name, seen, "an answer", advice, outage=outage)
+
+
+def balancers_disagree(facts: Facts) -> Iterator[Finding]:
+    """All balancers must take the same server for the primary."""
+    if len({names for names in facts.routes.values() if names}) > 1:
+        seen = "; ".join(f"{name} sends writes to {' and '.join(up) or 'nobody'}" for name, up in facts.routes.items())
+        advice = "look again in a second; when it stays, compare their checks of Patroni: pgbaton logs --unit haproxy"
+        yield Finding(Level.CRITICAL, "balancers-disagree", facts.topology.name, seen, "one primary", advice)
+
+
+def balancer_misroutes(facts: Facts) -> Iterator[Finding]:
+    """Each balancer must send writes to the primary and to it alone."""
+    if facts.primary is None:
+        return
+    for name, up in facts.routes.items():
+        if up == (facts.primary,):
+            continue
+        outage = not up and set(facts.entries) <= {name}
+        seen = f"it sends writes to {' and '.join(up) or 'nobody'}"
+        advice = f"look again in a second; then on {name}: is {facts.primary}'s Patroni REST port reachable?"
+        yield Finding(Level.CRITICAL, "balancer-misroutes", name, seen, facts.primary, advice, outage=outage)
+
+
+def standby_takes_no_reads(facts: Facts) -> Iterator[Finding]:
+    """A streaming standby must take reads on every balancer."""
+    for name, row in facts.standbys.items():
+        out = {
+            balancer: down for balancer in facts.routes if (down := server_down(facts, balancer, STANDBY_PROXY, name))
+        }
+        if row.state == "streaming" and out:
+            seen = "; ".join(f"{server.status} on {balancer} ({server.check})" for balancer, server in out.items())
+            advice = (
+                "it comes back by itself when it is within the lag limit; pgbaton logs --unit haproxy says why it left"
+            )
+            yield Finding(Level.WARNING, "standby-takes-no-reads", name, seen, "UP", advice)
+
+
+def server_down(facts: Facts, balancer: str, proxy: str, server: str) -> ServerView | None:
+    """Return a server as a balancer sees it, when it sees it and sends nothing there."""
+    view = facts.snapshot.host(balancer).haproxy
+    found = view.proxy(proxy) if view else None
+    down = {entry.name: entry for entry in found.servers if not entry.up} if found else {}
+    return down.get(server)
+
+
+def pooler_silent(facts: Facts) -> Iterator[Finding]:
+    """Every PgBouncer must answer."""
+    reached = facts.poolers
+    for instance in POOLED_PROXY:
+        silent = {spec.name: reason for spec, view in reached if (reason := view.problem(f"pooler {instance}"))}
+        # With every pooler gone, nothing is left that a balancer could send clients to.
+        every = len(silent) == len(reached)
+        for name, reason in silent.items():
+            advice = f"pgbaton logs --host {name} --unit pgbouncer; on it: systemctl restart pgbouncer@{instance}"
+            seen = f"PgBouncer ({instance}) does not answer: {reason}"
+            level = Level.CRITICAL if every else Level.WARNING
+            outage = every and instance == "write"
+            yield Finding(level, "pooler-silent", name, seen, "an answer", advice, outage=outage)
+
+
+def pooler_out_of_rotation(facts: Facts) -> Iterator[Finding]:
+    """A PgBouncer that answers must be in every balancer's rotation."""
+    for instance, proxy in POOLED_PROXY.items():
+        for spec, view in facts.poolers:
+            out = {name: down for name in facts.routes if (down := server_down(facts, name, proxy, spec.name))}
+            if view.pool(instance) and out:
+                seen = "; ".join(
+                    f"{instance}: {server.status} on {name} ({server.check})" for name, server in out.items()
+                )
+                advice = "its own port and the primary behind it are both checked: see the other findings first"
+                yield Finding(Level.WARNING, "pooler-out-of-rotation", spec.name, seen, "UP", advice)
+
+
+def pooler_paused(facts: Facts) -> Iterator[Finding]:
+    """No pool may be paused for longer than a switchover takes."""
+    for spec, view in facts.poolers:
+        for pool in view.pools:
+            if pool.paused:
+                seen = f"PgBouncer ({pool.instance}) is paused for {', '.join(pool.paused)}: clients wait"
+                advice = f"when no switchover is at work: RESUME on its console in /run/pgbouncer-{pool.instance}"
+                yield Finding(Level.WARNING, "pooler-paused", spec.name, seen, "not paused", advice)
+
+
+def clients_waiting(facts: Facts) -> Iterator[Finding]:
+    """Clients must not queue for a server connection."""
+    for spec, view in facts.poolers:
+        for pool in view.pools:
+            if pool.clients_waiting and pool.wait_seconds > WAIT_SECONDS:
+                waiting = f"{pool.clients_waiting} clients wait, {span(pool.wait_seconds)} at most"
+                seen = f"PgBouncer ({pool.instance}): {waiting}"
+                advice = "shorten transactions, or raise pooling.size within max_connections"
+                yield Finding(Level.WARNING, "clients-waiting", spec.name, seen, span(WAIT_SECONDS), advice)
