@@ -18,6 +18,7 @@ from pgbaton.components.base import (
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import milliseconds, render
 from pgbaton.components.units import HEADER, drop_in
+from pgbaton.topology.capacity import haproxy_connections
 from pgbaton.topology.model import ReadPolicy, Role
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Haproxy(Component):
             "ExecStopPost": f"+/bin/sh -c 'echo {DOWN} > {STATE_FILE}'",
             "Restart": "always",
             "RestartSec": "50ms",
-            "LimitNOFILE": str(file_limit(topology)),
+            "LimitNOFILE": str(topology.balancing.file_limit),
             "OOMScoreAdjust": "-500",
             "ProtectHome": "yes",
             "PrivateTmp": "yes",
@@ -132,18 +133,8 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         unacknowledged=milliseconds(timings.tcp_user_timeout),
         lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,
         fallback=topology.balancing.read_policy == ReadPolicy.PRIMARY_FALLBACK,
-        maxconn=maximum_connections(topology),
+        maxconn=haproxy_connections(topology),
         socket=SOCKET,
         tls=TLS_DIRECTORY,
         authority=AUTHORITY_FILE,
     )
-
-
-def maximum_connections(topology: Topology) -> int:
-    """Return the connections of all listeners: the clients', and those of both poolers to the servers."""
-    return 2 * topology.balancing.max_connections + 2 * topology.postgresql.max_connections
-
-
-def file_limit(topology: Topology) -> int:
-    """Return the open files HAProxy needs: two a connection, some for checks and listeners."""
-    return 2 * maximum_connections(topology) + 200

@@ -74,15 +74,16 @@ class Pgbouncer(Component):
         login = f'"{POOLER_ROLE}" "{secret(f"password/{POOLER_ROLE}")}"\n'
         units = [unit(instance) for instance in INSTANCES]
         return (
-            File(TEMPLATE_UNIT, template_unit(), unit=units[0], on_change=OnChange.RESTART),
+            File(TEMPLATE_UNIT, template_unit(topology), unit=units[0], on_change=OnChange.RESTART),
             File(USERS_FILE, login, mode=0o600, owner=USER, group=USER, unit=units[0], on_change=OnChange.RELOAD),
             *(configuration(topology, host, instance) for instance in INSTANCES),
         )
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
-        """Mask Debian's unit, run the two instances of ours."""
+        """Mask Debian's units, which would take the port; run the two instances of ours."""
         del topology, host
-        return (Unit("pgbouncer.service", masked=True), *(Unit(unit(instance)) for instance in INSTANCES))
+        masked = (Unit(name, masked=True) for name in ("pgbouncer.socket", "pgbouncer.service"))
+        return (*masked, *(Unit(unit(instance)) for instance in INSTANCES))
 
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return a trial start of each configuration."""
@@ -166,7 +167,7 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
     return File(path(instance), text, mode=0o640, group=USER, unit=unit(instance), on_change=OnChange.RELOAD)
 
 
-def template_unit() -> str:
+def template_unit(topology: Topology) -> str:
     """Return the unit of which each instance is one."""
     head = {
         "Description": "Connection pooler for PostgreSQL (%i)",
@@ -185,7 +186,7 @@ def template_unit() -> str:
         "TimeoutStopSec": "10",
         "Restart": "always",
         "RestartSec": "100ms",
-        "LimitNOFILE": "16384",
+        "LimitNOFILE": str(topology.pooling.file_limit),
         "OOMScoreAdjust": "-500",
     }
     install = {"WantedBy": "multi-user.target"}
