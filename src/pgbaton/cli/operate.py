@@ -1,0 +1,266 @@
+"""Commands that change who leads, or restart what runs: switchover, failover, restart, reinit."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from pgbaton import state
+from pgbaton.cli import common
+from pgbaton.errors import RefusedError
+from pgbaton.hosts.connect import connect
+from pgbaton.operate import failover as failing
+from pgbaton.operate import reinit as cloning
+from pgbaton.operate import rolling
+from pgbaton.operate import switchover as switching
+from pgbaton.operate.checks import Check, failed, size
+from pgbaton.operate.members import known
+from pgbaton.operate.operation import Operation
+from pgbaton.topology.load import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pgbaton.operate.members import View
+    from pgbaton.state import ClusterState
+
+timeout_option = click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Deadline of each single wait.",
+)
+
+
+@click.command(epilog="Example: pgbaton switchover --to db2 --dry-run")
+@click.option("--to", metavar="HOST", help="The new primary; by default the fittest standby.")
+@click.option("--dry-run", is_flag=True, help="Run every check, change nothing.")
+@timeout_option
+@common.yes_option
+@common.cluster_option
+@common.output_option
+def switchover(
+    to: str | None, *, dry_run: bool, timeout_seconds: float, yes: bool, cluster: str | None, output: str
+) -> None:
+    """Move the primary to another host, as planned.
+
+    Only a standby that streams, is close enough and, in synchronous mode, is a synchronous one is chosen or taken.
+    Sessions on the old primary end; the pools reconnect to the new one.
+    """
+    selected, operation = opened(cluster, timeout_seconds)
+    if to is not None:
+        known(operation.topology, to)
+    if dry_run:
+        intent = switching.consider(operation.topology, common.run(operation.look()), to)
+        common.emit(output, {**intent.data, "dry_run": True}, lambda: show_checks(intent))
+        intent.require()
+        return
+    with changing(selected, "switchover"):
+        source, target = switching.consider(operation.topology, common.run(operation.look()), to).require()
+        common.confirm(f"Move the primary from {source} to {target}?", yes=yes)
+        done = common.run(switching.switchover(operation, to=target))
+    common.emit(output, done.data, lambda: show_switchover(done))
+
+
+@click.command(epilog="Example: pgbaton failover --to db3")
+@click.option("--to", metavar="HOST", help="The new primary; by default the standby with the least to lose.")
+@click.option(
+    "--accept-loss",
+    "accepted_bytes",
+    type=click.IntRange(min=0),
+    metavar="BYTES",
+    help="Accept a gap of up to so many bytes of WAL without being asked; needs --yes too.",
+)
+@click.option("--dry-run", is_flag=True, help="Run every check, change nothing.")
+@timeout_option
+@common.yes_option
+@common.cluster_option
+@common.output_option
+def failover(
+    to: str | None,
+    *,
+    accepted_bytes: int | None,
+    dry_run: bool,
+    timeout_seconds: float,
+    yes: bool,
+    cluster: str | None,
+    output: str,
+) -> None:
+    """Promote a standby when there is no primary.
+
+    Patroni does this by itself wherever that is safe. This command is for when it will not: it shows how far each
+    standby is behind the last position known of the primary, and asks for the host's name where writes may be lost.
+    """
+    selected, operation = opened(cluster, timeout_seconds)
+    if to is not None:
+        known(operation.topology, to)
+    intent = failing.consider(operation.topology, common.run(operation.look()), to)
+    if dry_run:
+        common.emit(output, {**intent.data, "dry_run": True}, lambda: show_prospects(intent, stderr=False))
+        intent.require()
+        return
+    with changing(selected, "failover"):
+        target = intent.require()
+        show_prospects(intent, stderr=True)
+        accept(intent, target, accepted_bytes, yes=yes)
+        done = common.run(failing.failover(operation, intent))
+    common.emit(output, done.data, lambda: show_failover(done))
+
+
+@click.command(epilog="Example: pgbaton restart --pending")
+@click.argument("hosts", nargs=-1, metavar="[HOST]...")
+@click.option("--pending", is_flag=True, help="Only where settings wait for a restart.")
+@click.option("--in-place", is_flag=True, help="Restart the primary where it is, without a switchover: writes stop.")
+@timeout_option
+@common.yes_option
+@common.cluster_option
+@common.output_option
+def restart(
+    hosts: tuple[str, ...],
+    *,
+    pending: bool,
+    in_place: bool,
+    timeout_seconds: float,
+    yes: bool,
+    cluster: str | None,
+    output: str,
+) -> None:
+    """Restart PostgreSQL, host by host.
+
+    Standbys first, one at a time, each awaited until it streams again; the primary last, after a switchover.
+    Without HOST, every database host.
+    """
+    selected, operation = opened(cluster, timeout_seconds)
+    for host in hosts:
+        known(operation.topology, host)
+    with changing(selected, "restart"):
+        view = common.run(operation.look())
+        chosen = rolling.order(operation.topology, view, hosts, pending=pending)
+        target = rolling.plan(operation.topology, view, chosen, in_place=in_place)
+        if chosen:
+            common.confirm(question(view, chosen, target), yes=yes)
+        done = common.run(rolling.restart(operation, chosen, in_place=in_place))
+    common.emit(output, {"restarted": [each.data for each in done]}, lambda: show_restarted(done))
+
+
+@click.command(epilog="Example: pgbaton reinit db3")
+@click.argument("host")
+@timeout_option
+@common.yes_option
+@common.cluster_option
+@common.output_option
+def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None, output: str) -> None:
+    """Throw a standby's data away and clone it anew.
+
+    The deadline counts from the last time the copy has moved, so that a large one may take as long as it needs.
+    """
+    selected, operation = opened(cluster, timeout_seconds)
+    known(operation.topology, host)
+    with changing(selected, f"reinit of {host}"):
+        view = common.run(operation.look())
+        cloning.consider(view, host)
+        operation.report(cloning.consequences(view, host))
+        common.confirm(f"Clone {host} anew?", yes=yes)
+        done = common.run(cloning.reinit(operation, host))
+    text = f"{done.host} was cloned ({size(done.size_bytes)}) in {done.seconds:.1f} s and streams from {done.primary}"
+    common.emit(output, done.data, lambda: common.out().print(text))
+
+
+def opened(cluster: str | None, timeout_seconds: float) -> tuple[ClusterState, Operation]:
+    """Return the cluster a command is about, and an operation on it that reports on standard error."""
+    selected = state.select(cluster)
+    topology = load(selected.topology_file)
+    console = common.err()
+    operation = Operation(
+        topology, connect(topology, selected), lambda line: console.print(line, markup=False), timeout_seconds
+    )
+    return selected, operation
+
+
+@contextmanager
+def changing(selected: ClusterState, purpose: str) -> Iterator[None]:
+    """Hold the cluster while it is looked at, decided about and changed."""
+    with selected.lock(purpose):
+        yield
+
+
+def accept(intent: failing.Intent, target: failing.Prospect, accepted_bytes: int | None, *, yes: bool) -> None:
+    """Get consent: a plain one when nothing acknowledged can be lost, else the host's name typed, or a stated loss."""
+    if not intent.needs_acceptance:
+        common.confirm(f"Promote {target.host}?", yes=yes)
+    elif yes or accepted_bytes is not None or not sys.stdin.isatty():
+        failing.accept(target, accepted_bytes)
+        common.confirm(f"Promote {target.host}?", yes=yes)
+    else:
+        type_name(target.host)
+
+
+def type_name(host: str) -> None:
+    """Ask for a host's name; anything else, an empty answer too, is refused."""
+    typed = click.prompt(f"Type {host} to promote it", default="", show_default=False, err=True)
+    if typed.strip() != host:
+        message = f"failover refused, nothing was changed: {host} was not typed"
+        raise RefusedError(message)
+
+
+def question(view: View, hosts: tuple[str, ...], target: str | None) -> str:
+    """Return what to ask before a restart."""
+    moved = f"; the primary moves to {target} first" if target else ""
+    stopped = "" if target or view.primary not in hosts else "; writes stop meanwhile"
+    return f"Restart PostgreSQL on {', '.join(hosts)}{moved}{stopped}?"
+
+
+def show_checks(intent: switching.Intent) -> None:
+    """Show every check of a switchover, and what it would do."""
+    console = common.out()
+    console.print(checks_table(intent.checks))
+    if not failed(intent.checks):
+        console.print(f"would move the primary from {intent.source} to {intent.target}; nothing was changed")
+
+
+def checks_table(checks: Iterable[Check]) -> Table:
+    """Return checks as a table."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "check", "seen", "wanted"):
+        table.add_column(heading)
+    for check in checks:
+        table.add_row("ok" if check.passed else "NO", check.name, check.seen, check.limit)
+    return table
+
+
+def show_prospects(intent: failing.Intent, *, stderr: bool) -> None:
+    """Show what promoting each standby means."""
+    console = common.err() if stderr else common.out()
+    for line in [*([intent.warning] if intent.warning else []), *map(str, intent.prospects)]:
+        console.print(line, markup=False)
+    if intent.target:
+        console.print(f"chosen: {intent.target.host}", markup=False)
+
+
+def show_switchover(done: switching.Switchover) -> None:
+    """Show a switchover that happened and what its parts took."""
+    parts = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f} s" for name, seconds in done.seconds.data.items())
+    common.out().print(f"{done.target} is the primary, {done.source} its standby\n{parts}")
+
+
+def show_failover(done: failing.Failover) -> None:
+    """Show a failover that happened."""
+    common.out().print(
+        f"{done.target.host} is the primary\npromotion {done.promotion:.2f} s, routing {done.routing:.2f} s\n"
+        f"{size(done.target.gap_bytes or 0)} behind the last known position of the old one"
+    )
+
+
+def show_restarted(done: tuple[rolling.Restarted, ...]) -> None:
+    """Show the restarts that happened."""
+    if not done:
+        common.out().print("no restart was needed")
+    for each in done:
+        common.out().print(f"{each.host}: {each.how}, {each.seconds:.1f} s")

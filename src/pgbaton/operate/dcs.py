@@ -1,0 +1,149 @@
+"""Patroni's record in etcd: who holds the leader lock, who is synchronous, what each member last said."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pgbaton.errors import Error
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import Topology
+
+#: Patroni's own default: a standby further behind is never promoted by it, in bytes.
+MAXIMUM_LAG = 1_048_576
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one Patroni last wrote about its own member."""
+
+    state: str
+    timeline: int | None = None
+    pending_restart: bool = False
+    no_failover: bool = False
+
+
+@dataclass(frozen=True)
+class Dcs:
+    """Patroni's keys of one cluster, read at one moment.
+
+    ``position`` is the WAL position (bytes) that the primary last reported, at most one loop before it died.
+    """
+
+    leader: str | None
+    sync_leader: str | None = None
+    sync_standbys: frozenset[str] = frozenset()
+    synchronous: bool = False
+    quorum: bool = False
+    strict: bool = False
+    paused: bool = False
+    position: int = 0
+    maximum_lag_bytes: int = MAXIMUM_LAG
+    request: str | None = None
+    members: Mapping[str, Record] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which etcd members answered with a majority behind them, and what they said."""
+
+    answered: tuple[str, ...]
+    asked: tuple[str, ...]
+    dcs: Dcs | None
+
+    @property
+    def majority(self) -> int:
+        """Return how many members make a majority."""
+        return len(self.asked) // 2 + 1
+
+
+def parse(output: str, prefix: str) -> Dcs:
+    """Read what ``etcdctl get --prefix -w json`` printed."""
+    pairs = {
+        decode(pair["key"]).removeprefix(prefix): decode(pair.get("value", ""))
+        for pair in json.loads(output).get("kvs", [])
+    }
+    config, sync, status = (table(pairs.get(key)) for key in ("config", "sync", "status"))
+    mode = config.get("synchronous_mode") or False
+    return Dcs(
+        leader=pairs.get("leader"),
+        sync_leader=sync.get("leader") or None,
+        sync_standbys=frozenset(filter(None, (sync.get("sync_standby") or "").split(","))),
+        synchronous=bool(mode),
+        quorum=mode == "quorum",
+        strict=bool(config.get("synchronous_mode_strict")),
+        paused=bool(config.get("pause")),
+        position=int(status.get("optime") or 0),
+        maximum_lag_bytes=int(config.get("maximum_lag_on_failover", MAXIMUM_LAG)),
+        request=pairs.get("failover") if table(pairs.get("failover")) else None,
+        members={
+            key.removeprefix("members/"): record(table(value))
+            for key, value in pairs.items()
+            if key.startswith("members/")
+        },
+    )
+
+
+def decode(text: str) -> str:
+    """Return a key or a value of etcd's JSON."""
+    return base64.b64decode(text).decode()
+
+
+def table(text: str | None) -> dict[str, Any]:
+    """Return a value that holds a JSON object; an empty one for a missing key or anything else."""
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def record(data: dict[str, Any]) -> Record:
+    """Read a member's own key."""
+    return Record(
+        state=str(data.get("state", "unknown")),
+        timeline=data.get("timeline"),
+        pending_restart=bool(data.get("pending_restart")),
+        no_failover=bool((data.get("tags") or {}).get("nofailover")),
+    )
+
+
+async def read(topology: Topology, hosts: Mapping[str, Host]) -> Reading:
+    """Ask every etcd member at once; an answer is a linearizable read, so it has a majority behind it."""
+    asked = tuple(host.name for host in topology.with_role(Role.DCS))
+    outputs = await asyncio.gather(*(ask(topology, hosts[name]) for name in asked))
+    answers = {name: output for name, output in zip(asked, outputs, strict=True) if output is not None}
+    dcs = parse(next(iter(answers.values())), prefix(topology)) if answers else None
+    return Reading(tuple(answers), asked, dcs)
+
+
+def prefix(topology: Topology) -> str:
+    """Return where Patroni keeps a cluster's keys."""
+    return f"/service/{topology.scope}/"
+
+
+async def ask(topology: Topology, host: Host) -> str | None:
+    """Return one etcd member's answer as it was printed; None when it has no majority or does not answer."""
+    tls = "/etc/pgbaton/tls"
+    try:
+        result = await host.run(
+            "etcdctl",
+            f"--endpoints=https://127.0.0.1:{topology.orchestration.etcd_client_port}",
+            f"--cacert={tls}/ca.crt",
+            f"--cert={tls}/etcd.crt",
+            f"--key={tls}/etcd.key",
+            "--command-timeout=3s",
+            *("get", "--prefix", prefix(topology), "-w", "json"),
+            timeout=6,
+        )
+    except Error:
+        return None
+    return result.stdout
