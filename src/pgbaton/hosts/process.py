@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pgbaton.errors import CommandError, UnreachableError
 
 if TYPE_CHECKING:
+    from asyncio import StreamReader
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+#: The longest line that ``lines`` can take, in bytes.
+LONGEST_LINE = 4 * 1024 * 1024
 #: How much of a failed program's output an error repeats, in characters.
 TAIL = 2_000
 
@@ -68,6 +72,75 @@ async def run(
     if check and not result.ok:
         raise CommandError(failure(result), where=where)
     return result
+
+
+async def lines(*argv: str, where: str | None = None) -> AsyncIterator[str]:
+    """Run a program and yield what it prints, line by line, until it ends or the caller has had enough.
+
+    Close the generator (``contextlib.aclosing``) to end the program. Raises CommandError on a non-zero exit.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        limit=LONGEST_LINE,
+    )
+    stdout, stderr = cast("StreamReader", process.stdout), cast("StreamReader", process.stderr)
+    said = asyncio.create_task(stderr.read())
+    try:
+        async for line in stdout:
+            yield line.decode(errors="replace").rstrip("\n")
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            end_group(process.pid)
+            await process.wait()
+        err = (await said).decode(errors="replace")
+    if process.returncode:
+        raise CommandError(failure(Result(argv, process.returncode, "", err)), where=where)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A program that runs beside this one until its standard input ends; all it prints goes to ``log``."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """Return its exit status, None while it runs."""
+        return self.process.returncode
+
+    async def end(self, *, timeout: float) -> int:
+        """Close its standard input and return its exit status; kill it when it has not ended after ``timeout`` s."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            return await asyncio.wait_for(self.process.wait(), timeout)
+        finally:
+            if self.process.returncode is None:
+                end_group(self.process.pid)
+                await self.process.wait()
+
+
+async def start(*argv: str, input: str, log: Path) -> Child:  # noqa: A002 - the name subprocess uses
+    """Start a program, give it ``input`` over a standard input that stays open, and let it run."""
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    if process.stdin is not None:
+        process.stdin.write(input.encode())
+        await process.stdin.drain()
+    return Child(process, log)
 
 
 def capture(*argv: str, timeout: float = 10.0) -> Result:
