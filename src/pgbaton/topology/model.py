@@ -170,10 +170,7 @@ class Pooling(Section):
     )
     reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(default=5, description="More of them under pressure.")
     max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(
-        default=2_000, description="Clients per pooler and port."
-    )
-    file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
-        default=8_192, description="Files that each PgBouncer may open (LimitNOFILE)."
+        default=4_000, description="Clients per pooler and port."
     )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
@@ -208,7 +205,7 @@ class Balancing(Section):
         default=4_000, description="Client connections per balancer."
     )
     file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
-        default=16_384, description="Files that HAProxy may open (LimitNOFILE)."
+        default=20_000, description="Files that one program on a balancer can open: the hosts' hard limit."
     )
 
 
@@ -330,6 +327,6 @@ class Topology(Section):
         return any(host.name == name for host in self.hosts)
 
     def priority(self, host: HostSpec) -> int:
-        """Return a balancer's VRRP priority: its own, or 200 less 10 for each balancer listed before it."""
+        """Return a balancer's VRRP priority: its own, or 254 less one for each balancer listed before it."""
         balancers = self.with_role(Role.BALANCER)
-        return host.priority or 200 - 10 * balancers.index(host)
+        return host.priority or 254 - balancers.index(host)

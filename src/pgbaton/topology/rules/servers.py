@@ -1,0 +1,184 @@
+"""Rules about PostgreSQL's settings, users and databases, and about replication."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from pgbaton.topology import capacity
+from pgbaton.topology.model import ReplicationMode, Role
+from pgbaton.topology.objections import Objection
+from pgbaton.topology.rules.base import Rule, rule, warning
+from pgbaton.topology.rules.hosts import repeated
+from pgbaton.topology.rules.managed import INSTEAD, MANAGED, RESERVED_DATABASES, RESERVED_USERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgbaton.topology.model import Topology
+
+#: What postgresql.conf, YAML and a shell's error messages all carry unchanged within quotes.
+_CARRIED = re.compile(r"^[^'\"\\\x00-\x1f\x7f]*$")
+_DIRECTORY = re.compile(r"^(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}$")
+#: Directories that are other programs' or too high up to be emptied and cloned into.
+_NOT_BELOW = re.compile(r"^/(bin|boot|dev|etc|home|lib|proc|root|run|sbin|sys|tmp|usr|var/tmp)/")
+_TOO_HIGH = ("/var/lib", "/var/lib/postgresql", "/var/log", "/var/cache")
+FEWEST_SETTLED = 2
+QUORUM_VERSION = 17
+
+
+@rule("postgresql")
+def settings_are_free(topology: Topology) -> Iterator[Objection]:
+    """No setting is one that the cluster depends on."""
+    for name in topology.postgresql.settings:
+        if name in MANAGED:
+            reason = "is managed: replication, failover or access would break under another value"
+            fix = f"take it out and set {INSTEAD[name]}" if name in INSTEAD else "take it out"
+            yield Objection(("postgresql", "settings", name), reason, fix)
+
+
+@rule("postgresql")
+def settings_can_be_written(topology: Topology) -> Iterator[Objection]:
+    """Every setting's value survives the way into postgresql.conf."""
+    for name, value in topology.postgresql.settings.items():
+        place = ("postgresql", "settings", name)
+        if isinstance(value, str) and not _CARRIED.match(value):
+            reason = "holds a quote, backslash, newline or control character, which could end the value it stands in"
+            yield Objection(place, reason, "write the value without it")
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Objection(place, "is no finite number", 'write a number, or text with a unit as "64MB"')
+
+
+@rule("postgresql")
+def data_directory_is_its_own(topology: Topology) -> Iterator[Objection]:
+    """The data directory is absolute, plain, and nobody else's."""
+    directory, place = topology.postgresql.data_directory, ("postgresql", "data_directory")
+    if directory is None:
+        return
+    fix = "write an absolute path of its own, as /srv/postgresql/17/main, or take it out"
+    if not _DIRECTORY.match(directory) or ".." in PurePosixPath(directory).parts:
+        reason = "is no absolute path of two or more plain names: no dots that lead up, no blanks, no / at the end"
+        yield Objection(place, reason, fix)
+    elif directory in _TOO_HIGH or _NOT_BELOW.match(directory):
+        yield Objection(place, "belongs to the system or to other clusters: cloning a standby empties it", fix)
+
+
+@rule("postgresql", "hosts")
+def enough_wal_senders(topology: Topology) -> Iterator[Objection]:
+    """There are WAL senders for every standby and a clone."""
+    needed = capacity.needed_wal_senders(topology)
+    if topology.postgresql.max_wal_senders < needed:
+        reason = f"is too few: every other database needs one, and cloning takes two: {needed}"
+        yield Objection(("postgresql", "max_wal_senders"), reason, f"set at least {needed}")
+
+
+@rule("postgresql", "hosts")
+def enough_slots(topology: Topology) -> Iterator[Objection]:
+    """There are replication slots for every other database and a spare."""
+    needed = capacity.needed_slots(topology)
+    if topology.postgresql.max_replication_slots < needed:
+        reason = f"is too few: every other database needs one, and a host being replaced one more: {needed}"
+        yield Objection(("postgresql", "max_replication_slots"), reason, f"set at least {needed}")
+
+
+@rule("postgresql")
+def reserved_leave_room(topology: Topology) -> Iterator[Objection]:
+    """Fewer connections are reserved than there are."""
+    if topology.postgresql.reserved_connections >= topology.postgresql.max_connections:
+        reason = f"leaves none of the {topology.postgresql.max_connections} connections to anybody else"
+        yield Objection(("postgresql", "reserved_connections"), reason, "reserve fewer: 3 is usual")
+
+
+@rule("users")
+def users_differ(topology: Topology) -> Iterator[Objection]:
+    """Every user has a name of its own, that nothing in PostgreSQL or PgBouncer has."""
+    names = [user.name for user in topology.users]
+    for index, first in repeated(list(names)):
+        yield Objection(("users", index, "name"), f"is the name of users[{first}] too", "list each user once")
+    for index, name in enumerate(names):
+        if name in RESERVED_USERS or name.startswith("pg_"):
+            reason = "is reserved: PostgreSQL, PgBouncer, pg_hba.conf or this cluster's own services use it"
+            yield Objection(("users", index, "name"), reason, "choose another name")
+
+
+@rule("databases")
+def databases_differ(topology: Topology) -> Iterator[Objection]:
+    """Every database has a name of its own, that nothing in PostgreSQL or PgBouncer has."""
+    names = [database.name for database in topology.databases]
+    for index, first in repeated(list(names)):
+        reason = f"is the name of databases[{first}] too"
+        yield Objection(("databases", index, "name"), reason, "list each database once")
+    for index, name in enumerate(names):
+        if name in RESERVED_DATABASES:
+            reason = "is reserved: it means something else to PostgreSQL, PgBouncer or pg_hba.conf"
+            yield Objection(("databases", index, "name"), reason, "choose another name")
+
+
+@rule("users", "databases")
+def owners_exist(topology: Topology) -> Iterator[Objection]:
+    """Every database's owner is one of the users."""
+    users = [user.name for user in topology.users]
+    for index, database in enumerate(topology.databases):
+        if database.owner not in users:
+            reason = f"is none of the users: {', '.join(users)}"
+            fix = f'add a [[users]] table with name = "{database.owner}", or name one that is there'
+            yield Objection(("databases", index, "owner"), reason, fix)
+
+
+@rule("replication", "hosts")
+def standbys_can_confirm(topology: Topology) -> Iterator[Objection]:
+    """There are as many standbys as must confirm a commit."""
+    replication = topology.replication
+    able = [host for host in topology.with_role(Role.DATABASE) if host.failover]
+    if replication.mode == ReplicationMode.ASYNCHRONOUS or len(able) < FEWEST_SETTLED:
+        return
+    if replication.count > len(able) - 1:
+        reason = f"is more than the {len(able) - 1} standbys that may confirm beside {len(able)} possible primaries"
+        yield Objection(("replication", "count"), reason, f"set at most {len(able) - 1}, or add databases")
+
+
+@rule("replication", "hosts")
+def strict_can_lose_a_standby(topology: Topology) -> Iterator[Objection]:
+    """Strict replication has a standby to spare."""
+    able = [host for host in topology.with_role(Role.DATABASE) if host.failover]
+    if topology.replication.mode == ReplicationMode.STRICT and topology.replication.count >= len(able) - 1:
+        reason = "with every standby needed for a commit, losing any database host stops all writes until it is back"
+        yield warning(("replication", "mode"), reason, "add a database, or use synchronous")
+
+
+@rule("replication")
+def acknowledged_is_durable(topology: Topology) -> Iterator[Objection]:
+    """An acknowledged commit outlives its primary."""
+    if topology.replication.mode == ReplicationMode.ASYNCHRONOUS:
+        reason = "commits are acknowledged before a standby has them: a failover may lose some"
+        yield warning(("replication", "mode"), reason, 'use "synchronous" unless that loss is acceptable')
+        if topology.replication.count > 1:
+            reason = "has no effect: no standby confirms commits in asynchronous mode"
+            yield warning(("replication", "count"), reason, "take it out")
+
+
+@rule("replication", "postgresql")
+def quorum_is_known(topology: Topology) -> Iterator[Objection]:
+    """Quorum replication is asked of a Patroni that knows it."""
+    if topology.replication.mode == ReplicationMode.QUORUM and topology.postgresql.version < QUORUM_VERSION:
+        reason = f"needs Patroni 4: the release with PostgreSQL {topology.postgresql.version} has Patroni 3.0"
+        yield Objection(("replication", "mode"), reason, 'use "synchronous", or postgresql.version = 17')
+
+
+RULES: tuple[Rule, ...] = (
+    settings_are_free,
+    settings_can_be_written,
+    data_directory_is_its_own,
+    enough_wal_senders,
+    enough_slots,
+    reserved_leave_room,
+    users_differ,
+    databases_differ,
+    owners_exist,
+    standbys_can_confirm,
+    strict_can_lose_a_standby,
+    acknowledged_is_durable,
+    quorum_is_known,
+)
