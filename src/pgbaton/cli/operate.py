@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
-from pgbaton import state
 from pgbaton.cli import common
+from pgbaton.cli.opened import open_cluster
 from pgbaton.errors import RefusedError
-from pgbaton.hosts.connect import connect
 from pgbaton.operate import failover as failing
 from pgbaton.operate import reinit as cloning
 from pgbaton.operate import rolling
@@ -20,10 +18,9 @@ from pgbaton.operate import switchover as switching
 from pgbaton.operate.checks import Check, failed, size
 from pgbaton.operate.members import known
 from pgbaton.operate.operation import Operation
-from pgbaton.topology.load import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from pgbaton.operate.members import View
     from pgbaton.state import ClusterState
@@ -62,7 +59,7 @@ def switchover(
         common.emit(output, {**intent.data, "dry_run": True}, lambda: show_checks(intent))
         intent.require()
         return
-    with changing(selected, "switchover"):
+    with selected.lock("switchover"):
         source, target = switching.consider(operation.topology, common.run(operation.look()), to).require()
         common.confirm(f"Move the primary from {source} to {target}?", yes=yes)
         done = common.run(switching.switchover(operation, to=target))
@@ -106,7 +103,7 @@ def failover(
         common.emit(output, {**intent.data, "dry_run": True}, lambda: show_prospects(intent, stderr=False))
         intent.require()
         return
-    with changing(selected, "failover"):
+    with selected.lock("failover"):
         target = intent.require()
         show_prospects(intent, stderr=True)
         accept(intent, target, accepted_bytes, yes=yes)
@@ -140,7 +137,7 @@ def restart(
     selected, operation = opened(cluster, timeout_seconds)
     for host in hosts:
         known(operation.topology, host)
-    with changing(selected, "restart"):
+    with selected.lock("restart"):
         view = common.run(operation.look())
         chosen = rolling.order(operation.topology, view, hosts, pending=pending)
         target = rolling.plan(operation.topology, view, chosen, in_place=in_place)
@@ -163,7 +160,7 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
     """
     selected, operation = opened(cluster, timeout_seconds)
     known(operation.topology, host)
-    with changing(selected, f"reinit of {host}"):
+    with selected.lock(f"reinit of {host}"):
         view = common.run(operation.look())
         cloning.consider(view, host)
         operation.report(cloning.consequences(view, host))
@@ -175,20 +172,12 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
 
 def opened(cluster: str | None, timeout_seconds: float) -> tuple[ClusterState, Operation]:
     """Return the cluster a command is about, and an operation on it that reports on standard error."""
-    selected = state.select(cluster)
-    topology = load(selected.topology_file)
-    console = common.err()
-    operation = Operation(
-        topology, connect(topology, selected), lambda line: console.print(line, markup=False), timeout_seconds
-    )
-    return selected, operation
+    found, console = open_cluster(cluster), common.err()
 
+    def report(line: str) -> None:
+        console.print(line, markup=False)
 
-@contextmanager
-def changing(selected: ClusterState, purpose: str) -> Iterator[None]:
-    """Hold the cluster while it is looked at, decided about and changed."""
-    with selected.lock(purpose):
-        yield
+    return found.state, Operation(found.topology, found.hosts(), report, timeout_seconds)
 
 
 def accept(intent: failing.Intent, target: failing.Prospect, accepted_bytes: int | None, *, yes: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import Error, RefusedError, UnhealthyError
 from pgbaton.operate import candidates, handover
 from pgbaton.operate.checks import Check, failed, listing, require, size
-from pgbaton.operate.servers import Server
+from pgbaton.operate.servers import Absence, Server
 from pgbaton.operate.switchover import etcd_check
 from pgbaton.operate.waiting import going_on
 
@@ -53,9 +53,12 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Intent:
-    """A failover and its checks; ``target`` is None when no standby can be promoted."""
+    """A failover and its checks; ``target`` is None when no standby can be promoted.
 
-    holder: str | None
+    ``hidden`` is the lock's holder when it is out of reach: nobody can tell whether it takes writes.
+    """
+
+    hidden: str | None
     target: Prospect | None
     prospects: tuple[Prospect, ...]
     checks: tuple[Check, ...]
@@ -63,14 +66,14 @@ class Intent:
     @property
     def needs_acceptance(self) -> bool:
         """Tell whether it may lose writes: the target may lack some, or the lock's holder may be alive out of reach."""
-        return self.target is None or not self.target.complete or self.holder is not None
+        return self.target is None or not self.target.complete or self.hidden is not None
 
     @property
     def warning(self) -> str | None:
-        """Return what a held lock means, when it is held."""
-        if self.holder is None:
+        """Return what a lock held out of reach means, when it is."""
+        if self.hidden is None:
             return None
-        return f"{self.holder} holds the leader lock and gives no answer: it may be alive out of reach and take writes"
+        return f"{self.hidden} holds the leader lock and gives no answer: it may be alive out of reach and take writes"
 
     def require(self) -> Prospect:
         """Return the target; raises RefusedError that names what stands against it."""
@@ -87,7 +90,7 @@ class Intent:
         """Return it for JSON."""
         return {
             "to": self.target.host if self.target else None,
-            "lock_holder": self.holder,
+            "holder_out_of_reach": self.hidden,
             "needs_acceptance": self.needs_acceptance,
             "candidates": [prospect.data for prospect in self.prospects],
             "checks": [check.data for check in self.checks],
@@ -101,15 +104,30 @@ def consider(topology: Topology, view: View, to: str | None) -> Intent:
     possible = sorted(
         (each for each in named if each.possible), key=lambda each: (not each.complete, each.gap_bytes or 0)
     )
-    holder = view.dcs.leader if view.dcs else None
     own = tuple(check for each in named if to is not None for check in each.checks)
-    return Intent(holder, possible[0] if possible else None, prospects, (etcd_check(view), no_primary(view), *own))
+    checks = (etcd_check(view), no_primary(view), no_successor(view), *own)
+    return Intent(hidden_holder(view), possible[0] if possible else None, prospects, checks)
 
 
 def no_primary(view: View) -> Check:
     """Check that no server that can be reached takes writes."""
     fix = "pgbaton switchover moves a living primary; stop its PostgreSQL first when it must not lead"
     return Check("servers out of recovery", not view.primaries, listing(view.primaries), "none", fix)
+
+
+def no_successor(view: View) -> Check:
+    """Check that no running standby holds the lock: Patroni would be promoting it right now."""
+    holder = view.dcs.leader if view.dcs else None
+    waiting = holder in view.running and holder not in view.primaries
+    seen = f"held by {holder}, which runs as a standby" if waiting else f"held by {holder or 'nobody'}"
+    return Check("leader lock", not waiting, seen, "held by no running standby", "wait: Patroni is promoting it")
+
+
+def hidden_holder(view: View) -> str | None:
+    """Return the host that holds the lock when it is out of reach."""
+    holder = view.dcs.leader if view.dcs else None
+    server = view.servers.get(holder or "")
+    return holder if server is None or (isinstance(server, Absence) and not server.host_answers) else None
 
 
 def prospect(topology: Topology, view: View, host: str) -> Prospect:
@@ -190,7 +208,7 @@ def still(now: Intent, accepted: Intent) -> Prospect:
     """Return the target when nothing got worse since the intent was accepted; raises RefusedError when it did."""
     target, before = now.require(), accepted.require()
     worse = (target.gap_bytes or 0) > (before.gap_bytes or 0) or (before.complete and not target.complete)
-    if worse or (now.holder is not None and accepted.holder is None):
+    if worse or (now.hidden is not None and accepted.hidden is None):
         message = f"failover refused, nothing was changed: since you decided, this changed: {now.warning or target}"
         raise RefusedError(message, hint="decide again: pgbaton failover")
     return target

@@ -35,11 +35,23 @@ def test_the_gap_is_measured_from_the_furthest_position_known() -> None:
     assert intent.require().gap_bytes == 300
 
 
-def test_a_lock_that_is_held_needs_acceptance_whoever_is_promoted() -> None:
+def test_a_lock_held_out_of_reach_needs_acceptance_whoever_is_promoted() -> None:
     intent = consider(topology(), orphaned(leader="db1"), None)
     assert intent.require().complete
     assert intent.needs_acceptance
     assert "db1 holds the leader lock" in (intent.warning or "")
+
+
+def test_a_lock_whose_holder_is_known_to_be_down_needs_no_acceptance() -> None:
+    cluster = orphaned(leader="db1")
+    intent = consider(topology(), view({**cluster.servers, "db1": DEAD}, dcs=cluster.dcs), None)
+    assert intent.require().host == "db2"
+    assert not intent.needs_acceptance
+
+
+def test_a_standby_that_holds_the_lock_is_being_promoted_already() -> None:
+    with pytest.raises(RefusedError, match="held by db2, which runs as a standby"):
+        consider(topology(), orphaned(leader="db2"), "db3").require()
 
 
 def test_no_single_standby_is_complete_where_a_quorum_acknowledges() -> None:
