@@ -221,9 +221,8 @@ async def kill_for_good(cluster: Cluster, host: str) -> None:
 
 async def revive(cluster: Cluster, host: str) -> None:
     """Let a killed host's Patroni run again."""
-    await cluster.hosts[host].run(
-        "sh", "-c", f"rm -f {NO_RESTART}; systemctl daemon-reload; systemctl start patroni", timeout=60
-    )
+    script = f"rm -f {NO_RESTART}; systemctl daemon-reload; systemctl start patroni"
+    await cluster.hosts[host].run("sh", "-c", script, timeout=60)
 
 
 async def test_losing_writes_takes_more_than_yes(cluster: Cluster) -> None:
