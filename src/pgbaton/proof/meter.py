@@ -43,6 +43,8 @@ STALL_SECONDS = 0.005
 #: How long a client waits after a failure before it tries again: doubled from the first to the second value, so that
 #: logins in vain do not take the processor from the cluster that is recovering; jittered, so that clients spread.
 BACKOFF_SECONDS = (0.01, 0.08)
+#: Deadline of each preparing statement.
+PREPARE_SECONDS = 15.0
 #: libpq settings that bound what the kernel would otherwise wait for on a dead peer, for minutes.
 PATIENCE = {
     "keepalives": 1,
@@ -66,7 +68,10 @@ class ClientSpec:
 
 @dataclass(frozen=True)
 class MeterConfig:
-    """Everything a meter needs to know; ``write`` and ``read`` are libpq parameters and hold the password."""
+    """Everything a meter needs to know; ``write`` and ``read`` are libpq parameters and hold the password.
+
+    ``prepare`` are statements that are executed on the write side before the clients begin.
+    """
 
     log: str
     table: str
@@ -74,6 +79,7 @@ class MeterConfig:
     read: Mapping[str, Any] = field(repr=False)
     clients: tuple[ClientSpec, ...]
     deadlines: Deadlines = field(default_factory=Deadlines)
+    prepare: tuple[str, ...] = ()
 
     def dump(self) -> str:
         """Return the configuration as the line that the meter reads."""
@@ -84,7 +90,8 @@ def load(line: str) -> MeterConfig:
     """Read the configuration line."""
     data = json.loads(line)
     clients = tuple(ClientSpec(**{**client, "kind": Kind(client["kind"])}) for client in data.pop("clients"))
-    return MeterConfig(**{**data, "clients": clients, "deadlines": Deadlines(**data["deadlines"])})
+    deadlines, prepare = Deadlines(**data.pop("deadlines")), tuple(data.pop("prepare"))
+    return MeterConfig(**data, clients=clients, deadlines=deadlines, prepare=prepare)
 
 
 def standard_clients(*, held_writers: int = 4, new_writers: int = 2, held_readers: int = 2) -> tuple[ClientSpec, ...]:
@@ -107,6 +114,11 @@ def statement(kind: Kind, table: str) -> bytes:
     return text.encode()
 
 
+def conninfo(parameters: Mapping[str, Any]) -> bytes:
+    """Return libpq parameters as a connection string, with bounds on the kernel's patience."""
+    return make_conninfo(**{**PATIENCE, **parameters}).encode()
+
+
 class Log:
     """The events, one JSON object a line, each handed to the kernel as soon as it is known."""
 
@@ -127,7 +139,7 @@ class Client:
         self._log = log
         self._deadlines = config.deadlines
         parameters = config.write if spec.kind is Kind.WRITE else config.read
-        self._conninfo = make_conninfo(**{**PATIENCE, **parameters}).encode()
+        self._conninfo = conninfo(parameters)
         self._statement = statement(spec.kind, config.table)
         self._session: Session | None = None
         self._failures = 0
@@ -186,6 +198,15 @@ async def watch_scheduling(log: Log, stop: asyncio.Event) -> None:
             log.write(stall_line(Stall(before, late)))
 
 
+async def prepare(config: MeterConfig) -> None:
+    """Execute the preparing statements; raises what Session raises."""
+    if config.prepare:
+        session = await Session.open(conninfo(config.write), config.deadlines)
+        for text in config.prepare:
+            await session.execute(text.encode(), (), timeout=PREPARE_SECONDS)
+        session.close()
+
+
 async def measure(config: MeterConfig, stop: asyncio.Event) -> None:
     """Run all clients until ``stop`` is set, and write what they see into the log."""
     with Path(config.log).open("w", encoding="utf-8", buffering=1) as file:  # noqa: ASYNC230 - the log is local
@@ -209,7 +230,10 @@ async def main() -> None:
     config = load((await reader.readline()).decode())
     ended = asyncio.create_task(_until_end(reader, stop))
     try:
+        await prepare(config)
         await measure(config, stop)
+    except (ConnectFailure, Rejected, Undecided) as error:
+        sys.exit(f"the meter could not prepare its table: {error}")
     finally:
         ended.cancel()
         transport.close()

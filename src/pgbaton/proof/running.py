@@ -1,0 +1,116 @@
+"""A meter at work beside this process: start it, follow its log, wait for calm, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton.errors import Error, UnhealthyError
+from pgbaton.hosts import process
+from pgbaton.proof.history import Outcome, parse
+from pgbaton.proof.meter import MeterConfig, standard_clients
+from pgbaton.proof.outage import Span, longest_gap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pgbaton.hosts.process import Child
+    from pgbaton.proof.history import History, Operation
+    from pgbaton.proof.target import Target
+
+SCHEMA = "pgbaton_proof"
+TABLE = f"{SCHEMA}.writes"
+#: Statements that make the table; without a unique index, so that a write that happened twice is seen.
+PREPARE = (
+    f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE",
+    f"CREATE SCHEMA {SCHEMA}",
+    f"CREATE TABLE {TABLE} (client text NOT NULL, id bigint NOT NULL)",
+    f"CREATE INDEX ON {TABLE} (client, id)",
+)
+#: The service counts as back when no client waited longer than this for CALM_SECONDS.
+CALM_GAP_SECONDS = 0.5
+CALM_SECONDS = 1.0
+RECENT_SECONDS = 3.0
+POLL_SECONDS = 0.1
+#: Clients finish what they are at before they end: longer than their deadline for an answer.
+STOP_SECONDS = 15.0
+
+
+@dataclass
+class RunningMeter:
+    """A meter's process, and what its log has said lately."""
+
+    child: Child
+    log: Path
+    _offset: int = 0
+    _recent: tuple[Operation, ...] = ()
+
+    @classmethod
+    async def start(cls, target: Target) -> RunningMeter:
+        """Start the standard clients against a cluster."""
+        ports = target.topology.balancing
+        write, read = target.conninfo(ports.write_port), target.conninfo(ports.read_port)
+        log = target.directory / "history.jsonl"
+        log.unlink(missing_ok=True)
+        config = MeterConfig(str(log), TABLE, write, read, standard_clients(), prepare=PREPARE)
+        argv = target.client_argv("pgbaton.proof.meter")
+        return cls(await process.start(*argv, input=config.dump(), log=target.directory / "meter.log"), log)
+
+    def recent(self) -> tuple[Operation, ...]:
+        """Return the operations that ended within the last RECENT_SECONDS; only what is new is read."""
+        if self.log.exists():
+            with self.log.open("rb") as file:
+                file.seek(self._offset)
+                fresh = file.read()
+            whole = fresh[: fresh.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            since = time.monotonic() - RECENT_SECONDS
+            seen = (*self._recent, *parse(whole.decode().splitlines(keepends=True)).operations)
+            self._recent = tuple(operation for operation in seen if operation.end >= since)
+        return self._recent
+
+    async def until_calm(self, *, since: float, seconds: float) -> float:
+        """Wait until every client has been served without a break for CALM_SECONDS; return when that was.
+
+        ``since`` is the earliest moment at which the calm may begin. Raises UnhealthyError at the deadline, Error
+        when the meter itself has ended.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self._require_alive()
+            now = time.monotonic()
+            waiting = unserved(self.recent(), now)
+            if now - CALM_SECONDS >= since and not waiting:
+                return now
+            if now > deadline:
+                message = f"after {seconds:g} s these clients are still not served: {', '.join(waiting)}"
+                raise UnhealthyError(message, hint="pgbaton status shows the cluster, pgbaton logs its journals")
+
+    def _require_alive(self) -> None:
+        if self.child.exit_status is not None:
+            said = self.child.log.read_text(encoding="utf-8", errors="replace").strip()[-process.TAIL :]
+            message = f"the meter ended early, with exit status {self.child.exit_status}\n{said}".rstrip()
+            raise Error(message, where=str(self.child.log))
+
+    async def stop(self) -> History:
+        """End the clients and return the whole history; Error when the log does not tell of a good end."""
+        await self.child.end(timeout=STOP_SECONDS)
+        with self.log.open(encoding="utf-8") as lines:
+            history = parse(lines)
+        if not history.finished:
+            self._require_alive()
+        return history
+
+
+def unserved(recent: Iterable[Operation], now: float) -> tuple[str, ...]:
+    """Return the standard clients that waited too long within the last CALM_SECONDS. Pure."""
+    window = Span(now - CALM_SECONDS, now)
+    served: dict[str, list[float]] = {client.name: [] for client in standard_clients()}
+    for operation in recent:
+        if operation.outcome is Outcome.OK:
+            served[operation.client].append(operation.end)
+    return tuple(client for client, times in served.items() if longest_gap(times, window).seconds > CALM_GAP_SECONDS)

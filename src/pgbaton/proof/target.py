@@ -1,0 +1,130 @@
+"""The cluster that is put to the proof: how to look at it, reach into it, and wait until it is whole."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton.errors import UnhealthyError
+from pgbaton.hosts.connect import connect
+from pgbaton.observe.collect import collect
+from pgbaton.observe.findings import Health, health
+from pgbaton.observe.judge import judge
+from pgbaton.operate.operation import Operation
+from pgbaton.operate.waiting import until
+from pgbaton.secrets import Vault
+from pgbaton.state import read_json
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.observe.snapshot import Snapshot
+    from pgbaton.operate.waiting import Report
+    from pgbaton.state import ClusterState
+    from pgbaton.topology.model import Topology
+
+#: Looking costs every host some processor time, which a small machine lacks right after a fault.
+LOOK_INTERVAL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running cluster; its machines may come and go, so hosts are found anew each time."""
+
+    topology: Topology
+    state: ClusterState
+    report: Report
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """Return the hosts by name, as they are now."""
+        return connect(self.topology, self.state)
+
+    @property
+    def operation(self) -> Operation:
+        """Return what planned operations on the cluster need."""
+        return Operation(self.topology, self.hosts, self.report)
+
+    @property
+    def directory(self) -> Path:
+        """Return where logs of measurements are kept, outside the cluster."""
+        return self.state.directory / "proof"
+
+    async def snapshot(self) -> Snapshot:
+        """Look at all hosts at once."""
+        return await collect(self.topology, self.hosts)
+
+    async def roles(self) -> Roles:
+        """Return who is primary and who holds the VIP; raises UnhealthyError unless exactly one each does."""
+        return roles(await self.snapshot())
+
+    async def until_whole(self, *, seconds: float) -> float:
+        """Wait until nothing is wrong with the cluster any more; return how long that took.
+
+        Raises UnhealthyError with the findings that remain.
+        """
+
+        async def look() -> str | None:
+            findings = judge(self.topology, await self.snapshot())
+            if health(findings) is Health.HEALTHY:
+                return None
+            return "; ".join(f"{finding.subject}: {finding.rule} ({finding.seen})" for finding in findings[:3])
+
+        return await until("the cluster is whole", look, seconds=seconds, interval_seconds=LOOK_INTERVAL_SECONDS)
+
+    def conninfo(self, port: int) -> dict[str, str | int]:
+        """Return how the application connects; the password in it must not get into argv, environment or logs."""
+        database = self.topology.databases[0]
+        vault = Vault(self.state.vault_directory)
+        return {
+            "host": str(self.topology.entry_address),
+            "port": port,
+            "dbname": database.name,
+            "user": database.owner,
+            "password": vault.value(f"password/user/{database.owner}"),
+            "sslmode": "verify-full",
+            "sslrootcert": str(self._authority(vault)),
+        }
+
+    def _authority(self, vault: Vault) -> Path:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.directory / "ca.crt"
+        path.write_text(vault.value("ca"), encoding="ascii")
+        return path
+
+    def client_argv(self, module: str) -> tuple[str, ...]:
+        """Return the command line of a Python program that is to run where an application would.
+
+        In a lab that is this machine's own Python in the network namespace of the application's machine.
+        """
+        python = (sys.executable, "-m", module)
+        if not self.state.lab_file.exists():
+            return python
+        machines = read_json(self.state.lab_file)["hosts"]
+        namespace = next(each["netns"] for each in machines if Role.APPLICATION in each["roles"])
+        return ("ip", "netns", "exec", namespace, *python)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who has which part now; ``vip`` is the holder's name, None in a cluster without a VIP."""
+
+    primary: str
+    vip: str | None
+    standbys: tuple[str, ...]
+
+
+def roles(snapshot: Snapshot) -> Roles:
+    """Read the roles from a snapshot; raises UnhealthyError unless there is one primary and at most one VIP. Pure."""
+    servers = {host.name: host.postgres.role for host in snapshot.hosts if host.postgres}
+    primaries = tuple(name for name, role in servers.items() if role == "primary")
+    holders = tuple(host.name for host in snapshot.hosts if host.holds_vip)
+    if len(primaries) != 1 or len(holders) > 1:
+        message = f"primaries: {', '.join(primaries) or 'none'}; holders of the VIP: {', '.join(holders) or 'none'}"
+        raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
+    standbys = tuple(name for name, role in servers.items() if role == "standby")
+    return Roles(primaries[0], holders[0] if holders else None, standbys)
