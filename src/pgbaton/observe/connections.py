@@ -1,0 +1,173 @@
+"""How applications connect: libpq URIs, and the same in the words of each language's driver. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from pgbaton.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgbaton.topology.model import Topology
+
+#: Seconds until an attempt to connect is given up: a fail-over of the VIP takes less.
+CONNECT_TIMEOUT = 3
+#: A client that waits for an answer from a dead balancer learns of it by these, after 2 + 3 seconds.
+KEEPALIVES_IDLE = 2
+KEEPALIVES_INTERVAL = 1
+KEEPALIVES_COUNT = 3
+#: Milliseconds until data that nobody acknowledges ends a connection.
+TCP_USER_TIMEOUT = 5_000
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One way in: for writes, or for reads."""
+
+    purpose: str
+    address: str
+    port: int
+    database: str
+    user: str
+    authority: str
+    prepared: bool = True
+
+    def uri(self, password: str | None = None) -> str:
+        """Return a libpq URI, complete when there is a password in it."""
+        login = self.user if password is None else f"{self.user}:{quote(password, safe='')}"
+        parameters = {
+            "sslmode": "verify-full",
+            "sslrootcert": self.authority,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "keepalives_idle": KEEPALIVES_IDLE,
+            "keepalives_interval": KEEPALIVES_INTERVAL,
+            "keepalives_count": KEEPALIVES_COUNT,
+            "tcp_user_timeout": TCP_USER_TIMEOUT,
+        }
+        return f"postgresql://{login}@{self.where}?{urlencode(parameters, safe='/')}"
+
+    @property
+    def where(self) -> str:
+        """Return address, port and database as URIs write them."""
+        return f"{self.address}:{self.port}/{self.database}"
+
+
+def endpoints(
+    topology: Topology, *, authority: str, user: str | None, database: str | None
+) -> tuple[Endpoint, Endpoint]:
+    """Return the ways in for writes and for reads, by default for the first database and its owner.
+
+    Raises UsageError for a user or a database that the topology does not have.
+    """
+    database = chosen("database", database, [entry.name for entry in topology.databases])
+    owner = next(entry.owner for entry in topology.databases if entry.name == database)
+    user = chosen("user", user or owner, [entry.name for entry in topology.users])
+    address = str(topology.entry_address)
+    prepared = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
+    balancing = topology.balancing
+    write = Endpoint("write", address, balancing.write_port, database, user, authority, prepared)
+    return write, Endpoint("read", address, balancing.read_port, database, user, authority, prepared)
+
+
+def chosen(kind: str, name: str | None, names: list[str]) -> str:
+    """Return the name asked for, or the first; raises UsageError when there is no such name."""
+    if name is None and names:
+        return names[0]
+    if name not in names:
+        message = f"the topology has no {kind} {name}" if name else f"the topology has no {kind}"
+        raise UsageError(message, hint=f"known: {', '.join(names) or 'none'}")
+    return name
+
+
+def psql(endpoint: Endpoint) -> str:
+    """Return a command line; psql asks for the password."""
+    return f"psql '{endpoint.uri()}'"
+
+
+def psycopg(endpoint: Endpoint) -> str:
+    """Return Python with psycopg 3."""
+    lines = [
+        "import os, psycopg",
+        f'connection = psycopg.connect("{endpoint.uri()}", password=os.environ["PGPASSWORD"])',
+    ]
+    return "\n".join(lines if endpoint.prepared else [*lines, "connection.prepare_threshold = None"])
+
+
+def jdbc(endpoint: Endpoint) -> str:
+    """Return a JDBC URL for pgJDBC; its timeouts are in seconds."""
+    parameters: dict[str, str | int] = {
+        "user": endpoint.user,
+        "sslmode": "verify-full",
+        "sslrootcert": endpoint.authority,
+        "connectTimeout": CONNECT_TIMEOUT,
+        "tcpKeepAlive": "true",
+    }
+    if not endpoint.prepared:
+        parameters["prepareThreshold"] = 0
+    return f"jdbc:postgresql://{endpoint.where}?{urlencode(parameters, safe='/')}"
+
+
+def pgx(endpoint: Endpoint) -> str:
+    """Return Go with pgx 5, which would send libpq's keepalive settings on to the server: they are left out."""
+    parameters: dict[str, str | int] = {
+        "sslmode": "verify-full",
+        "sslrootcert": endpoint.authority,
+        "connect_timeout": CONNECT_TIMEOUT,
+    }
+    if not endpoint.prepared:
+        parameters["default_query_exec_mode"] = "exec"
+    uri = f"postgres://{endpoint.user}@{endpoint.where}?{urlencode(parameters, safe='/')}"
+    return f'connection, err := pgx.Connect(ctx, "{uri}") // the password comes from PGPASSWORD or PGPASSFILE'
+
+
+def node(endpoint: Endpoint) -> str:
+    """Return JavaScript with pg; its timeouts are in milliseconds."""
+    place = (
+        f'host: "{endpoint.address}", port: {endpoint.port}, database: "{endpoint.database}", user: "{endpoint.user}"'
+    )
+    return "\n".join(
+        (
+            f"const pool = new pg.Pool({{ {place},",
+            "  password: process.env.PGPASSWORD,",
+            f'  ssl: {{ ca: fs.readFileSync("{endpoint.authority}", "utf8") }},',
+            f"  connectionTimeoutMillis: {CONNECT_TIMEOUT * 1000}, keepAlive: true }});",
+        )
+    )
+
+
+def npgsql(endpoint: Endpoint) -> str:
+    """Return a connection string for Npgsql; times are seconds, but milliseconds for TCP keepalive."""
+    parts = {
+        "Host": endpoint.address,
+        "Port": endpoint.port,
+        "Database": endpoint.database,
+        "Username": endpoint.user,
+        "SSL Mode": "VerifyFull",
+        "Root Certificate": endpoint.authority,
+        "Timeout": CONNECT_TIMEOUT,
+        "Tcp Keepalive": "true",
+        "Tcp Keepalive Time": KEEPALIVES_IDLE * 1000,
+        "Tcp Keepalive Interval": KEEPALIVES_INTERVAL * 1000,
+    }
+    # Npgsql resets pooled connections with statements that a transaction pooler gives to any server.
+    return ";".join(f"{key}={value}" for key, value in (parts | {"No Reset On Close": "true"}).items())
+
+
+#: Every driver's words, by the name that is shown.
+DRIVERS: Mapping[str, Callable[[Endpoint], str]] = {
+    "psql": psql,
+    "Python (psycopg)": psycopg,
+    "Java (JDBC)": jdbc,
+    "Go (pgx)": pgx,
+    "Node (pg)": node,
+    ".NET (Npgsql)": npgsql,
+}
+
+
+def passfile(endpoint: Endpoint, password: str) -> str:
+    """Return a libpq password file for one user at this address, whatever the port and the database."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"{endpoint.address}:*:*:{endpoint.user}:{escaped}\n"

@@ -1,0 +1,211 @@
+"""The report: a snapshot and its findings, brought together as the screen and JSON both show them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgbaton.observe import codec
+from pgbaton.observe.facts import CONFIRMING, Facts
+from pgbaton.observe.findings import Finding, Health, Level, health
+from pgbaton.observe.judge import judge
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from pgbaton.observe.snapshot import HostView, PoolView, Snapshot
+    from pgbaton.topology.model import HostSpec, Topology
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """One host in a line.
+
+    ``state`` is what to say of the host as a whole; ``role`` is primary, standby or None; ``writes_from`` and
+    ``reads_from`` name the balancers that send writes and reads to it.
+    """
+
+    name: str
+    address: str
+    roles: tuple[str, ...]
+    state: str
+    role: str | None
+    timeline: int | None
+    lag_bytes: int | None
+    lag_seconds: float | None
+    sync_state: str | None
+    holds_vip: bool
+    writes_from: tuple[str, ...]
+    reads_from: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PoolRow:
+    """One PgBouncer process."""
+
+    host: str
+    pool: PoolView
+
+
+@dataclass(frozen=True)
+class EtcdRow:
+    """All of etcd in a line: of ``members``, how many are ``healthy``, and who leads."""
+
+    members: int
+    healthy: int
+    leader: str | None
+    db_size_bytes: int
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A cluster at one moment, judged."""
+
+    cluster: str
+    taken_at: str
+    health: Health
+    primary: str | None
+    timeline: int | None
+    lock_holder: str | None
+    vip: str | None
+    vip_holders: tuple[str, ...]
+    replication: str
+    survives: str
+    hosts: tuple[HostRow, ...]
+    pools: tuple[PoolRow, ...]
+    etcd: EtcdRow
+    findings: tuple[Finding, ...]
+    snapshot: Snapshot
+
+    @property
+    def exit_status(self) -> int:
+        """Return 4 when no host answered, 3 when something is critical, else 0: warnings do not fail a command."""
+        if not any(host.reachable for host in self.snapshot.hosts):
+            return 4
+        return 3 if any(finding.level is Level.CRITICAL for finding in self.findings) else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can carry it."""
+        data: dict[str, Any] = codec.encode(self)
+        return {**data, "findings": [finding.to_dict() for finding in self.findings]}
+
+
+def report(topology: Topology, snapshot: Snapshot) -> Report:
+    """Judge a snapshot and return what is to be shown of it."""
+    facts = Facts(topology, snapshot)
+    findings = judge(topology, snapshot)
+    return Report(
+        cluster=topology.name,
+        taken_at=snapshot.taken_at,
+        health=health(findings),
+        primary=facts.primary,
+        timeline=facts.primary_server.timeline if facts.primary_server else None,
+        lock_holder=next(iter(facts.lock_holders), None),
+        vip=str(topology.network.vip) if topology.network.vip else None,
+        vip_holders=facts.vip_holders,
+        replication=topology.replication.mode.value,
+        survives=facts.durability,
+        hosts=tuple(host_row(facts, spec) for spec in topology.hosts),
+        pools=tuple(PoolRow(spec.name, pool) for spec, view in facts.poolers for pool in view.pools),
+        etcd=etcd_row(facts),
+        findings=findings,
+        snapshot=snapshot,
+    )
+
+
+def host_row(facts: Facts, spec: HostSpec) -> HostRow:
+    """Return one host's line."""
+    view, name = facts.snapshot.host(spec.name), spec.name
+    server, row = facts.servers.get(name), facts.standbys.get(name)
+    standby = server is not None and server.role == "standby"
+    return HostRow(
+        name=name,
+        address=str(spec.address),
+        roles=tuple(role.value for role in spec.roles),
+        state=state(facts, spec, view),
+        role=server.role if server else None,
+        timeline=server.timeline if server else None,
+        lag_bytes=facts.lag_bytes(name) if standby else None,
+        lag_seconds=facts.lag_seconds(name) if standby else None,
+        sync_state=row.sync_state if row and standby else None,
+        holds_vip=view.holds_vip,
+        writes_from=tuple(balancer for balancer, up in facts.routes.items() if name in up and spec.has(Role.DATABASE)),
+        reads_from=tuple(
+            balancer for balancer, up in facts.read_routes.items() if name in up and spec.has(Role.DATABASE)
+        ),
+    )
+
+
+def state(facts: Facts, spec: HostSpec, view: HostView) -> str:
+    """Return a host's state in a word or two: what is worst about it comes first."""
+    if not view.reachable:
+        return "unreachable"
+    down = [unit.name for unit in view.units if unit.active != "active"]
+    if down:
+        return f"{down[0].removesuffix('.service')} {next(u.active for u in view.units if u.name == down[0])}"
+    if spec.has(Role.DATABASE) and spec.name not in facts.servers:
+        return view.patroni.state if view.patroni else "PostgreSQL silent"
+    row = facts.standbys.get(spec.name)
+    if row:
+        return row.state
+    silent = [problem.part for problem in view.problems]
+    return f"{silent[0]} silent" if silent else "running"
+
+
+def etcd_row(facts: Facts) -> EtcdRow:
+    """Return etcd's line."""
+    views = [view.etcd for _, view in facts.reached(Role.DCS) if view.etcd]
+    return EtcdRow(
+        members=len(facts.topology.with_role(Role.DCS)),
+        healthy=sum(view.healthy for view in views),
+        leader=next((view.leader for view in views if view.leader), None),
+        db_size_bytes=max((view.db_size_bytes for view in views), default=0),
+        alarms=tuple(sorted({alarm for view in views for alarm in view.alarms})),
+    )
+
+
+def changes(before: Report, after: Report) -> tuple[str, ...]:
+    """Return in sentences what is different between two reports; lags and sessions, which always move, are left out."""
+    heads = zip(SUBJECTS, headline(before), headline(after), strict=True)
+    rows = zip(before.hosts, after.hosts, strict=True)
+    old, new = by_identity(before.findings), by_identity(after.findings)
+    return (
+        *(f"{subject}: {was} → {now}" for subject, was, now in heads if was != now),
+        *(f"{now.name}: {summary(was)} → {summary(now)}" for was, now in rows if summary(was) != summary(now)),
+        *(f"{finding.level.name.lower()}: {told(finding)}" for key, finding in new.items() if key not in old),
+        *(f"over: {told(finding)}" for key, finding in old.items() if key not in new),
+    )
+
+
+def opening(report: Report) -> tuple[str, ...]:
+    """Return in sentences how things are, to begin a list of changes with."""
+    return (
+        *(f"{subject}: {now}" for subject, now in zip(SUBJECTS, headline(report), strict=True)),
+        *(f"{row.name}: {summary(row)}" for row in report.hosts),
+        *(f"{finding.level.name.lower()}: {told(finding)}" for finding in report.findings),
+    )
+
+
+def by_identity(findings: tuple[Finding, ...]) -> dict[tuple[str, str], Finding]:
+    """Return findings by rule and subject: what was seen may change while the finding stays the same."""
+    return {(finding.rule, finding.subject): finding for finding in findings}
+
+
+SUBJECTS = ("health", "primary", "timeline", "VIP holder", "survives")
+
+
+def headline(report: Report) -> tuple[str, ...]:
+    """Return the facts whose change is always told."""
+    holders = " and ".join(report.vip_holders) or "nobody"
+    return report.health.value, report.primary or "nobody", str(report.timeline), holders, report.survives
+
+
+def summary(row: HostRow) -> str:
+    """Return a host's line without what always moves."""
+    sync = f" ({row.sync_state})" if row.sync_state in CONFIRMING else ""
+    return f"{row.state}{f', {row.role}' if row.role else ''}{sync}"
+
+
+def told(finding: Finding) -> str:
+    """Return a finding in one sentence."""
+    return f"{finding.subject}: {finding.seen}"
