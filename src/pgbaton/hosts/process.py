@@ -13,7 +13,7 @@ from pgbaton.errors import CommandError, UnreachableError
 
 if TYPE_CHECKING:
     from asyncio import StreamReader
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
 #: The longest line that ``lines`` can take, in bytes.
@@ -74,7 +74,7 @@ async def run(
     return result
 
 
-async def lines(*argv: str, where: str | None = None) -> AsyncIterator[str]:
+async def lines(*argv: str, where: str | None = None) -> AsyncGenerator[str, None]:
     """Run a program and yield what it prints, line by line, until it ends or the caller has had enough.
 
     Close the generator (``contextlib.aclosing``) to end the program. Raises CommandError on a non-zero exit.
