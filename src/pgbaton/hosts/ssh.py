@@ -32,12 +32,11 @@ ENVIRONMENT = ("env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 HINTS = (
     (
         "IDENTIFICATION HAS CHANGED",
-        "the host shows another key than before: find out why; if it was installed anew, ssh-keygen -R removes the old key",
+        "the host shows another key than before: find out why; if it was installed anew, ssh-keygen -R forgets the old",
     ),
     (
         "Host key verification failed",
-        "compare the host's key fingerprint with what its console shows, then accept it by connecting once with ssh "
-        "yourself (or, from a source you trust, add it to ~/.ssh/known_hosts)",
+        "compare the host's key with what its console shows, then accept it by connecting once with ssh yourself",
     ),
     ("Permission denied", "does `ssh` with the same user and key log in without asking? Is the key in the agent?"),
     ("Could not resolve hostname", "check the host's address, and its ssh setting in the topology"),
@@ -103,6 +102,10 @@ class SshHost(Host):
         if check and not result.ok:
             raise CommandError(process.failure(result), where=self.name, hint=self.sudo_hint(result))
         return result
+
+    async def close(self) -> None:
+        """End the shared connection, if there is one; it would end by itself after a minute without use."""
+        await process.run(*self.prefix, "ssh", "-O", "exit", *self.options, "--", self.destination, check=False)
 
     def sudo_hint(self, result: Result) -> str | None:
         """Return what to do when it was sudo that refused."""

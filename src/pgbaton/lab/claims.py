@@ -1,5 +1,7 @@
-"""Who owns a lab's name on this machine. Names of namespaces, mounts and control groups are one per machine, but state
-directories can be many: the run directory says whose the lab of a name is, so that nobody touches another's.
+"""Who owns a lab's name on this machine.
+
+Namespaces, mounts and control groups have names that all users of this machine share, but state directories can be
+many: the run directory says whose the lab of a name is, so that nobody touches another's.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import UsageError
-from pgbaton.topology.model import HostSpec, Role
+from pgbaton.topology.model import SLUG, HostSpec, Role
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 APPLICATION = "app"
 
 
+def check_name(name: str) -> None:
+    """Raise UsageError unless a name may be a cluster's: it becomes part of paths and of the kernel's names."""
+    if not re.fullmatch(SLUG, name):
+        message = f"{name!r} cannot be a cluster's name"
+        raise UsageError(message, where="--cluster", hint="use up to 32 of a-z, 0-9 and inner hyphens")
+
+
 def complete(topology: Topology, name: str) -> Topology:
     """Return the topology under the lab's name, with an application host if it has none."""
+    check_name(name)
     cluster = topology.cluster.model_copy(update={"name": name})
     hosts = topology.hosts
     if not topology.with_role(Role.APPLICATION):

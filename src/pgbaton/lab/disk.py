@@ -83,7 +83,7 @@ def write_new(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it that are missing, open to all whatever the umask: machines' users go there."""
+    """Make a directory and those above it that are missing; machines' own users go there, whatever the umask here."""
     if not path.is_dir():
         make_directory(path.parent)
         path.mkdir()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton import state as states
 from pgbaton.errors import RefusedError, UsageError
-from pgbaton.hosts.machine import is_living, started
+from pgbaton.hosts.machine import MachineHost, is_living, started
 from pgbaton.lab import capabilities, cgroups, claims, definition, disk, machine, network, record
 from pgbaton.lab.record import Cut, Lab, Machine
 from pgbaton.state import write_private
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pgbaton.lab.image import Image
     from pgbaton.state import ClusterState
-    from pgbaton.topology.model import Role, Topology
+    from pgbaton.topology.model import Topology
 
 #: nspawn keeps a directory here for each machine it ran.
 NSPAWN_RUN = Path("/run/systemd/nspawn/propagate")
@@ -49,9 +49,9 @@ async def create(
     real cluster, or to a lab of other hosts; MissingCapabilityError when this machine cannot run labs.
     """
     await capabilities.require()
+    wanted = definition.complete(topology, state.name)
     refuse_real(state)
     with state.lock("lab up"):
-        wanted = definition.complete(topology, state.name)
         lab = begin(state, assign(record.describe(wanted, state, durable=durable), image, bare=bare))
         await sweep_orphans(report)
         claims.claim(state)
@@ -105,7 +105,7 @@ def shape(lab: Lab) -> Lab:
 
 async def start(state: ClusterState, lab: Lab, each: Machine, report: Callable[[str], None]) -> None:
     """Boot a machine unless it runs, and wait until it is up."""
-    leader = await machine.find_leader(lab, each)
+    leader = await machine.find_leader(lab.name, each.name)
     if leader is None:
         await machine.kill(lab.name, each.name)  # what a start that was interrupted left
         await disk.ensure(lab, each)
@@ -138,6 +138,11 @@ def as_it_is(each: Machine) -> Machine:
     return replace(each, leader_pid=None, leader_started=None)
 
 
+def host(state: ClusterState, name: str) -> MachineHost:
+    """Return the transport to a machine; raises UsageError when the lab has none of that name."""
+    return MachineHost(name, status(state).machine(name).leader_pid)
+
+
 async def destroy(state: ClusterState, *, report: Callable[[str], None] = silent) -> None:
     """Take a lab down and forget it, secrets and all; what is missing of it is fine."""
     capabilities.require_root()
@@ -159,10 +164,15 @@ async def sweep(cluster: str, report: Callable[[str], None]) -> None:
     report(f"lab {cluster}: removing mounts and namespaces")
     await disk.unmount(record.RUN / cluster)
     await network.remove_namespaces(network.namespaces(cluster))
+    claims.release(cluster)
+    forget_in_nspawn(cluster)
+
+
+def forget_in_nspawn(cluster: str) -> None:
+    """Remove what nspawn keeps of machines that were killed."""
     for path in NSPAWN_RUN.glob(f"{cluster}.*"):
         with suppress(OSError):  # not empty: somebody else's after all
             path.rmdir()
-    claims.release(cluster)
 
 
 async def sweep_orphans(report: Callable[[str], None]) -> None:
@@ -184,12 +194,11 @@ async def power_off(state: ClusterState, host: str) -> None:
     """
     lab = status(state)
     each = lab.machine(host)
-    leader = await machine.find_leader(lab, each)
-    if leader is None:
+    if await machine.find_leader(lab.name, host) is None:
         message = f"{host} is off already"
         raise UsageError(message, hint=f"pgbaton lab power-on {host}")
     await network.set_link(lab, each, up=False)
-    await machine.kill(lab.name, host, leader=leader)
+    await machine.kill(lab.name, host)
     remember(state, host, None)
     await network.replug(lab, each, up=False)
 
@@ -198,7 +207,7 @@ async def power_on(state: ClusterState, host: str, *, report: Callable[[str], No
     """Boot a machine that is off, from the disk it had; raises UsageError when it runs."""
     lab = status(state)
     each = lab.machine(host)
-    if await machine.find_leader(lab, each) is not None:
+    if await machine.find_leader(lab.name, each.name) is not None:
         message = f"{host} runs already"
         raise UsageError(message, hint=f"pgbaton lab power-off {host}")
     claims.claim(state)

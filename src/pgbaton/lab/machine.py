@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.errors import CommandError, UnhealthyError
 from pgbaton.hosts import process
-from pgbaton.hosts.machine import MachineHost
+from pgbaton.hosts.machine import MachineHost, started
 from pgbaton.lab import cgroups, disk, network, recipe
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: How long a machine may take to boot, and how long to go away, in seconds.
 BOOT_SECONDS = 90.0
 END_SECONDS = 15.0
+GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.05
 #: systemd in a machine asks for no more open files than this.
 OPEN_FILES = 524_288
@@ -39,11 +40,11 @@ async def boot(lab: Lab, machine: Machine) -> int:
     """
     argv = (*cgroups.enter(lab.name, machine.name), *nspawn(lab, machine))
     log = str(disk.console(lab, machine))
-    started = await process.run("sh", "-c", DETACH, "sh", log, *argv, where=machine.name)
-    guardian = int(started.stdout)
+    printed = await process.run("sh", "-c", DETACH, "sh", log, *argv, where=machine.name)
+    guardian = int(printed.stdout)
     deadline = time.monotonic() + BOOT_SECONDS
-    while (leader := await find_leader(lab, machine)) is None:
-        if not Path(f"/proc/{guardian}").exists() or time.monotonic() > deadline:
+    while (leader := await find_leader(lab.name, machine.name)) is None:
+        if started(guardian) is None or time.monotonic() > deadline:
             message = f"the machine does not start; the end of its console:\n{console_tail(lab, machine)}"
             hint = f"pgbaton lab logs --console {machine.name} shows all of it"
             raise UnhealthyError(message, where=machine.name, hint=hint)
@@ -98,35 +99,39 @@ async def wait_until_up(machine: Machine, leader: int, *, report: Callable[[str]
     raise UnhealthyError(message, where=machine.name, hint=f"pgbaton lab logs {machine.name}")
 
 
-async def find_leader(lab: Lab, machine: Machine) -> int | None:
+async def find_leader(cluster: str, host: str) -> int | None:
     """Return a machine's leader, None when it does not run. The kernel is asked, no record is believed."""
-    for pid in await cgroups.members(lab.name, machine.name):
-        if is_leader(pid):
-            return pid
-    return None
+    members = await cgroups.members(cluster, host)
+    return next(filter(is_leader, members), None)
 
 
 def is_leader(pid: int) -> bool:
     """Tell whether a process is the first in its process namespace and the child of nspawn."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        parent = Path(f"/proc/{fields['PPid'].strip()}/comm").read_text(encoding="utf-8").strip()
+        fields = status_of(str(pid))
+        parent = status_of(fields["PPid"])
     except OSError:
         return False
     ids = fields["NSpid"].split()
-    own_depth = len(Path("/proc/self/status").read_text(encoding="utf-8").split("NSpid:")[1].split("\n")[0].split())
-    first = len(ids) == own_depth + 1 and ids[-1] == "1"
-    return first and parent == "systemd-nspawn"[:15] and not fields["State"].strip().startswith("Z")
+    first = ids[-1] == "1" and len(ids) == len(status_of("self")["NSpid"].split()) + 1
+    return first and parent["Name"] == "systemd-nspawn" and not fields["State"].startswith("Z")
 
 
-async def kill(cluster: str, host: str, *, leader: int | None = None) -> None:
+def status_of(pid: str) -> dict[str, str]:
+    """Return what the kernel says of a process (proc(5)); raises OSError when there is none."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+async def kill(cluster: str, host: str) -> None:
     """End a machine as a power cut does, and wait until nothing of it runs; raises CommandError if something stays.
 
-    The leader dies first: all processes in the machine die with it, with no chance to act on each other's deaths.
+    The leader dies first: all processes in the machine die with it, with no chance to act on each other's deaths,
+    and nspawn has time to clean up after itself.
     """
     deadline = time.monotonic() + END_SECONDS
-    grace = time.monotonic() + 1.0
+    grace = time.monotonic() + GRACE_SECONDS
+    leader = await find_leader(cluster, host)
     if leader is not None:
         end(leader)
     while members := await cgroups.members(cluster, host):

@@ -34,8 +34,9 @@ BASE = (
 
 #: What the components ask for, and the parts that Debian leaves out of Patroni's dependencies.
 SERVICES = (
-    "etcd-client", "etcd-server", "haproxy", "keepalived", "nftables", "patroni", "pgbouncer", "postgresql-{postgresql}",
-    "postgresql-client-{postgresql}", "python3", "python3-dateutil", "python3-dnspython", "python3-etcd",
+    "etcd-client", "etcd-server", "haproxy", "keepalived", "nftables", "patroni", "pgbouncer",
+    "postgresql-{postgresql}", "postgresql-client-{postgresql}",
+    "python3", "python3-dateutil", "python3-dnspython", "python3-etcd",
 )  # fmt: skip
 
 #: For people and for fault injection.
