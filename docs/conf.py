@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import generate
+import generators
 
 from pgbaton import __version__
 
@@ -34,4 +34,4 @@ html_copy_source = False
 
 def setup(app: Sphinx) -> None:
     """Write the generated pages before Sphinx looks for pages."""
-    generate.write(Path(app.srcdir) / "reference" / "generated")
+    generators.write(Path(app.srcdir) / "reference" / "generated")

@@ -1,0 +1,42 @@
+"""Pages written by hand say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pgbaton import errors
+from pgbaton.topology.model import Balancing, Orchestration, Pooling, Postgresql, Timings
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+PORTS = {
+    name: field.default
+    for section in (Balancing, Orchestration, Pooling, Postgresql)
+    for name, field in section.model_fields.items()
+    if name == "port" or name.endswith("_port")
+}
+
+
+def page(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", Timings.model_fields)
+def test_every_timing_is_explained_with_its_default(name: str) -> None:
+    default = Timings.model_fields[name].default
+    assert re.search(rf"^`{name}` = {re.escape(f'{default:g}')}$", page("timings.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_every_port_is_listed(name: str) -> None:
+    assert re.search(rf"\b{PORTS[name]}\b", page("ports.md"))
+
+
+def test_every_exit_code_is_listed() -> None:
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", page("exit-codes.md"), re.MULTILINE)}
+    kinds = {
+        kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Error)
+    }
+    assert kinds <= listed
