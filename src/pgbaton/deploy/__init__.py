@@ -1,0 +1,1 @@
+"""Make hosts what a blueprint says: plan, show, apply in waves, take back."""

@@ -1,0 +1,57 @@
+"""Texts that may be shown: secrets as references, unknown credentials masked, differences as unified diffs."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from pgbaton import references
+
+if TYPE_CHECKING:
+    from pgbaton.deploy.steps import Step
+    from pgbaton.secrets import Vault
+
+MASK = "<<masked>>"
+_PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_VERIFIER = re.compile(r"SCRAM-SHA-256\$\S+|\bmd5[0-9a-f]{32}\b")
+_ADDRESS = re.compile(r"(://[^/\s:@]+:)[^@\s]+@")
+_SETTING = re.compile(
+    r"(?im)^(?P<name>.*?(?:passw(?:or)?d|passphrase|secret|auth_pass|token)\w*[\"']?\s*[:=\s]\s*)(?P<value>\S.*)$"
+)
+_LOGIN = re.compile(r'(?m)^("[^"\n]*"\s+)"[^"\n]*"')
+_REFERENCES_ONLY = re.compile(rf"(\s|{references.REFERENCE.pattern})+")
+
+
+def presentable(vault: Vault, text: str) -> str:
+    """Return a text found on a host as it may be shown: known secrets as references, unknown ones masked."""
+    return mask(vault.redact(text))
+
+
+def mask(text: str) -> str:
+    """Mask what looks like a credential and is no reference."""
+    text = _PRIVATE.sub(MASK, text)
+    text = _VERIFIER.sub(MASK, text)
+    text = _ADDRESS.sub(rf"\1{MASK}@", text)
+    text = _SETTING.sub(_masked_setting, text)
+    return _LOGIN.sub(lambda found: found[0] if references.names(found[0]) else f'{found[1]}"{MASK}"', text)
+
+
+def _masked_setting(found: re.Match[str]) -> str:
+    value = found["value"]
+    harmless = references.names(value) or MASK in value or found["name"].lstrip().startswith(("#", ";"))
+    return found[0] if harmless or value.startswith("/") else f"{found['name']}{MASK}"
+
+
+def wholly_secret(content: str) -> bool:
+    """Tell whether a file is nothing but references, so that a difference says nothing."""
+    return bool(references.names(content)) and _REFERENCES_ONLY.fullmatch(content) is not None
+
+
+def unified(step: Step) -> list[str]:
+    """Return the difference a step makes as the lines of a unified diff; a secret file has none."""
+    if step.secret:
+        return []
+    before, after = (text.splitlines() for text in (step.before, step.after))
+    old, new = (step.subject if text else "/dev/null" for text in (step.before, step.after))
+    return list(difflib.unified_diff(before, after, old, new, lineterm="", n=2))

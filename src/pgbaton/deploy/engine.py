@@ -1,0 +1,127 @@
+"""From a topology to a running cluster in one call: look, plan, carry out, remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton import blueprint as blueprints
+from pgbaton.deploy import apply as applying
+from pgbaton.deploy import journal, plan, preflight, rollback
+from pgbaton.errors import RefusedError
+from pgbaton.secrets import Vault
+from pgbaton.state import write_private
+from pgbaton.topology import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgbaton.blueprint import Blueprint
+    from pgbaton.deploy.apply import Outcome
+    from pgbaton.deploy.procedures import Procedures
+    from pgbaton.deploy.steps import Plan
+    from pgbaton.hosts.base import Host
+    from pgbaton.state import ClusterState
+    from pgbaton.topology.model import Topology
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan and what it was made of; ``vault`` holds provisional secrets where new ones are due."""
+
+    plan: Plan
+    topology: Topology
+    blueprint: Blueprint
+    vault: Vault
+
+
+async def draft(
+    state: ClusterState, text: str, topology: Topology, hosts: Mapping[str, Host], report: Callable[[str], None]
+) -> Draft:
+    """Return the plan for a topology; nothing is written here or on a host.
+
+    Hosts of a cluster that is not known yet are examined first; ``text`` is the topology file's.
+    """
+    if not state.exists or journal.last_plan(state) is None:
+        report("preflight: looking at all hosts")
+        await preflight.check(topology, hosts)
+    report("plan: comparing all hosts with the topology")
+    drawn = blueprints.draw(topology)
+    vault = Vault(state.vault_directory)
+    issued = vault.ensure(drawn.passwords, drawn.certificates, days=topology.security.certificate_days, save=False)
+    source = plan.Source(text, previous(state), issued)
+    return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
+
+
+def previous(state: ClusterState) -> str | None:
+    """Return the text of the topology that was applied last; None before the first apply."""
+    if journal.last_plan(state) is None or not state.exists:
+        return None
+    return state.topology_file.read_text(encoding="utf-8")
+
+
+async def carry_out(
+    state: ClusterState,
+    drafted: Draft,
+    hosts: Mapping[str, Host],
+    procedures: Procedures,
+    report: Callable[[str], None],
+    *,
+    ready_seconds: float = applying.READY_SECONDS,
+) -> Outcome:
+    """Issue the secrets that are due, remember the topology, and apply the plan. The caller holds the lock."""
+    state.create()
+    vault = Vault(state.vault_directory)
+    days = drafted.topology.security.certificate_days
+    vault.ensure(drafted.blueprint.passwords, drafted.blueprint.certificates, days=days)
+    if drafted.plan.topology:
+        write_private(state.topology_file, drafted.plan.topology)
+    return await applying.apply(
+        drafted.plan,
+        drafted.topology,
+        drafted.blueprint,
+        hosts,
+        vault,
+        state=state,
+        procedures=procedures,
+        report=report,
+        ready_seconds=ready_seconds,
+    )
+
+
+async def deploy(
+    state: ClusterState,
+    text: str,
+    topology: Topology,
+    hosts: Mapping[str, Host],
+    procedures: Procedures,
+    report: Callable[[str], None],
+    *,
+    ready_seconds: float = applying.READY_SECONDS,
+) -> Outcome:
+    """Make a cluster what its topology says, without asking. The caller holds the lock."""
+    drafted = await draft(state, text, topology, hosts, report)
+    return await carry_out(state, drafted, hosts, procedures, report, ready_seconds=ready_seconds)
+
+
+async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], report: Callable[[str], None]) -> Draft:
+    """Return the plan that takes the last apply's configuration back; raises RefusedError when there is none."""
+    last = journal.last_plan(state)
+    if last is None:
+        message = "nothing has been applied to this cluster from here"
+        raise RefusedError(message, hint="pgbaton apply TOPOLOGY makes a cluster what a file says")
+    report(f"rollback: looking for what plan {last.id} replaced")
+    topology = load.loads(last.previous_topology or last.topology, source="the topology of before")
+    drawn = blueprints.draw(topology)
+    vault = Vault(state.vault_directory)
+    vault.ensure(drawn.passwords, drawn.certificates, days=topology.security.certificate_days, save=False)
+    return Draft(await rollback.make(last, topology, drawn, hosts, vault), topology, drawn, vault)
+
+
+def saved_draft(state: ClusterState, saved: Plan) -> Draft:
+    """Return a saved plan with what it was made of, ready to be carried out."""
+    if saved.previous_topology != previous(state):
+        message = f"plan {saved.id} was made before another apply changed the cluster"
+        raise RefusedError(message, hint="make a new plan, and look at it")
+    topology = load.loads(saved.topology, source=f"plan {saved.id}")
+    return Draft(saved, topology, blueprints.draw(topology), Vault(state.vault_directory))

@@ -1,0 +1,295 @@
+"""What lives inside the cluster rather than on a host: Patroni's dynamic configuration, roles, databases, the lookup.
+
+Compared with what the primary says, changed by way of the primary. Roles and databases that the topology does not name
+are left alone. Passwords go to the server as SCRAM verifiers only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pgbaton.components import patroni, postgres
+from pgbaton.deploy import diff
+from pgbaton.deploy.steps import Cost, Kind, Stage, Step
+from pgbaton.errors import CommandError
+from pgbaton.references import secret
+from pgbaton.secrets import scram_matches, scram_verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pgbaton.components.postgres import DatabaseRole, DatabaseSpec
+    from pgbaton.hosts.base import Host
+    from pgbaton.secrets import Vault
+    from pgbaton.topology.model import Topology
+
+PATRONICTL = ("patronictl", "-c", patroni.CONFIG)
+DYNAMIC = "dynamic configuration"
+PENDING = "pending restart"
+TEMPLATE = "template1"
+#: Databases of every server, which no topology names.
+BUILT_IN = frozenset({"postgres", "template0", TEMPLATE})
+BUILT_IN_ROLES = frozenset({"postgres", postgres.REPLICATION_ROLE, postgres.REWIND_ROLE})
+
+# Arguments: port, then the databases to look at. Output: one JSON object a line, then the dynamic configuration.
+LOOK = r"""
+port=$1; shift
+sql() { runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 -h /var/run/postgresql -p "$port" -d "$1" -f -; }
+sql postgres <<'SQL' || exit 1
+SELECT json_build_object(
+  'roles', (SELECT json_object_agg(rolname, json_build_array(rolcanlogin, rolconnlimit, rolpassword))
+            FROM pg_authid WHERE rolname !~ '^pg_'),
+  'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
+  'restart_settings', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
+  'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart));
+SQL
+for database in "$@"; do
+  sql "$database" 2>/dev/null <<'SQL'
+SELECT json_build_object('lookup', current_database(), 'mark',
+  obj_description(to_regnamespace('pgbaton')::oid, 'pg_namespace'));
+SQL
+done
+echo '---'
+patronictl -c /etc/patroni/config.yml show-config
+"""
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What the topology wants inside the cluster."""
+
+    port: int
+    dynamic: dict[str, Any]
+    roles: tuple[DatabaseRole, ...]
+    databases: tuple[DatabaseSpec, ...]
+    lookup_sql: str
+
+    @property
+    def lookup_mark(self) -> str:
+        """Return what marks a database that has this lookup, as the comment of its schema."""
+        return f"pgbaton lookup {hashlib.sha256(self.lookup_sql.encode()).hexdigest()[:16]}"
+
+    @property
+    def lookup_places(self) -> tuple[str, ...]:
+        """Return the databases that need the lookup; template1 gives it to those made later."""
+        return (TEMPLATE, "postgres", *(database.name for database in self.databases))
+
+
+@dataclass(frozen=True)
+class Current:
+    """What the primary has. ``roles``: login, connection limit, verifier by name; ``lookups``: mark by database."""
+
+    dynamic: dict[str, Any] = field(default_factory=dict)
+    roles: dict[str, tuple[bool, int, str | None]] = field(default_factory=dict)
+    databases: dict[str, str] = field(default_factory=dict)
+    lookups: dict[str, str | None] = field(default_factory=dict)
+    restart_settings: frozenset[str] = frozenset()
+    pending: tuple[str, ...] = ()
+
+
+def desired(topology: Topology) -> Desired:
+    """Return what a topology wants inside the cluster."""
+    return Desired(
+        topology.postgresql.port,
+        patroni.dynamic_configuration(topology),
+        postgres.roles(topology),
+        postgres.databases(topology),
+        postgres.lookup_sql(),
+    )
+
+
+async def read(host: Host, wanted: Desired) -> Current:
+    """Ask the primary what it has, in one round trip; raises CommandError when it does not answer."""
+    argv = ("sh", "-c", LOOK, "sh", str(wanted.port), *wanted.lookup_places)
+    return parse((await host.run(*argv, timeout=60)).stdout)
+
+
+def parse(output: str) -> Current:
+    """Read what the LOOK script printed."""
+    lines, _, configuration = output.partition("\n---\n")
+    server, *lookups = [json.loads(line) for line in lines.splitlines()]
+    return Current(
+        dynamic=yaml.safe_load(configuration) or {},
+        roles={name: (row[0], row[1], row[2]) for name, row in server["roles"].items()},
+        databases=server["databases"],
+        lookups={row["lookup"]: row["mark"] for row in lookups},
+        restart_settings=frozenset(server["restart_settings"]),
+        pending=tuple(server["pending"]),
+    )
+
+
+def steps(wanted: Desired, current: Current | None, vault: Vault, *, standbys: bool) -> tuple[Step, ...]:
+    """Return what differs; with ``current`` None (no primary yet) everything that will be wanted.
+
+    ``standbys`` says whether a restart of the primary can be preceded by a switchover.
+    """
+    now = current or Current()
+    found: list[Step] = []
+    if current is not None:
+        found += dynamic_steps(wanted, current, standbys=standbys)
+    found += (step for role in wanted.roles for step in role_steps(role, now, vault))
+    found += (step for database in wanted.databases for step in database_steps(database, now))
+    found += (lookup_step(wanted, place, now) for place in wanted.lookup_places if must_look_up(wanted, place, now))
+    return tuple(found)
+
+
+def _step(subject: str, action: str, kind: Kind = Kind.DATABASE_OBJECT, **more: Any) -> Step:  # noqa: ANN401 - any field
+    if more.get("before"):
+        more["before_digest"] = hashlib.sha256(more["before"].encode()).hexdigest()
+    return Step(kind, Stage.OBJECTS, "", "postgres", subject, action, **more)
+
+
+def dynamic_steps(wanted: Desired, current: Current, *, standbys: bool) -> Iterator[Step]:
+    """Yield the patch of the dynamic configuration, and the restart that an earlier one still waits for."""
+    restart = Cost.SWITCHOVER if standbys else Cost.RESTART
+    patch = difference(wanted.dynamic, current.dynamic)
+    if patch:
+        changed = frozenset(patch.get("postgresql", {}).get("parameters", {}))
+        cost = restart if changed & current.restart_settings else Cost.RELOAD
+        texts = {"before": show(counterpart(patch, current.dynamic)), "after": show(patch)}
+        yield _step(DYNAMIC, "patch", Kind.DYNAMIC_CONFIGURATION, cost=cost, **texts)
+    if current.pending:
+        yield _step(PENDING, "restart", Kind.DYNAMIC_CONFIGURATION, cost=restart, after=", ".join(current.pending))
+
+
+def show(patch: dict[str, Any]) -> str:
+    """Return a patch as it is shown and applied: YAML, null where a key goes away."""
+    return diff.mask(yaml.safe_dump(patch, sort_keys=True, default_flow_style=False))
+
+
+def difference(wanted: dict[str, Any], current: dict[str, Any], *, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what to merge into ``current`` to have ``wanted``.
+
+    Keys that are not wanted are left alone, but for PostgreSQL's parameters: those are the topology's alone.
+    """
+    patch: dict[str, Any] = {}
+    for key, value in wanted.items():
+        there = current.get(key)
+        if isinstance(value, dict):
+            inner = difference(value, there if isinstance(there, dict) else {}, path=(*path, key))
+            patch |= {key: inner} if inner else {}
+        elif plain(value) != plain(there):
+            patch[key] = value
+    if path == ("postgresql", "parameters"):
+        patch |= dict.fromkeys(set(current) - set(wanted))
+    return patch
+
+
+def plain(value: object) -> str:
+    """Return a setting's value in the one form in which it is compared."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return {"true": "on", "false": "off"}.get(str(value).lower(), str(value))
+
+
+def counterpart(patch: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    """Return the present values of a patch's keys: the patch that takes it back."""
+    values: dict[str, Any] = {}
+    for key, value in patch.items():
+        there = current.get(key)
+        values[key] = counterpart(value, there if isinstance(there, dict) else {}) if isinstance(value, dict) else there
+    return values
+
+
+def role_steps(role: DatabaseRole, current: Current, vault: Vault) -> Iterator[Step]:
+    """Yield what makes a role: log in, limit of connections, password."""
+    name = f"password/{role.password}"
+    after = f"LOGIN CONNECTION LIMIT {role.connection_limit} PASSWORD {secret(name)}"
+    if role.name not in current.roles:
+        yield _step(f"role {role.name}", "create", after=after)
+        return
+    login, limit, verifier = current.roles[role.name]
+    known = verifier is not None and scram_matches(verifier, vault.value(name))
+    if not login or limit != role.connection_limit or not known:
+        password = secret(name) if known else diff.MASK if verifier else "none"
+        before = f"{'LOGIN' if login else 'NOLOGIN'} CONNECTION LIMIT {limit} PASSWORD {password}"
+        yield _step(f"role {role.name}", "change", before=before, after=after)
+
+
+def database_steps(database: DatabaseSpec, current: Current) -> Iterator[Step]:
+    """Yield what makes a database and its owner."""
+    subject, after = f"database {database.name}", f"OWNER {database.owner}"
+    owner = current.databases.get(database.name)
+    if owner is None:
+        yield _step(subject, "create", after=after)
+    elif owner != database.owner:
+        yield _step(subject, "change", before=f"OWNER {owner}", after=after)
+
+
+def must_look_up(wanted: Desired, place: str, current: Current) -> bool:
+    """Tell whether a database lacks the present form of the lookup."""
+    return current.lookups.get(place) != wanted.lookup_mark
+
+
+def lookup_step(wanted: Desired, place: str, current: Current) -> Step:
+    """Return the step that gives a database PgBouncer's lookup."""
+    mark = current.lookups.get(place)
+    return _step(f"lookup in {place}", "change" if mark else "create", before=mark or "", after=wanted.lookup_mark)
+
+
+def unmanaged(wanted: Desired, current: Current) -> tuple[str, ...]:
+    """Return notes on roles and databases that exist and are not in the topology."""
+    roles = set(current.roles) - {role.name for role in wanted.roles} - BUILT_IN_ROLES
+    databases = set(current.databases) - {database.name for database in wanted.databases} - BUILT_IN
+    notes = {"roles": roles, "databases": databases}
+    return tuple(
+        f"{what} not managed, left alone: {', '.join(sorted(names))}" for what, names in notes.items() if names
+    )
+
+
+async def carry_out(host: Host, wanted: Desired, todo: Iterable[Step], vault: Vault) -> None:
+    """Make the primary ``host`` what the steps say; the caller has made sure that they are still right."""
+    by_subject = {step.subject: step for step in todo}
+    if DYNAMIC in by_subject:
+        argv = (*PATRONICTL, "edit-config", "--force", "--quiet", "--apply", "-")
+        await host.run(*argv, input=by_subject[DYNAMIC].after)
+    sql = "".join(script(wanted, by_subject, vault))
+    if sql:
+        await psql(host, wanted.port, PREAMBLE + sql)
+
+
+#: Statements with verifiers are not for the server's log.
+PREAMBLE = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n"
+
+
+def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str]:
+    """Yield the SQL for psql: roles, then the template, then each database and its lookup."""
+    for role in wanted.roles:
+        if f"role {role.name}" in todo:
+            yield role_sql(role, vault, create=todo[f"role {role.name}"].action == "create")
+    owners = {database.name: database.owner for database in wanted.databases}
+    for place in wanted.lookup_places:
+        database = todo.get(f"database {place}")
+        if database:
+            words = ("CREATE", "OWNER") if database.action == "create" else ("ALTER", "OWNER TO")
+            yield f"\\connect postgres\n{words[0]} DATABASE {quoted(place)} {words[1]} {quoted(owners[place])};\n"
+        if f"lookup in {place}" in todo:
+            comment = f"COMMENT ON SCHEMA pgbaton IS '{wanted.lookup_mark}';\n"
+            yield f"\\connect {quoted(place)}\nBEGIN;\n{wanted.lookup_sql}\n{comment}COMMIT;\n"
+
+
+def role_sql(role: DatabaseRole, vault: Vault, *, create: bool) -> str:
+    """Return the statement that makes a role; its password goes as a verifier."""
+    verifier = scram_verifier(vault.value(f"password/{role.password}"))
+    verb = "CREATE" if create else "ALTER"
+    limit = role.connection_limit
+    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit} PASSWORD '{verifier}';\n"
+
+
+def quoted(name: str) -> str:
+    """Return an identifier in quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def psql(host: Host, port: int, sql: str) -> None:
+    """Run SQL as the superuser on a host's own server; it goes over standard input, and no verifier into an error."""
+    options = ("-XqAt", "-v", "ON_ERROR_STOP=1", "-h", postgres.SOCKETS, "-p", str(port), "-d", "postgres", "-f", "-")
+    try:
+        await host.run("runuser", "-u", "postgres", "--", "psql", *options, input=sql, timeout=60)
+    except CommandError as error:
+        raise CommandError(diff.mask(error.message), where=host.name) from None

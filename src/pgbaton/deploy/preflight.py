@@ -1,0 +1,171 @@
+"""Before the first apply: is every host fit to be one of the cluster? All problems at once, each with its fix."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton.deploy.gate import together
+from pgbaton.deploy.inventory import HOME, parse_manifest
+from pgbaton.errors import CommandError, RefusedError, UnreachableError
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+#: Certificates, leases and journals all want clocks that agree.
+MAXIMUM_SKEW_SECONDS = 2.0
+#: The Debian releases that are supported, and the PostgreSQL each brings.
+RELEASES = {"12": 15, "13": 17}
+
+# Arguments: the root of the file system, interface, data directory, PostgreSQL's major version.
+LOOK = r"""
+cd "$1" || exit 1
+printf 'clock %s\n' "$(date +%s.%N)"
+printf 'user %s\n' "$(id -u)"
+printf 'init %s\n' "$(cat ./proc/1/comm)"
+printf 'system %s\n' "$(. ./etc/os-release; printf '%s %s' "$ID" "$VERSION_ID")"
+ip -o -4 address show dev "$2" 2>/dev/null | awk '{ sub("/.*", "", $4); print "address " $4 }'
+[ -f ./var/lib/pgbaton/manifest.json ] && printf 'manifest %s\n' "$(base64 -w0 < ./var/lib/pgbaton/manifest.json)"
+[ -n "$(ls -A ".$3" 2>/dev/null)" ] && echo 'data full'
+[ -d "./usr/lib/postgresql/$4" ] || [ -n "$(apt-cache show "postgresql-$4" 2>/dev/null)" ] && echo 'server available'
+awk 'FNR > 1 && $4 == "0A" { print "port " $2 }' ./proc/net/tcp ./proc/net/tcp6 2>/dev/null
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that stands in the way, and what to do about it."""
+
+    host: str
+    message: str
+    fix: str
+    unreachable: bool = False
+
+    def __str__(self) -> str:
+        """Return the problem in one line."""
+        return f"{self.host}: {self.message}; to fix: {self.fix}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a host said: its answers by name, and how far its clock is from ours, in seconds."""
+
+    answers: dict[str, tuple[str, ...]]
+    skew_seconds: float
+
+    def one(self, name: str) -> str:
+        """Return a single answer; empty when there was none."""
+        return self.answers.get(name, ("",))[0]
+
+
+async def check(topology: Topology, hosts: Mapping[str, Host]) -> None:
+    """Raise RefusedError, or UnreachableError when that is all there is, with everything that stands in the way."""
+    members = [host for host in topology.hosts if set(host.roles) != {Role.APPLICATION}]
+    found = await together(*(problems(topology, host, hosts[host.name]) for host in members))
+    wrong = [problem for each in found for problem in each]
+    if not wrong:
+        return
+    message = "\n  ".join(["not every host is fit for the cluster; nothing was changed:", *map(str, wrong)])
+    kind = UnreachableError if all(problem.unreachable for problem in wrong) else RefusedError
+    raise kind(message)
+
+
+async def problems(topology: Topology, spec: HostSpec, host: Host) -> tuple[Problem, ...]:
+    """Return what is wrong with one host."""
+    try:
+        seen = await look(topology, host)
+    except (UnreachableError, CommandError) as error:
+        fix = error.hint or "see that it is on, and that the operator may log in and become root"
+        return (Problem(spec.name, error.message, fix, unreachable=isinstance(error, UnreachableError)),)
+    return tuple(Problem(spec.name, message, fix) for message, fix in complaints(topology, spec, seen))
+
+
+async def look(topology: Topology, host: Host) -> Look:
+    """Ask a host about itself, in one round trip."""
+    before = time.time()
+    arguments = (topology.network.interface, topology.data_directory, str(topology.postgresql.version))
+    result = await host.run("sh", "-c", LOOK, "sh", "/", *arguments)
+    after = time.time()
+    answers: dict[str, tuple[str, ...]] = {}
+    for line in result.stdout.splitlines():
+        name, _, value = line.partition(" ")
+        answers[name] = (*answers.get(name, ()), value)
+    theirs = float(answers["clock"][0])
+    # The host looked at its clock at some time between our two looks at ours.
+    return Look(answers, max(0.0, before - theirs, theirs - after))
+
+
+def complaints(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a host, and the fix. Pure."""
+    if seen.one("user") != "0":
+        yield "commands do not run as root", "log in as root, or as a user with sudo without a password"
+    if seen.one("init") != "systemd":
+        yield f"process 1 is {seen.one('init')}, not systemd", "use a machine that runs systemd"
+    if seen.skew_seconds > MAXIMUM_SKEW_SECONDS:
+        limit = f"limit {MAXIMUM_SKEW_SECONDS:g} s"
+        yield f"its clock is {seen.skew_seconds:.1f} s from ours ({limit})", "run a time service, as chrony"
+    yield from about_system(topology, spec, seen)
+    if str(spec.address) not in seen.answers.get("address", ()):
+        interface = topology.network.interface
+        found = ", ".join(seen.answers.get("address", ())) or "none"
+        message = f"{spec.address} is not on interface {interface} (there: {found})"
+        yield message, f"give {interface} that address, or correct address or network.interface in the topology"
+    yield from about_earlier(topology, spec, seen)
+
+
+def about_system(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the release, or with the PostgreSQL it brings."""
+    system, _, release = seen.one("system").partition(" ")
+    if system != "debian" or release not in RELEASES:
+        supported = " or ".join(RELEASES)
+        yield f"it runs {seen.one('system')}", f"use Debian {supported}"
+        return
+    version = topology.postgresql.version
+    if spec.has(Role.DATABASE) and RELEASES[release] != version and "server" not in seen.answers:
+        brings = RELEASES[release]
+        fix = f"set postgresql.version = {brings}, or add a package source that has postgresql-{version}"
+        yield f"PostgreSQL {version} is not to be had; Debian {release} brings {brings}", fix
+
+
+def about_earlier(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple[str, str]]:
+    """Yield what others left on the host: another cluster, data, programs on our ports."""
+    encoded = seen.one("manifest")
+    owner = parse_manifest(spec.name, encoded).cluster if encoded else ""
+    if owner == topology.name:
+        return
+    if owner:
+        fix = f"correct the address; a host that is free to be used again has no {HOME}/manifest.json"
+        yield f"it belongs to cluster {owner}", fix
+        return
+    if spec.has(Role.DATABASE) and "data" in seen.answers:
+        yield f"{topology.data_directory} is not empty", "move it away, or choose another postgresql.data_directory"
+    taken = {int(value.rpartition(":")[2], 16) for value in seen.answers.get("port", ())}
+    for port, purpose in ports(topology, spec).items():
+        if port in taken:
+            fix = f"stop what listens there (ss -ltnp sport = :{port} names it), or choose another port"
+            yield f"port {port}, wanted for {purpose}, is taken", fix
+
+
+def ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
+    """Return the ports that a host's roles need, with what for."""
+    orchestration, balancing, pooling = topology.orchestration, topology.balancing, topology.pooling
+    wanted = {
+        Role.DATABASE: {topology.postgresql.port: "PostgreSQL", orchestration.rest_port: "Patroni"},
+        Role.DCS: {orchestration.etcd_client_port: "etcd's clients", orchestration.etcd_peer_port: "etcd's peers"},
+        Role.BALANCER: {
+            balancing.write_port: "writes",
+            balancing.read_port: "reads",
+            balancing.statistics_port: "HAProxy's statistics",
+            balancing.primary_port: "the way to the primary",
+            balancing.standby_port: "the way to the standbys",
+            pooling.write_port: "PgBouncer's writes",
+            pooling.read_port: "PgBouncer's reads",
+        },
+    }
+    return {port: purpose for role in spec.roles for port, purpose in wanted.get(role, {}).items()}
