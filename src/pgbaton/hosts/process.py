@@ -62,16 +62,23 @@ async def run(
     try:
         out, err = await asyncio.wait_for(process.communicate(data), timeout)
     except TimeoutError:
+        await abandon(process)
         message = f"no end after {timeout:g} s: {describe(argv)}"
         raise UnreachableError(message, where=where) from None
-    finally:
-        if process.returncode is None:
-            end_group(process.pid)
-            await process.wait()
+    except BaseException:
+        await abandon(process)
+        raise
     result = Result(argv, process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
     if check and not result.ok:
         raise CommandError(failure(result), where=where)
     return result
+
+
+async def abandon(process: asyncio.subprocess.Process) -> None:
+    """End a program and what it started, and let go of their output: one that got away may hold it open for ever."""
+    end_group(process.pid)
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    await process.wait()
 
 
 async def lines(*argv: str, where: str | None = None) -> AsyncGenerator[str, None]:

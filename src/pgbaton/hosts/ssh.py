@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: How long to wait for a connection, in seconds, and how long an idle one is kept for the next command.
 CONNECT_SECONDS = 10
 PERSIST_SECONDS = 60
+#: Where root keeps shared connections.
+ROOT_BASE = Path("/run")
 #: ssh's exit status for its own failures; a program on the host may use it too.
 SSH_FAILED = 255
 #: What every remote program gets, whatever shell and login files the user has.
@@ -36,7 +38,7 @@ HINTS = (
     ),
     (
         "Host key verification failed",
-        "compare the host's key with what its console shows, then accept it by connecting once with ssh yourself",
+        "compare the key's fingerprint with what the host's console shows, then connect once with ssh yourself",
     ),
     ("Permission denied", "does `ssh` with the same user and key log in without asking? Is the key in the agent?"),
     ("Could not resolve hostname", "check the host's address, and its ssh setting in the topology"),
@@ -173,7 +175,7 @@ def control_directory() -> Path:
     Raises RefusedError when someone else has made it.
     """
     user = os.geteuid()
-    base = Path("/run") if user == 0 else Path(tempfile.gettempdir())
+    base = ROOT_BASE if user == 0 else Path(tempfile.gettempdir())
     path = base / f"pgbaton-ssh-{user}"
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()

@@ -28,7 +28,7 @@ SYSTEMS = {
 
 #: What a freshly installed server has: all that a bare machine gets.
 BASE = (
-    "ca-certificates", "dbus", "iproute2", "iputils-ping", "libpam-systemd", "openssh-server", "procps", "sudo",
+    "apt", "ca-certificates", "dbus", "iproute2", "iputils-ping", "libpam-systemd", "openssh-server", "procps", "sudo",
     "systemd", "systemd-sysv",
 )  # fmt: skip
 

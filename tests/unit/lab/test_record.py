@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgbaton.errors import UsageError
+from pgbaton.lab import lifecycle, record
+from pgbaton.lab.record import Cut, Lab
+from pgbaton.state import ClusterState
+from pgbaton.topology.model import Topology
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOPOLOGY = Topology.model_validate(
+    {
+        "schema": 1,
+        "cluster": {"name": "trial"},
+        "hosts": [{"name": f"db{n}", "address": f"10.0.0.{n}", "roles": ["database", "dcs"]} for n in (1, 2)],
+        "network": {"subnet": "10.0.0.0/24", "vip": "10.0.0.9", "interface": "ens3"},
+    }
+)
+
+
+def lab(state: ClusterState) -> Lab:
+    return record.describe(TOPOLOGY, state, durable=False)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> ClusterState:
+    state = ClusterState("trial", tmp_path / "trial")
+    state.create()
+    return state
+
+
+def test_a_record_survives_its_file(state: ClusterState) -> None:
+    written = replace(lab(state), cuts=(Cut("db1", "db2"),))
+    record.save(state, written)
+    assert record.load(state) == written
+    assert json.loads(state.lab_file.read_text())["ports"] == {"write": 5000, "read": 5001}
+
+
+def test_machines_have_links_addresses_and_namespaces_of_their_own(state: ClusterState) -> None:
+    machines = lab(state).machines
+    for field in ("netns", "port", "mac", "address"):
+        assert len({getattr(each, field) for each in machines}) == len(machines)
+    assert machines[0].netns == "pgb-trial.db1"
+    assert lab(state).interface == "ens3"
+    assert machines[0].mac == lab(state).machines[0].mac
+
+
+def test_hardware_addresses_are_locally_administered_and_unicast() -> None:
+    first = int(record.hardware_address("trial.db1").split(":")[0], 16)
+    assert first & 0b11 == 0b10
+
+
+def test_names_of_two_labs_never_meet() -> None:
+    a = record.machine_for("a-b", TOPOLOGY.hosts[0].model_copy(update={"name": "c"}), 0)
+    b = record.machine_for("a", TOPOLOGY.hosts[0].model_copy(update={"name": "b-c"}), 0)
+    assert a.netns != b.netns
+
+
+def test_a_process_id_that_belongs_to_another_process_now_is_no_machine(state: ClusterState) -> None:
+    one = replace(lab(state).machines[0], leader_pid=1, leader_started="another boot/1")
+    record.save(state, lab(state).with_machine(one))
+    assert lifecycle.status(state).machine("db1").state == "off"
+
+
+def test_a_cluster_that_is_no_lab_has_no_machines(state: ClusterState) -> None:
+    with pytest.raises(UsageError, match="trial is no lab"):
+        record.load(state)
+
+
+def test_an_unknown_machine_is_refused_with_those_there_are(state: ClusterState) -> None:
+    with pytest.raises(UsageError, match="no machine db9") as caught:
+        lab(state).machine("db9")
+    assert caught.value.hint == "its machines: db1, db2"
