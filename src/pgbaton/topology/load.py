@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pgbaton.errors import Problem, TopologyError
 from pgbaton.topology import rules
@@ -198,7 +198,8 @@ def _place(
     value = at(data, path)
     if value is None:
         value = _default(topology, path)
-    text = None if value is None or isinstance(value, Mapping | list) else shown(path, value)
+    is_single = value is not None and not isinstance(value, Mapping | list)
+    text = shown(path, value) if is_single and not objection.is_unknown else None
     return Problem(source, line_of(lines, path), spell(path), text, objection.reason, objection.fix, objection.level)
 
 
@@ -206,7 +207,11 @@ def _default(topology: Topology, path: Path) -> object:
     """Return the value that holds where the file says nothing."""
     value: object = topology
     for part in path:
-        value = getattr(value, part, None) if isinstance(part, str) else None
+        value = (
+            getattr(value, str(part), None)
+            if isinstance(value, BaseModel) and part in type(value).model_fields
+            else None
+        )
     return value
 
 

@@ -27,12 +27,16 @@ _LONGEST_SHOWN = 60
 
 @dataclass(frozen=True)
 class Objection:
-    """A reason to refuse or doubt the value at ``path``, and what to write instead."""
+    """A reason to refuse or doubt the value at ``path``, and what to write instead.
+
+    ``is_unknown`` says that the format has no such key: nobody can tell whether its value is a secret.
+    """
 
     path: Path
     reason: str
     fix: str
     level: Literal["error", "warning"] = "error"
+    is_unknown: bool = False
 
 
 def spell(path: Path) -> str:

@@ -96,12 +96,12 @@ def unknown(path: Path) -> Objection:
     text = spell(path)
     for pattern, reason, fix in ELSEWHERE:
         if re.search(pattern, text, re.IGNORECASE):
-            return Objection(path, reason, fix)
+            return Objection(path, reason, fix, is_unknown=True)
     key = str(path[-1])
     reason = f"there is no key {key!a} here"
     if letter := strange_letters(key):
         reason += f": it is written with {letter}, a letter that looks like another"
-    return Objection(path, reason, _nearest(path, key))
+    return Objection(path, reason, _nearest(path, key), is_unknown=True)
 
 
 def _nearest(path: Path, key: str) -> str:

@@ -1,0 +1,208 @@
+"""Commands about topology files alone: they touch no host."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgbaton.cli import common
+from pgbaton.errors import TopologyError, UsageError
+from pgbaton.topology import presets
+
+if TYPE_CHECKING:
+    from pgbaton.errors import Problem
+    from pgbaton.topology.model import Topology
+
+STANDARD_STREAM = "-"
+
+file_argument = click.argument("file", metavar="[FILE]", default="topology.toml", type=click.Path(path_type=str))
+
+
+@click.command(epilog="Example: pgbaton init --preset compact --name orders orders.toml")
+@click.option("--preset", type=click.Choice(presets.NAMES), default=presets.NAMES[0], show_default=True)
+@click.option("--name", metavar="NAME", help="The cluster's name; by default the preset's.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@common.output_option
+@file_argument
+def init(preset: str, name: str | None, file: str, output: str, *, force: bool) -> None:
+    """Write a topology file from a preset, to begin with.
+
+    FILE is topology.toml by default; - is standard output. An existing file is not overwritten.
+    """
+    text = presets.text(preset, cluster=name)
+    if file == STANDARD_STREAM:
+        sys.stdout.write(text)
+        return
+    write(Path(file), text, force=force)
+    data = {"file": file, "preset": preset, "cluster": name or preset}
+    next_step = f"wrote {file} from the preset {preset}\nnext: put your hosts' addresses in, then pgbaton check {file}"
+    common.emit(output, data, lambda: click.echo(next_step))
+
+
+def write(path: Path, text: str, *, force: bool) -> None:
+    """Write a new file; raises UsageError where there is one, or none can be."""
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        message = "the file exists, and is not overwritten"
+        raise UsageError(message, where=str(path), hint="choose another name, or give --force to replace it") from None
+    except OSError as error:
+        message = f"the file cannot be written: {error.strerror}"
+        raise UsageError(message, where=str(path), hint="choose a directory that exists and is yours") from None
+
+
+@click.command(epilog="Example: pgbaton check orders.toml")
+@common.output_option
+@file_argument
+def check(file: str, output: str) -> None:
+    """Check a topology file, and say what its cluster would be.
+
+    Everything that is wrong is reported at once, with its line. FILE is topology.toml by default; - is standard
+    input. Exits with 2 when the file is refused; warnings do not count.
+    """
+    topology, problems = parse(file)
+    if output == "json":
+        refused = {"file": source_of(file), "accepted": topology is not None}
+        described = {} if topology is None else summary(topology)
+        data = {**refused, **described, "problems": [asdict(problem) for problem in problems]}
+        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    if topology is None and output == "json":
+        sys.exit(TopologyError.exit_code)
+    if topology is None:
+        raise TopologyError(problems)
+    if output == "table":
+        show_summary(topology, file, problems)
+
+
+@click.command(epilog="Example: pgbaton schema > pgbaton.schema.json")
+def schema() -> None:
+    """Print the topology format's JSON Schema.
+
+    Editors complete and check topology files with it: a file that begins with the comment
+    `#:schema ./pgbaton.schema.json` is enough for those that use taplo.
+    """
+    from pgbaton.topology.schema import schema as make  # noqa: PLC0415 - pydantic takes a while
+
+    sys.stdout.write(json.dumps(make(), indent=2, ensure_ascii=False) + "\n")
+
+
+@click.command(epilog="Example: pgbaton budget -o json orders.toml")
+@common.output_option
+@file_argument
+def budget(file: str, output: str) -> None:
+    """Predict what each kind of failure costs, and what an acknowledged write survives.
+
+    The seconds follow from the file's timings and from what was measured; nothing is asked of any host. FILE is
+    topology.toml by default; - is standard input.
+    """
+    from pgbaton.topology.budget import budget as predict  # noqa: PLC0415 - pydantic takes a while
+    from pgbaton.topology.durability import durability  # noqa: PLC0415 - pydantic takes a while
+
+    topology, problems = parse(file)
+    if topology is None:
+        raise TopologyError(problems)
+    data = {
+        "cluster": topology.name,
+        "durability": durability(topology).as_dict(),
+        "predictions": [prediction.as_dict() for prediction in predict(topology)],
+    }
+    common.emit(output, data, lambda: show_budget(topology))
+
+
+def source_of(file: str) -> str:
+    """Return the name that messages give a file."""
+    return "standard input" if file == STANDARD_STREAM else file
+
+
+def parse(file: str) -> tuple[Topology | None, tuple[Problem, ...]]:
+    """Read a topology file, or standard input; raises TopologyError when it cannot be read at all."""
+    from pgbaton.topology import load  # noqa: PLC0415 - pydantic takes a while
+
+    if file == STANDARD_STREAM:
+        return load.parse_bytes(sys.stdin.buffer.read(load.LARGEST_BYTES + 1), source_of(file))
+    return load.parse_bytes(load.read(Path(file)), file)
+
+
+def summary(topology: Topology) -> dict[str, Any]:
+    """Return a topology in short, as check's JSON has it."""
+    from pgbaton.topology.durability import durability  # noqa: PLC0415 - pydantic takes a while
+
+    return {
+        "cluster": topology.name,
+        "postgresql": topology.postgresql.version,
+        "hosts": [{"name": host.name, "address": str(host.address), "roles": host.roles} for host in topology.hosts],
+        "entry": str(topology.entry_address),
+        "vip": str(topology.network.vip) if topology.network.vip else None,
+        "ports": {"write": topology.balancing.write_port, "read": topology.balancing.read_port},
+        "durability": durability(topology).as_dict(),
+    }
+
+
+def show_summary(topology: Topology, file: str, problems: tuple[Problem, ...]) -> None:
+    """Print a topology in short, and what is doubtful about it."""
+    from rich.table import Table  # noqa: PLC0415 - takes a while
+    from rich.text import Text  # noqa: PLC0415 - takes a while
+
+    console = common.out()
+    console.print(Text.assemble((f"{source_of(file)} is fine", "green"), f": cluster {topology.name}"))
+    table = Table(box=None, pad_edge=False)
+    for column in ("host", "address", "roles"):
+        table.add_column(column, header_style="bold")
+    for host in topology.hosts:
+        table.add_row(host.name, str(host.address), ", ".join(host.roles))
+    console.print(table)
+    for name, words in lines(topology):
+        console.print(Text.assemble((f"{name:12}", "bold"), words))
+    for problem in problems:
+        console.print(Text.assemble(("warning: ", "yellow"), str(problem)))
+
+
+def lines(topology: Topology) -> tuple[tuple[str, str], ...]:
+    """Return the lines of a topology's summary."""
+    from pgbaton.topology.durability import durability  # noqa: PLC0415 - pydantic takes a while
+
+    promise, balancing = durability(topology), topology.balancing
+    kind = "VIP" if topology.network.vip else "no VIP: the first balancer"
+    return (
+        (
+            "entry",
+            f"{topology.entry_address} ({kind}), writes on {balancing.write_port}, reads on {balancing.read_port}",
+        ),
+        (
+            "servers",
+            f"PostgreSQL {topology.postgresql.version}, {topology.postgresql.max_connections} connections each",
+        ),
+        ("replication", f"{promise.mode}: an acknowledged write is {promise.acknowledged}"),
+        ("survives", promise.survives),
+        ("lost", promise.lost),
+        ("no standby", promise.alone),
+    )
+
+
+def show_budget(topology: Topology) -> None:
+    """Print the predictions, each over its parts."""
+    from rich.text import Text  # noqa: PLC0415 - takes a while
+
+    from pgbaton.topology.budget import budget as predict  # noqa: PLC0415 - pydantic takes a while
+
+    console = common.out()
+    console.print(Text(f"Cluster {topology.name}: predicted outages in seconds, usual (shortest to longest)\n"))
+    console.print(Text(row("failure", "writes", "reads"), style="bold"))
+    for prediction in predict(topology):
+        console.print(Text(row(prediction.title, str(prediction.write_seconds), str(prediction.read_seconds))))
+        if parts := " + ".join(f"{part.name} {part.seconds.usual}" for part in prediction.parts):
+            console.print(Text(f"  {parts}", style="dim"))
+    console.print()
+    for name, words in lines(topology)[2:]:
+        console.print(Text.assemble((f"{name:12}", "bold"), words))
+
+
+def row(*cells: str) -> str:
+    """Return cells as a line of three columns."""
+    return f"{cells[0]:38}{cells[1]:21}{cells[2]}"
