@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from pgbaton import blueprint
 from pgbaton.components import haproxy, pgbouncer
+from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.errors import Error
 from pgbaton.observe import readings
 from pgbaton.observe.snapshot import HostView, Snapshot
@@ -40,22 +40,25 @@ PACKAGES: Mapping[Role, tuple[str, ...]] = {
 async def collect(topology: Topology, hosts: Mapping[str, Host], *, timeout: float = 5) -> Snapshot:
     """Return a snapshot of the cluster; a host that does not answer within ``timeout`` seconds is unreachable in it."""
     taken_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    units = wanted_units(topology)
-    views = await asyncio.gather(
-        *(look(topology, spec, hosts[spec.name], units[spec.name], timeout=timeout) for spec in topology.hosts)
-    )
+    views = await asyncio.gather(*(look(topology, spec, hosts[spec.name], timeout=timeout) for spec in topology.hosts))
     return Snapshot(topology.name, taken_at, tuple(views))
 
 
 def wanted_units(topology: Topology) -> dict[str, tuple[str, ...]]:
     """Return the units that every host should have running, by host."""
-    drawn = blueprint.draw(topology)
-    return {host.host: tuple(unit.name for unit in host.units if not unit.masked) for host in drawn.hosts}
+    return {spec.name: host_units(topology, spec) for spec in topology.hosts}
 
 
-async def look(topology: Topology, spec: HostSpec, host: Host, units: tuple[str, ...], *, timeout: float) -> HostView:
+def host_units(topology: Topology, spec: HostSpec) -> tuple[str, ...]:
+    """Return the units that one host should have running."""
+    placed = (component for component in COMPONENTS if component.runs_on(topology, spec))
+    units = (unit for component in placed for unit in component.units(topology, spec))
+    return tuple(unit.name for unit in units if not unit.masked)
+
+
+async def look(topology: Topology, spec: HostSpec, host: Host, *, timeout: float) -> HostView:
     """Return one host's view."""
-    program = script(request(topology, spec, units, deadline=timeout * PART_SHARE))
+    program = script(request(topology, spec, deadline=timeout * PART_SHARE))
     before = time.time()
     try:
         result = await host.run("python3", "-I", "-S", "-", input=program, timeout=timeout)
@@ -68,8 +71,9 @@ async def look(topology: Topology, spec: HostSpec, host: Host, units: tuple[str,
     return readings.host_view(spec.name, answer, vip=vip, clock_offset_seconds=offset)
 
 
-def request(topology: Topology, spec: HostSpec, units: tuple[str, ...], *, deadline: float) -> dict[str, Any]:
+def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str, Any]:
     """Return what a host is asked: the parts that its roles have, and where to find them."""
+    units = host_units(topology, spec)
     instances = pgbouncer.INSTANCES if pgbouncer.Pgbouncer().runs_on(topology, spec) else ()
     parts = [
         "certificates",

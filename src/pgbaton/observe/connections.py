@@ -47,7 +47,7 @@ class Endpoint:
             "keepalives_count": KEEPALIVES_COUNT,
             "tcp_user_timeout": TCP_USER_TIMEOUT,
         }
-        return f"postgresql://{login}@{self.where}?{urlencode(parameters, safe='/')}"
+        return f"postgresql://{login}@{self.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
 
     @property
     def where(self) -> str:
@@ -107,7 +107,7 @@ def jdbc(endpoint: Endpoint) -> str:
     }
     if not endpoint.prepared:
         parameters["prepareThreshold"] = 0
-    return f"jdbc:postgresql://{endpoint.where}?{urlencode(parameters, safe='/')}"
+    return f"jdbc:postgresql://{endpoint.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
 
 
 def pgx(endpoint: Endpoint) -> str:
@@ -119,7 +119,7 @@ def pgx(endpoint: Endpoint) -> str:
     }
     if not endpoint.prepared:
         parameters["default_query_exec_mode"] = "exec"
-    uri = f"postgres://{endpoint.user}@{endpoint.where}?{urlencode(parameters, safe='/')}"
+    uri = f"postgres://{endpoint.user}@{endpoint.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
     return f'connection, err := pgx.Connect(ctx, "{uri}") // the password comes from PGPASSWORD or PGPASSFILE'
 
 

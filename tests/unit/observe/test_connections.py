@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from observed import TOPOLOGY, topology
+from psycopg.conninfo import conninfo_to_dict
+
+from pgbaton.errors import UsageError
+from pgbaton.observe import connections
+from pgbaton.observe.connections import Endpoint, endpoints
+
+AUTHORITY = "/state/cluster a/ca.crt"
+
+
+def ways(**choice: str) -> tuple[Endpoint, Endpoint]:
+    return endpoints(TOPOLOGY, authority=AUTHORITY, user=choice.get("user"), database=choice.get("database"))
+
+
+def test_libpq_understands_the_uri() -> None:
+    write, read = ways()
+    parsed = conninfo_to_dict(write.uri("p/w:d@%+"))
+    assert (parsed["host"], parsed["port"], parsed["dbname"]) == ("10.77.0.100", "5000", "app")
+    assert (parsed["user"], parsed["password"]) == ("app", "p/w:d@%+")
+    assert (parsed["sslmode"], parsed["sslrootcert"]) == ("verify-full", AUTHORITY)
+    assert int(str(parsed["tcp_user_timeout"])) >= 1000
+    assert conninfo_to_dict(read.uri())["port"] == "5001"
+    assert "password" not in conninfo_to_dict(read.uri())
+
+
+def test_without_a_vip_the_first_balancer_is_the_way_in() -> None:
+    write, _ = endpoints(topology(network={"vip": None}), authority=AUTHORITY, user=None, database=None)
+    assert write.address == "10.77.0.11"
+
+
+@pytest.mark.parametrize("choice", [{"user": "nobody"}, {"database": "nothing"}])
+def test_users_and_databases_that_are_not_there_are_refused(choice: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="has no") as refused:
+        ways(**choice)
+    assert refused.value.hint == "known: app"
+
+
+@pytest.mark.parametrize("name", connections.DRIVERS)
+def test_every_driver_verifies_the_server_and_names_no_password(name: str) -> None:
+    words = connections.DRIVERS[name](ways()[0])
+    assert "10.77.0.100" in words
+    assert "5000" in words
+    assert "ca.crt" in words
+    assert "verify-full" in words or "VerifyFull" in words or "ssl: { ca" in words
+
+
+def test_drivers_prepare_nothing_where_the_pooler_cannot_keep_it() -> None:
+    write, _ = endpoints(topology(pooling={"prepared_statements": 0}), authority=AUTHORITY, user=None, database=None)
+    assert "prepareThreshold=0" in connections.jdbc(write)
+    assert "default_query_exec_mode=exec" in connections.pgx(write)
+    assert "prepare_threshold = None" in connections.psycopg(write)
+    assert "prepareThreshold" not in connections.jdbc(ways()[0])
+
+
+def test_a_password_file_escapes_what_libpq_splits_at() -> None:
+    assert connections.passfile(ways()[0], "a:b\\c") == "10.77.0.100:*:*:app:a\\:b\\\\c\n"

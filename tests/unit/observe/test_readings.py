@@ -1,0 +1,166 @@
+"""The forms in which programs answer, old and new ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgbaton.observe import readings
+
+if TYPE_CHECKING:
+    from pgbaton.observe.snapshot import HostView
+
+HAPROXY = """Name: HAProxy
+Version: 3.0.11-1+deb13u2
+Uptime_sec: 75
+Maxconn: 8400
+CurrConns: 3
+
+# pxname,svname,qcur,qmax,scur,smax,status,lastchg,check_status,last_chk,
+write,FRONTEND,,,2,3,OPEN,,,,
+pooled_write,lb1,0,0,2,3,UP,75,L7OK,(tcp-check),
+pooled_write,BACKEND,0,0,2,3,UP,75,,,
+primary,FRONTEND,,,1,3,OPEN,,,,
+primary,db1,0,0,1,3,UP,74,L7OK,"HTTP status check returned code <200>, fine",
+primary,db2,0,0,0,0,DOWN,70,L7STS,,
+primary,BACKEND,0,0,1,3,UP,74,,,
+
+"""
+
+POOLS = [
+    "version\nPgBouncer 1.24.1\n",
+    (
+        "database,user,cl_active,cl_waiting,sv_active,sv_idle,sv_used,sv_tested,maxwait,maxwait_us\n"
+        "app,app,3,1,2,4,1,0,1,500000\n"
+        "app,other,1,0,0,1,0,0,0,0\n"
+        "pgbouncer,pgbouncer,1,0,0,0,0,0,0,0\n"
+    ),
+    "name,host,paused,disabled\napp,127.0.0.1,1,0\npgbouncer,,0,0\n",
+]
+
+OWN = {
+    "state": "running",
+    "role": "master",
+    "timeline": 2,
+    "patroni": {"version": "3.0.2", "scope": "standard"},
+    "dcs_last_seen": 1000,
+    "pending_restart": True,
+}
+CLUSTER = {
+    "members": [
+        {"name": "db1", "role": "leader", "state": "running", "timeline": 2},
+        {"name": "db2", "role": "sync_standby", "state": "running", "timeline": 2, "lag": 0},
+        {"name": "db3", "role": "replica", "state": "creating replica", "lag": "unknown"},
+    ],
+    "pause": True,
+}
+
+STATUS = {
+    "header": {"member_id": "11"},
+    "version": "3.5.16",
+    "dbSize": "20480",
+    "leader": "12",
+    "raftTerm": "4",
+    "raftIndex": "99",
+}
+MEMBERS = {"members": [{"ID": "11", "name": "db1"}, {"ID": "12", "name": "db2"}, {"ID": "13"}]}
+
+
+def etcd(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return {
+        "health": {"health": "true"},
+        "status": {"answer": STATUS},
+        "alarms": {"answer": {}},
+        "members": {"answer": MEMBERS},
+        **parts,
+    }
+
+
+def host(parts: dict[str, dict[str, Any]]) -> HostView:
+    return readings.host_view("lb1", {"parts": parts}, vip="10.77.0.100", clock_offset_seconds=0.0)
+
+
+def test_haproxys_tables() -> None:
+    view = readings.haproxy(HAPROXY)
+    assert (view.version, view.uptime_seconds, view.sessions, view.max_connections) == ("3.0.11-1+deb13u2", 75, 3, 8400)
+    primary = view.proxy("primary")
+    assert primary
+    assert (primary.status, primary.up, primary.sessions) == ("UP", ("db1",), 1)
+    assert primary.servers[0].check == "L7OK HTTP status check returned code <200>, fine"
+    assert primary.servers[1].changed_seconds == 70
+    write = view.proxy("write")
+    assert write
+    assert (write.status, write.sessions, write.servers) == ("OPEN", 2, ())
+
+
+def test_pgbouncers_pools_are_added_up_without_its_own() -> None:
+    pool = readings.pool("write", POOLS)
+    assert (pool.version, pool.clients_active, pool.clients_waiting) == ("1.24.1", 4, 1)
+    assert (pool.servers_active, pool.servers_idle, pool.wait_seconds) == (2, 6, 1.5)
+    assert pool.paused == ("app",)
+
+
+def test_patroni_of_both_generations() -> None:
+    view = readings.patroni({"own": OWN, "cluster": CLUSTER, "now": 1000.5})
+    assert (view.role, view.version, view.leader, view.synchronous) == ("primary", "3.0.2", "db1", ("db2",))
+    assert (view.paused, view.pending_restart, view.unlocked, view.dcs_seen_seconds) == (True, True, False, 0.5)
+    assert view.members[2].lag_bytes is None
+    newer = readings.patroni({"own": {**OWN, "role": "primary"}, "cluster": CLUSTER, "now": 1000.5})
+    assert newer.role == "primary"
+    assert readings.patroni({"own": {**OWN, "role": "replica"}, "cluster": CLUSTER, "now": 1}).role == "standby"
+
+
+def test_etcd_with_a_leader() -> None:
+    view = readings.etcd(etcd())
+    assert (view.name, view.leader, view.is_leader, view.healthy) == ("db1", "db2", False, True)
+    assert view.members == ("(not started)", "db1", "db2")
+    assert (view.db_size_bytes, view.alarms) == (20480, ())
+
+
+def test_etcd_without_a_quorum_still_tells_of_itself() -> None:
+    late = {"error": "no answer within 2 s"}
+    health = {"health": "false", "reason": "RAFT NO LEADER"}
+    status = {"answer": {key: value for key, value in STATUS.items() if key != "leader"}}
+    view = readings.etcd(etcd(health=health, status=status, alarms=late, members=late))
+    assert (view.healthy, view.reason, view.leader, view.is_leader) == (False, "RAFT NO LEADER", None, False)
+
+
+def test_etcds_alarms_are_those_of_the_member_itself() -> None:
+    raised = [{"memberID": "11", "alarm": "NOSPACE"}, {"memberID": "12", "alarm": "CORRUPT"}]
+    assert readings.etcd(etcd(alarms={"answer": {"alarms": raised}})).alarms == ("NOSPACE",)
+
+
+def test_units() -> None:
+    text = (
+        "Id=patroni.service\nActiveState=active\nSubState=running\nUnitFileState=enabled\nNRestarts=2\n\n"
+        "Id=pgbaton-firewall.service\nActiveState=failed\nSubState=failed\nUnitFileState=disabled\n"
+    )
+    first, second = readings.units(text)
+    assert (first.name, first.active, first.enabled, first.restarts) == ("patroni.service", "active", "enabled", 2)
+    assert (second.active, second.enabled, second.restarts) == ("failed", "disabled", 0)
+
+
+@pytest.mark.parametrize(("address", "holds"), [("10.77.0.100", True), ("10.77.0.11", False)])
+def test_the_vip_is_held_by_whom_has_it_on_the_interface(address: str, *, holds: bool) -> None:
+    links = [{"ifname": "eth0", "addr_info": [{"local": "10.77.0.10"}, {"local": address}]}]
+    assert host({"addresses": {"answer": links}}).holds_vip is holds
+
+
+def test_packages_that_are_not_installed_have_no_version() -> None:
+    assert readings.packages("haproxy 3.0.11-1\nkeepalived \n") == {"haproxy": "3.0.11-1"}
+
+
+def test_an_answer_in_an_unknown_form_is_a_problem_and_spoils_nothing_else() -> None:
+    view = host({"haproxy": {"answer": "what?"}, "packages": {"answer": "haproxy 3\n"}, "disk": {"error": "late"}})
+    assert view.haproxy is None
+    assert "could not be read" in (view.problem("haproxy") or "")
+    assert view.problem("disk") == "late"
+    assert view.packages == {"haproxy": "3"}
+
+
+def test_a_pooler_that_answers_and_one_that_does_not() -> None:
+    view = host({"pooler write": {"answer": POOLS}, "pooler read": {"error": "refused"}})
+    assert view.pool("write")
+    assert view.pool("read") is None
+    assert view.problem("pooler read") == "refused"
