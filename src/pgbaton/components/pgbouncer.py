@@ -186,7 +186,7 @@ def template_unit(topology: Topology) -> str:
         "TimeoutStopSec": "10",
         "Restart": "always",
         "RestartSec": "100ms",
-        "LimitNOFILE": str(topology.pooling.file_limit),
+        "LimitNOFILE": str(topology.balancing.file_limit),
         "OOMScoreAdjust": "-500",
     }
     install = {"WantedBy": "multi-user.target"}
