@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import UnhealthyError, UsageError
 from pgbaton.lab import lifecycle
 from pgbaton.operate.switchover import switchover
-from pgbaton.proof.parts import BALANCER_PARTS, PRIMARY_PARTS
+from pgbaton.proof.parts import BALANCER_PARTS, PRIMARY_PARTS, SWITCHOVER_PARTS
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ class Fault:
     """One way to break a cluster.
 
     ``victim`` names the host it strikes, ``inject`` breaks that, ``heal`` undoes what does not mend itself.
-    ``budget`` names the fault's prediction, ``parts`` how its outage is split. ``needs`` are roles with the number of
+    ``budget`` names its prediction, ``parts`` how its outage is split. ``needs`` are roles with the number of
     hosts that must have them; ``lab`` tells that only lab machines can be treated so.
     """
 
     name: str
     title: str
     does: str
-    budget: str
+    budget: Callable[[str, Roles], str]
     parts: Sequence[tuple[str, Moment]]
     needs: tuple[tuple[Role, int], ...]
     victim: Callable[[Roles], str]
@@ -66,6 +66,16 @@ def vip_holder(roles: Roles) -> str:
         message = "no balancer holds the VIP"
         raise UnhealthyError(message, hint="a topology without network.vip has no active balancer to strike")
     return roles.vip
+
+
+def always(name: str) -> Callable[[str, Roles], str]:
+    """Return a choice of prediction that does not depend on the host."""
+    return lambda _host, _roles: name
+
+
+def power_off_budget(host: str, roles: Roles) -> str:
+    """Return the prediction for a power-off: a balancer that is the primary's host as well costs a failover."""
+    return "primary-power-off" if host == roles.primary else "balancer-power-off"
 
 
 async def kill_postmaster(target: Target, host: str) -> None:
@@ -99,7 +109,7 @@ FAULTS: tuple[Fault, ...] = (
         name="postmaster-killed",
         title="Postmaster killed",
         does="SIGKILL to PostgreSQL's first process on the primary",
-        budget="postmaster-killed",
+        budget=always("postmaster-killed"),
         parts=PRIMARY_PARTS,
         needs=((Role.DATABASE, 2),),
         victim=primary,
@@ -110,8 +120,8 @@ FAULTS: tuple[Fault, ...] = (
         name="switchover",
         title="Planned switchover",
         does="the primary is moved to a standby by its operator",
-        budget="switchover",
-        parts=PRIMARY_PARTS,
+        budget=always("switchover"),
+        parts=SWITCHOVER_PARTS,
         needs=((Role.DATABASE, 2),),
         victim=primary,
         inject=switch_over,
@@ -121,7 +131,7 @@ FAULTS: tuple[Fault, ...] = (
         name="balancer-power-off",
         title="Active balancer powered off",
         does="the power of the VIP's holder is cut",
-        budget="balancer-power-off",
+        budget=power_off_budget,
         parts=BALANCER_PARTS,
         needs=((Role.BALANCER, 2),),
         victim=vip_holder,
@@ -133,7 +143,7 @@ FAULTS: tuple[Fault, ...] = (
         name="primary-power-off",
         title="Primary host powered off",
         does="the power of the primary's host is cut",
-        budget="primary-power-off",
+        budget=power_off_budget,
         parts=PRIMARY_PARTS,
         needs=((Role.DATABASE, 2),),
         victim=primary,

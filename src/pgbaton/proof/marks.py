@@ -27,6 +27,7 @@ class Moment(StrEnum):
     """A moment of a failover that leaves a line in a journal."""
 
     DETECTED = "detected"
+    RELEASED = "released"
     ELECTED = "elected"
     WRITABLE = "writable"
     ROUTED = "routed"
@@ -43,6 +44,7 @@ PATTERNS: tuple[tuple[str, Moment, re.Pattern[str]], ...] = (
             r"|Request failed to \S+: GET|Got response from \S+ "
         ),
     ),
+    ("patroni.service", Moment.RELEASED, re.compile(r"Leader key released")),
     ("patroni.service", Moment.ELECTED, re.compile(r"acquired session lock|promoted self to leader")),
     ("patroni.service", Moment.WRITABLE, re.compile(r"database system is ready to accept connections")),
     ("haproxy.service", Moment.ROUTED, re.compile(r"Server primary/\S+ is UP")),

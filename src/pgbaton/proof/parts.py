@@ -23,6 +23,7 @@ PRIMARY_PARTS: tuple[tuple[str, Moment], ...] = (
     ("promotion", Moment.WRITABLE),
     ("routing", Moment.ROUTED),
 )
+SWITCHOVER_PARTS: tuple[tuple[str, Moment], ...] = (("shutdown", Moment.RELEASED), *PRIMARY_PARTS[1:])
 BALANCER_PARTS: tuple[tuple[str, Moment], ...] = (("takeover", Moment.CLAIMED),)
 LAST_PART = "reconnection"
 

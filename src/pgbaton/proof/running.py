@@ -81,7 +81,8 @@ class RunningMeter:
         deadline = time.monotonic() + seconds
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            self._require_alive()
+            if (status := self.child.exit_status) is not None:
+                raise self._failure(status)
             now = time.monotonic()
             waiting = unserved(self.recent(), now)
             if now - CALM_SECONDS >= since and not waiting:
@@ -90,20 +91,24 @@ class RunningMeter:
                 message = f"after {seconds:g} s these clients are still not served: {', '.join(waiting)}"
                 raise UnhealthyError(message, hint="pgbaton status shows the cluster, pgbaton logs its journals")
 
-    def _require_alive(self) -> None:
-        if self.child.exit_status is not None:
-            said = self.child.log.read_text(encoding="utf-8", errors="replace").strip()[-process.TAIL :]
-            message = f"the meter ended early, with exit status {self.child.exit_status}\n{said}".rstrip()
-            raise Error(message, where=str(self.child.log))
+    def _failure(self, status: int) -> Error:
+        said = self.child.log.read_text(encoding="utf-8", errors="replace").strip()[-process.TAIL :]
+        return Error(f"the meter ended early, with exit status {status}: {said}", where=str(self.child.log))
 
     async def stop(self) -> History:
-        """End the clients and return the whole history; Error when the log does not tell of a good end."""
-        await self.child.end(timeout=STOP_SECONDS)
-        with self.log.open(encoding="utf-8") as lines:
-            history = parse(lines)
-        if not history.finished:
-            self._require_alive()
+        """End the clients and return the whole history; raises Error when they did not end in good order."""
+        status = await self.child.end(timeout=STOP_SECONDS)
+        history = self.history()
+        if status or not history.finished:
+            raise self._failure(status)
         return history
+
+    def history(self) -> History:
+        """Return everything that has been logged so far."""
+        if not self.log.exists():
+            return parse(())
+        with self.log.open(encoding="utf-8") as lines:
+            return parse(lines)
 
 
 def unserved(recent: Iterable[Operation], now: float) -> tuple[str, ...]:

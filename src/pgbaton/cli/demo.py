@@ -1,0 +1,172 @@
+"""``pgbaton demo``: bring a lab up, break it four ways, show what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from pgbaton import state as states
+from pgbaton.cli import common
+from pgbaton.errors import Error, ObjectiveMissedError, UsageError
+from pgbaton.lab import definition, recipe
+from pgbaton.proof import demo as demonstration
+from pgbaton.proof import faults, page
+from pgbaton.proof.report import Verdict
+from pgbaton.topology import load, presets
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from pgbaton.proof.demo import Demo
+    from pgbaton.proof.report import Event, Report
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command(epilog="Example: pgbaton demo --faults postmaster-killed,switchover --keep")
+@click.option(
+    "--preset", type=click.Choice(presets.NAMES), default=presets.NAMES[0], show_default=True, help="Topology."
+)
+@click.option("--os", "system", type=click.Choice(list(recipe.SYSTEMS)), help="Operating system of the machines.")
+@click.option("--cluster", metavar="NAME", default="demo", show_default=True, help="Name of the lab.")
+@click.option(
+    "--faults",
+    "chosen",
+    metavar="NAME,…",
+    default="",
+    help=f"Some of: {', '.join(each.name for each in faults.FAULTS)}.",
+)
+@click.option("--keep", is_flag=True, help="Leave the lab up.")
+@click.option(
+    "--report",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="pgbaton-demo.html",
+    show_default=True,
+    help="Where to write the page.",
+)
+@common.output_option
+def demo(output: str, path: Path, **options: Any) -> None:  # noqa: ANN401 - click's own
+    """Bring a lab up, break it four ways, show what it cost.
+
+    A whole cluster of real machines comes up on this one. Clients write and read through the VIP while the postmaster
+    is killed, the primary is moved, the active balancer and then the primary's host are powered off. Every
+    acknowledged write is looked for on every database afterwards. Needs root; takes about two minutes, and a minute
+    or two more the first time. The lab is taken down again, also when the demo is interrupted.
+
+    Exit codes: 0 all kept and within what was predicted, 1 a promise about data was broken, 5 an outage was longer
+    than predicted.
+    """
+    common.need_root("a lab")
+    require_writable(path)
+    report = interruptible(demonstration.demonstrate(prepared(**options)))
+    finished = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
+    path.write_text(page.render(report, finished=finished), encoding="utf-8")
+    common.emit(output, report.to_dict(), lambda: show(report, path))
+    conclude(report, path)
+
+
+def prepared(*, preset: str, system: str | None, cluster: str, chosen: str, keep: bool) -> Demo:
+    """Return what was asked for; raises UsageError before anything is made."""
+    definition.check_name(cluster)
+    topology = load.loads(presets.text(preset, cluster=cluster))
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    return demonstration.Demo(
+        states.cluster(cluster),
+        topology,
+        recipe.system(system) if system else recipe.system_for(topology.postgresql.version),
+        faults.choose(names, topology),
+        say,
+        keep=keep,
+    )
+
+
+def say(text: str) -> None:
+    """Report progress."""
+    common.err().print(text, markup=False)
+
+
+def require_writable(path: Path) -> None:
+    """Raise UsageError when the page could not be written, before two minutes are spent on it."""
+    try:
+        with path.open("a", encoding="utf-8"):
+            return
+    except OSError as error:
+        message = f"cannot write the page: {error.strerror}"
+        raise UsageError(message, where=str(path), hint="choose another place with --report FILE") from None
+
+
+def interruptible(work: Coroutine[Any, Any, Report]) -> Report:
+    """Run work to its end; the first signal cancels it in an orderly way, later ones are asked for patience."""
+    received: list[signal.Signals] = []
+
+    async def watched() -> Report:
+        task = asyncio.ensure_future(work)
+
+        def stop(number: signal.Signals) -> None:
+            say("interrupted: cleaning up" if not received else "still cleaning up")
+            received.append(number)
+            if len(received) == 1:
+                task.cancel()
+
+        for number in STOPPING:
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        return await task
+
+    try:
+        return common.run(watched())
+    except asyncio.CancelledError:
+        sys.exit(128 + received[0] if received else 1)
+
+
+def show(report: Report, path: Path) -> None:
+    """Print what was found."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Fault")
+    for head in ("Predicted", "Writes out", "Reads out", "Acknowledged", "Lost", "Unknown", "Errors"):
+        table.add_column(head, justify="right")
+    table.add_column("Parts")
+    for event in report.events:
+        table.add_row(*cells(event))
+    console = common.out()
+    console.print(table)
+    console.print(f"\n{escape(page.headline(report))} {escape(page.lead(report))}")
+    unknown = report.audit.unknown
+    console.print(f"{unknown:,} writes of unknown outcome: {report.audit.unknown_present:,} are there, the others not.")
+    console.print(f"The page with the timeline: {escape(str(path.resolve()))}")
+    console.print("Next: pgbaton lab up makes a lab to break by hand; pgbaton init begins a topology of your own.")
+
+
+def cells(event: Event) -> tuple[str, ...]:
+    """Return a fault's row."""
+    lost = f"[bold red]{event.lost:,}[/]" if event.lost else "0"
+    outage = page.duration(event.write)
+    parts = ", ".join(f"{part.name} {page.seconds(part.seconds)}" for part in event.parts if part.seconds is not None)
+    return (
+        event.trial.fault.title,
+        f"≤ {page.seconds(event.prediction.write_seconds.maximum)}",
+        outage if event.met else f"[bold yellow]{outage}[/]",
+        page.duration(event.read),
+        f"{event.write.acknowledged:,}",
+        lost,
+        f"{event.write.unknown:,}",
+        f"{event.errors:,}",
+        parts,
+    )
+
+
+def conclude(report: Report, path: Path) -> None:
+    """Return when all was kept; raises Error with what was found otherwise."""
+    hint = f"{path} shows when and where; --keep leaves the lab up for a look"
+    if report.verdict is Verdict.VIOLATED:
+        raise Error("; ".join(report.audit.findings), hint=hint)
+    if report.verdict is Verdict.MISSED:
+        raise ObjectiveMissedError(page.lead(report), hint=hint)

@@ -1,0 +1,152 @@
+"""The demonstration: a lab, clients at work, faults one after another, and an account of what it cost."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton.errors import RefusedError
+from pgbaton.lab import capabilities, definition, image, lifecycle
+from pgbaton.operate.bringup import bring_up
+from pgbaton.proof import final, picture, trial
+from pgbaton.proof import report as reports
+from pgbaton.proof.audit import audit
+from pgbaton.proof.running import SCHEMA, TABLE, RunningMeter
+from pgbaton.proof.target import Target
+from pgbaton.topology import budget
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from pgbaton.lab.recipe import System
+    from pgbaton.operate.waiting import Report as Tell
+    from pgbaton.proof.faults import Fault
+    from pgbaton.proof.history import History
+    from pgbaton.proof.report import Event, Report
+    from pgbaton.state import ClusterState
+    from pgbaton.topology.model import Topology
+    from pgbaton.topology.prediction import Prediction
+
+#: A file in the state of a lab that a demonstration made and will take down again.
+MARKER = "demo"
+#: How long clients may take to be served at the very beginning, when pools are empty.
+START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What to demonstrate; ``keep`` leaves the lab up when all is done."""
+
+    state: ClusterState
+    topology: Topology
+    system: System
+    faults: tuple[Fault, ...]
+    tell: Tell
+    keep: bool = False
+
+    @property
+    def marker(self) -> Path:
+        """Return the file that tells that the lab is a demonstration's own."""
+        return self.state.directory / MARKER
+
+
+async def demonstrate(demo: Demo) -> Report:
+    """Bring a lab up, break it, measure, audit, and take it down again, whatever happens.
+
+    Raises RefusedError when the name belongs to a cluster that is not a demonstration's own; Error when the cluster
+    does not come up, or does not come back.
+    """
+    started = time.monotonic()
+    await capabilities.require()
+    made = await image.ensure(demo.system, report=demo.tell)
+    await take_over(demo)
+    begun = time.monotonic()
+    async with lab(demo, made) as target:
+        brought_up = time.monotonic() - begun
+        demo.tell(f"\n{picture.draw(target.topology, await target.roles())}\n")
+        trials, history = await measured(demo, target)
+        demo.tell("reading every database, comparing with what clients were told")
+        reads = await final.read_all(target, TABLE)
+        if demo.keep:
+            await final.sql(target, (await target.roles()).primary, f"DROP SCHEMA {SCHEMA} CASCADE")
+    audited = audit(history.operations, reads)
+    events = reports.events(trials, history, audited, predictions(target.topology))
+    return reports.Report(
+        topology=target.topology,
+        system=f"{demo.system.name}, PostgreSQL {target.topology.postgresql.version}",
+        events=events,
+        history=history,
+        audit=audited,
+        reads=reads,
+        bring_up_seconds=brought_up,
+        total_seconds=time.monotonic() - started,
+    )
+
+
+async def take_over(demo: Demo) -> None:
+    """Clear away what a demonstration that was killed left; raises RefusedError for anybody else's cluster."""
+    if demo.marker.exists():
+        demo.tell("taking down what an interrupted demo left")
+        await lifecycle.destroy(demo.state, report=demo.tell)
+    elif demo.state.exists or demo.state.lab_file.exists():
+        message = f"a cluster named {demo.state.name} exists already, and the demo would break it"
+        hint = f"pgbaton lab down --cluster {demo.state.name}, if it is a lab to be done with; or --cluster NAME"
+        raise RefusedError(message, hint=hint)
+
+
+@asynccontextmanager
+async def lab(demo: Demo, made: image.Image) -> AsyncIterator[Target]:
+    """Hold a lab with a running cluster; it is gone afterwards, unless it is to be kept."""
+    demo.state.create()
+    demo.marker.touch()
+    try:
+        topology = definition.on_system(demo.topology, demo.system)
+        topology = await lifecycle.create(demo.state, topology, image=made, report=demo.tell)
+        await bring_up(demo.state, topology, report=demo.tell)
+        target = Target(topology, demo.state, demo.tell)
+        await target.until_whole(seconds=trial.WHOLE_SECONDS)
+        yield target
+    finally:
+        if demo.keep:
+            demo.marker.unlink()
+        else:
+            await lifecycle.destroy(demo.state, report=demo.tell)
+
+
+async def measured(demo: Demo, target: Target) -> tuple[tuple[trial.Trial, ...], History]:
+    """Run every trial under the eyes of the clients; return the trials and everything the clients saw."""
+    expected = predictions(target.topology)
+    meter = await RunningMeter.start(target)
+    trials: list[trial.Trial] = []
+    try:
+        await meter.until_calm(since=time.monotonic(), seconds=START_SECONDS)
+        for fault in demo.faults:
+            done = await trial.run(target, meter, fault)
+            trials.append(done)
+            prediction = expected[fault.budget(done.host, done.before)]
+            demo.tell(line(reports.event(done, meter.history(), prediction)))
+        await meter.until_calm(since=time.monotonic(), seconds=trial.RECOVERY_SECONDS)
+    finally:
+        history = await meter.stop()
+    return tuple(trials), history
+
+
+def predictions(topology: Topology) -> dict[str, Prediction]:
+    """Return every prediction for a topology by the fault's name."""
+    return {each.fault: each for each in budget.budget(topology)}
+
+
+def line(event: Event) -> str:
+    """Return what one fault cost, in one line."""
+    write, expected = event.write, event.prediction.write_seconds
+    parts = ", ".join(
+        f"{part.name} {'unknown' if part.seconds is None else f'{part.seconds:.2f} s'}" for part in event.parts
+    )
+    return (
+        f"{event.trial.fault.title}: writes stood still for {write.seconds:.2f} s, reads for {event.read.seconds:.2f} s "
+        f"(predicted for writes: up to {expected.maximum:.2f} s); {write.acknowledged:,} writes acknowledged, "
+        f"{write.unknown:,} unknown, {event.errors:,} errors; {parts}"
+    )

@@ -1,0 +1,176 @@
+"""What a demonstration showed, as one value: trials and history become events, an audit and a verdict. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pgbaton.proof.history import Kind, Outcome
+from pgbaton.proof.marks import Moment
+from pgbaton.proof.outage import Span, measure
+from pgbaton.proof.parts import Part, split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgbaton.proof.audit import Audit, FinalRead
+    from pgbaton.proof.history import History
+    from pgbaton.proof.outage import Measurement
+    from pgbaton.proof.trial import Trial
+    from pgbaton.topology.model import Topology
+    from pgbaton.topology.prediction import Prediction
+
+
+class Verdict(StrEnum):
+    """How a demonstration ended, the best first."""
+
+    PASSED = "passed"
+    MISSED = "missed"
+    VIOLATED = "violated"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One fault, and what clients saw between it and the moment at which the cluster was whole again."""
+
+    trial: Trial
+    prediction: Prediction
+    write: Measurement
+    read: Measurement
+    parts: tuple[Part, ...]
+    lost: int
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the outage of writes stayed within what was predicted."""
+        return self.write.seconds <= self.prediction.write_seconds.maximum and not self.write.longest.open
+
+    @property
+    def errors(self) -> int:
+        """Return how many operations ended with an error at a client, reads and writes."""
+        return self.write.failed + self.write.unknown + self.read.failed + self.read.unknown
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as JSON can carry it."""
+        predicted = self.prediction.write_seconds
+        return {
+            "fault": self.trial.fault.name,
+            "host": self.trial.host,
+            "predicted_seconds": round(predicted.maximum, 3),
+            "write_outage_seconds": round(self.write.seconds, 3),
+            "read_outage_seconds": round(self.read.seconds, 3),
+            "acknowledged": self.write.acknowledged,
+            "lost": self.lost,
+            "unknown": self.write.unknown,
+            "errors": self.errors,
+            "met": self.met,
+            "predicted": {"write": predicted.as_dict(), "read": self.prediction.read_seconds.as_dict()},
+            "parts": {part.name: None if part.seconds is None else round(part.seconds, 3) for part in self.parts},
+            "error_classes": {"write": dict(self.write.errors), "read": dict(self.read.errors)},
+            "primary": {"before": self.trial.before.primary, "after": self.trial.after.primary},
+            "vip": {"before": self.trial.before.vip, "after": self.trial.after.vip},
+            "whole_again_seconds": round(self.trial.end - self.trial.injected, 3),
+            "meter_stalled_seconds": round(self.write.meter_stalled_seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Who had a part, and when, on the meter's clock."""
+
+    holder: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole demonstration."""
+
+    topology: Topology
+    system: str
+    events: tuple[Event, ...]
+    history: History
+    audit: Audit
+    reads: tuple[FinalRead, ...]
+    bring_up_seconds: float
+    total_seconds: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict: a promise that was broken weighs more than a figure that was missed."""
+        if not self.audit.consistent:
+            return Verdict.VIOLATED
+        return Verdict.PASSED if all(event.met for event in self.events) else Verdict.MISSED
+
+    @property
+    def span(self) -> Span:
+        """Return the time that the history covers."""
+        operations = self.history.operations
+        return Span(min(each.start for each in operations), operations[-1].end) if operations else Span(0.0, 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can carry it."""
+        audited = self.audit
+        return {
+            "events": [event.to_dict() for event in self.events],
+            "passed": self.verdict is Verdict.PASSED,
+            "verdict": str(self.verdict),
+            "cluster": self.topology.name,
+            "audit": {
+                "acknowledged": audited.acknowledged,
+                "lost": len(audited.lost),
+                "unknown": audited.unknown,
+                "unknown_present": audited.unknown_present,
+                "failed": audited.failed,
+                "hosts": [each.host for each in self.reads if each.problem is None],
+                "findings": list(audited.findings),
+            },
+            "bring_up_seconds": round(self.bring_up_seconds, 1),
+            "total_seconds": round(self.total_seconds, 1),
+        }
+
+
+def events(
+    trials: Sequence[Trial], history: History, audit: Audit, predictions: Mapping[str, Prediction]
+) -> tuple[Event, ...]:
+    """Measure every trial in the whole history."""
+    return tuple(
+        event(trial, history, predictions[trial.fault.budget(trial.host, trial.before)], lost=audit.lost)
+        for trial in trials
+    )
+
+
+def event(trial: Trial, history: History, prediction: Prediction, *, lost: Sequence[tuple[str, int]] = ()) -> Event:
+    """Measure one trial; ``lost`` are the writes that the final audit missed, of any trial."""
+    write = measure(history, Kind.WRITE, trial.window)
+    missed = frozenset(lost)
+    lost_here = sum(
+        (each.client, each.id) in missed and trial.begin <= each.end <= trial.end for each in history.of(Kind.WRITE)
+    )
+    parts = split(write.longest, trial.fault.parts, trial.marks)
+    return Event(trial, prediction, write, measure(history, Kind.READ, trial.window), parts, lost_here)
+
+
+def primary_lane(history: History, topology: Topology) -> tuple[Lane, ...]:
+    """Return which host acknowledged writes and when: the clients' own view of who was primary."""
+    names = {str(host.address): host.name for host in topology.hosts}
+    answered = [each for each in history.of(Kind.WRITE) if each.outcome is Outcome.OK and each.server]
+    runs = ((server, list(run)) for server, run in groupby(answered, key=lambda each: each.server or ""))
+    return tuple(Lane(names.get(server, server), Span(run[0].start, run[-1].end)) for server, run in runs)
+
+
+def vip_lane(trials: Sequence[Trial], span: Span) -> tuple[Lane, ...]:
+    """Return which balancer held the VIP and when, by looks before and after each trial and Keepalived's journals."""
+    lanes: list[Lane] = []
+    begin = span.begin
+    for trial in trials:
+        before, after = trial.before.vip, trial.after.vip
+        if before and after != before:
+            moved = next((mark.time for mark in trial.marks if mark.moment is Moment.CLAIMED), trial.injected)
+            lanes.append(Lane(before, Span(begin, trial.injected)))
+            begin = moved
+    if trials and (last := trials[-1].after.vip):
+        lanes.append(Lane(last, Span(begin, span.end)))
+    return tuple(lanes)
