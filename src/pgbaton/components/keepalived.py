@@ -72,7 +72,7 @@ class Keepalived(Component):
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return Keepalived's own check of its configuration."""
         del topology, host
-        return (Check(("/usr/sbin/keepalived", "--config-test=/dev/stderr", "-f", f"{{{CONFIG}}}")),)
+        return (Check(("/usr/sbin/keepalived", "--config-test", "-f", f"{{{CONFIG}}}")),)
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
         """Return when it runs and exactly one balancer has the VIP."""

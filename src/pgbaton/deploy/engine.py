@@ -36,13 +36,13 @@ class Draft:
 
 
 async def draft(
-    state: ClusterState, text: str, topology: Topology, hosts: Mapping[str, Host], report: Callable[[str], None]
+    state: ClusterState, text: str, topology: Topology, hosts: Mapping[str, Host], *, report: Callable[[str], None]
 ) -> Draft:
     """Return the plan for a topology; nothing is written here or on a host.
 
-    Hosts of a cluster that is not known yet are examined first; ``text`` is the topology file's.
+    Hosts of a cluster that nothing was applied to yet are examined first. ``text`` is the topology file's.
     """
-    if not state.exists or journal.last_plan(state) is None:
+    if journal.last_plan(state) is None:
         report("preflight: looking at all hosts")
         await preflight.check(topology, hosts)
     report("plan: comparing all hosts with the topology")
@@ -54,19 +54,20 @@ async def draft(
 
 
 def previous(state: ClusterState) -> str | None:
-    """Return the text of the topology that was applied last; None before the first apply."""
-    if journal.last_plan(state) is None or not state.exists:
+    """Return the text of the topology that was applied to the end last; None before the first apply."""
+    last = journal.last_plan(state)
+    if last is None:
         return None
-    return state.topology_file.read_text(encoding="utf-8")
+    return last.topology if journal.is_finished(state, last) else last.previous_topology
 
 
 async def carry_out(
     state: ClusterState,
     drafted: Draft,
     hosts: Mapping[str, Host],
+    *,
     procedures: Procedures,
     report: Callable[[str], None],
-    *,
     ready_seconds: float = applying.READY_SECONDS,
 ) -> Outcome:
     """Issue the secrets that are due, remember the topology, and apply the plan. The caller holds the lock."""
@@ -94,28 +95,29 @@ async def deploy(
     text: str,
     topology: Topology,
     hosts: Mapping[str, Host],
+    *,
     procedures: Procedures,
     report: Callable[[str], None],
-    *,
     ready_seconds: float = applying.READY_SECONDS,
 ) -> Outcome:
-    """Make a cluster what its topology says, without asking. The caller holds the lock."""
-    drafted = await draft(state, text, topology, hosts, report)
-    return await carry_out(state, drafted, hosts, procedures, report, ready_seconds=ready_seconds)
+    """Make a cluster what its topology says, without asking; ``text`` is its file's. The caller holds the lock."""
+    drafted = await draft(state, text, topology, hosts, report=report)
+    return await carry_out(state, drafted, hosts, procedures=procedures, report=report, ready_seconds=ready_seconds)
 
 
-async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], report: Callable[[str], None]) -> Draft:
+async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], *, report: Callable[[str], None]) -> Draft:
     """Return the plan that takes the last apply's configuration back; raises RefusedError when there is none."""
-    last = journal.last_plan(state)
-    if last is None:
+    undone = journal.since_last_finished(state)
+    if not undone:
         message = "nothing has been applied to this cluster from here"
         raise RefusedError(message, hint="pgbaton apply TOPOLOGY makes a cluster what a file says")
+    last = undone[-1]
     report(f"rollback: looking for what plan {last.id} replaced")
     topology = load.loads(last.previous_topology or last.topology, source="the topology of before")
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
     vault.ensure(drawn.passwords, drawn.certificates, days=topology.security.certificate_days, save=False)
-    return Draft(await rollback.make(last, topology, drawn, hosts, vault), topology, drawn, vault)
+    return Draft(await rollback.make(undone, topology, drawn, hosts, vault), topology, drawn, vault)
 
 
 def saved_draft(state: ClusterState, saved: Plan) -> Draft:

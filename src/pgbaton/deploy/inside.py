@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from pgbaton.deploy import objects
+from pgbaton.deploy import inventory, objects
+from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Cost, Kind
 from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.topology.model import Role
@@ -37,15 +38,23 @@ async def carry_out(work: Work, wave: PlannedWave) -> None:
 
 
 async def wait_for_primary(work: Work) -> str:
-    """Return the primary, once there is one."""
+    """Return the primary, once there is exactly one."""
     deadline = time.monotonic() + work.gate.timeout_seconds
     while time.monotonic() < deadline:
-        primary = await work.procedures.primary()
-        if primary is not None:
-            return primary
+        primaries = await find_primaries(work)
+        if len(primaries) == 1:
+            return primaries[0]
         await asyncio.sleep(PAUSE_SECONDS)
-    message = f"no primary after {work.gate.timeout_seconds:.0f} s"
+    message = f"no single primary after {work.gate.timeout_seconds:.0f} s"
     raise UnhealthyError(message, hint="pgbaton status says why; run apply again when there is one")
+
+
+async def find_primaries(work: Work) -> list[str]:
+    """Return the hosts whose servers are out of recovery."""
+    databases = [host.name for host in work.topology.with_role(Role.DATABASE)]
+    question = f"server {work.topology.postgresql.port}\n"
+    found = await together(*(inventory.take(work.hosts[name], question) for name in databases))
+    return [each.host for each in found if each.server == "primary"]
 
 
 def refuse_drift(planned: tuple[Step, ...], now: dict[tuple[str, str, str], Step], primary: str) -> None:

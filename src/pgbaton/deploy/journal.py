@@ -73,7 +73,7 @@ def begin(state: ClusterState, plan: Plan) -> Journal:
     """Save a plan and open its journal."""
     state.create()
     write_private(plan_path(state, plan.id), json.dumps(plan.to_json(), indent=1) + "\n")
-    journal = Journal(state.journal_directory / f"{plan.id}.jsonl")
+    journal = of(state, plan)
     journal.record("plan", cluster=plan.cluster, steps=len(plan.steps), cost=plan.cost.label)
     return journal
 
@@ -85,8 +85,34 @@ def plan_path(state: ClusterState, plan_id: str) -> Path:
 
 def last_plan(state: ClusterState) -> Plan | None:
     """Return the plan of the last apply that began, finished or not; None when there was none."""
-    paths = sorted(state.journal_directory.glob(f"*{PLAN_SUFFIX}"))
+    paths = plan_paths(state)
     return load_plan(paths[-1]) if paths else None
+
+
+def plan_paths(state: ClusterState) -> list[Path]:
+    """Return where the plans of all applies are saved, the oldest first."""
+    return sorted(state.journal_directory.glob(f"*{PLAN_SUFFIX}"))
+
+
+def is_finished(state: ClusterState, plan: Plan) -> bool:
+    """Tell whether the apply of a plan came to its end."""
+    return any(line["event"] == "end" for line in of(state, plan).read())
+
+
+def of(state: ClusterState, plan: Plan) -> Journal:
+    """Return the journal of a plan."""
+    return Journal(state.journal_directory / f"{plan.id}.jsonl")
+
+
+def since_last_finished(state: ClusterState) -> tuple[Plan, ...]:
+    """Return the last plan, behind those before it that were begun and not finished: together they are one change."""
+    found: list[Plan] = []
+    for path in reversed(plan_paths(state)):
+        plan = load_plan(path)
+        if found and is_finished(state, plan):
+            break
+        found.insert(0, plan)
+    return tuple(found)
 
 
 def load_plan(path: Path) -> Plan:
@@ -101,14 +127,12 @@ def load_plan(path: Path) -> Plan:
 def unfinished(state: ClusterState) -> tuple[str, ...]:
     """Return what the last apply had begun and not done, when it did not come to its end."""
     plan = last_plan(state)
-    if plan is None:
+    if plan is None or is_finished(state, plan):
         return ()
-    lines = Journal(state.journal_directory / f"{plan.id}.jsonl").read()
-    if any(line["event"] == "end" for line in lines):
-        return ()
-    begun = [_name(line) for line in lines if line["event"] == "begun"]
+    lines = of(state, plan).read()
     done = {_name(line) for line in lines if line["event"] == "done"}
-    return tuple(name for name in begun if name not in done) or ("its last wave",)
+    begun = dict.fromkeys(_name(line) for line in lines if line["event"] == "begun")
+    return tuple(name for name in begun if name not in done) or ("the waves after the last one done",)
 
 
 def _name(line: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pgbaton.hosts.files import read_files
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pgbaton.blueprint import Blueprint, HostBlueprint
     from pgbaton.deploy.inventory import Inventory
@@ -31,7 +31,7 @@ Entry = dict[str, Any]
 
 
 async def make(
-    last: Plan,
+    undone: Sequence[Plan],
     topology: Topology,
     blueprint: Blueprint,
     hosts: Mapping[str, Host],
@@ -39,16 +39,17 @@ async def make(
     *,
     desired: Desired | None = None,
 ) -> Plan:
-    """Return the plan that takes ``last`` back; ``topology`` and ``blueprint`` are those of before it.
+    """Return the plan that takes plans back, the oldest first; topology and blueprint are of before.
 
     Packages, certificates, roles and databases stay as they are. Raises RefusedError when there is nothing to go back to.
     """
+    last = undone[-1]
     if last.previous_topology is None:
         message = f"plan {last.id} was the first of this cluster: there is no earlier configuration"
         raise RefusedError(message, hint="change the topology and apply it; or take the cluster down as a whole")
     wanted = desired or objects.desired(topology)
     seen = await plan.survey(topology, blueprint, hosts, wanted)
-    indexes = dict(await together(*(index(last.id, hosts[host.host]) for host in plan.present(blueprint))))
+    indexes = dict(await together(*(index(undone, hosts[host.host]) for host in plan.present(blueprint))))
     steps = [step for host in plan.present(blueprint) for step in host_steps(host, seen.inventories, indexes)]
     steps = await plan.describe(steps, seen, hosts, vault)
     steps = await with_kept_texts(steps, hosts, vault)
@@ -59,16 +60,25 @@ async def make(
     return plan.assemble(topology, blueprint, seen, steps, source=source)
 
 
-async def index(plan_id: str, host: Host) -> tuple[str, list[Entry]]:
-    """Return what a host kept when it carried out a plan; nothing when the plan had nothing for it."""
-    path = f"{inventory.HOME}/previous/{plan_id}/index.json"
-    found = (await read_files(host, [path])).get(path)
+async def index(undone: Sequence[Plan], host: Host) -> tuple[str, list[Entry]]:
+    """Return what a host kept when it carried out plans; of files that several replaced, what the first found."""
+    paths = [f"{inventory.HOME}/previous/{each.id}/index.json" for each in undone]
+    found = await read_files(host, paths)
+    entries: dict[str, Entry] = {}
+    for path in reversed(paths):
+        if path in found:
+            entries |= {entry["path"]: entry for entry in read_index(host.name, path, found[path].content)}
+    return host.name, list(entries.values())
+
+
+def read_index(host: str, path: str, content: bytes) -> list[Entry]:
+    """Read an index of kept files."""
     try:
-        entries: list[Entry] = json.loads(found.content) if found else []
+        entries: list[Entry] = json.loads(content)
     except ValueError:
         message = "the index of kept files is damaged"
-        raise Error(message, where=f"{host.name}: {path}", hint="apply the earlier topology file instead") from None
-    return host.name, entries
+        raise Error(message, where=f"{host}: {path}", hint="apply the earlier topology file instead") from None
+    return entries
 
 
 def host_steps(
@@ -109,8 +119,8 @@ def file_steps(entry: Entry, now: Inventory) -> Iterator[Step]:
 
 async def with_kept_texts(steps: list[Step], hosts: Mapping[str, Host], vault: Vault) -> list[Step]:
     """Fill in the texts that come back, fit to be shown."""
-    wanted = {host: [step.source for step in steps if step.host == host and step.source] for host in hosts}
-    asked = {host: paths for host, paths in wanted.items() if paths}
+    sources = {host: [step.source for step in steps if step.host == host and step.source] for host in hosts}
+    asked = {host: paths for host, paths in sources.items() if paths}
     contents = await together(*(read_files(hosts[host], paths) for host, paths in asked.items()))
     texts = {
         (host, path): presentable(vault, state.content.decode(errors="replace"))
