@@ -213,8 +213,8 @@ async def test_the_primary_is_never_cloned_anew(cluster: Cluster) -> None:
 async def kill_for_good(cluster: Cluster, host: str) -> None:
     """Kill Patroni and PostgreSQL on a host at once, and let nothing bring them back."""
     script = (
-        f"mkdir -p $(dirname {NO_RESTART}); printf '[Service]\\nRestart=no\\n' > {NO_RESTART}; systemctl daemon-reload; "
-        "systemctl kill --kill-whom=all -s KILL patroni; systemctl stop patroni"
+        f"mkdir -p $(dirname {NO_RESTART}); printf '[Service]\\nRestart=no\\n' > {NO_RESTART}; "
+        "systemctl daemon-reload; systemctl kill --kill-whom=all -s KILL patroni; systemctl stop patroni"
     )
     await cluster.hosts[host].run("sh", "-c", script, timeout=60)
 

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
 from pgbaton.cli import common
 from pgbaton.cli.opened import open_cluster
@@ -15,13 +14,11 @@ from pgbaton.operate import failover as failing
 from pgbaton.operate import reinit as cloning
 from pgbaton.operate import rolling
 from pgbaton.operate import switchover as switching
-from pgbaton.operate.checks import Check, failed, size
+from pgbaton.operate.checks import failed, size
 from pgbaton.operate.members import known
 from pgbaton.operate.operation import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pgbaton.operate.members import View
     from pgbaton.state import ClusterState
 
@@ -209,19 +206,12 @@ def question(view: View, hosts: tuple[str, ...], target: str | None) -> str:
 def show_checks(intent: switching.Intent) -> None:
     """Show every check of a switchover, and what it would do."""
     console = common.out()
-    console.print(checks_table(intent.checks))
+    for check in intent.checks:
+        console.print(
+            f"{'ok' if check.passed else 'NO'}  {check.name}: {check.seen} (wanted: {check.limit})", markup=False
+        )
     if not failed(intent.checks):
         console.print(f"would move the primary from {intent.source} to {intent.target}; nothing was changed")
-
-
-def checks_table(checks: Iterable[Check]) -> Table:
-    """Return checks as a table."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "check", "seen", "wanted"):
-        table.add_column(heading)
-    for check in checks:
-        table.add_row("ok" if check.passed else "NO", check.name, check.seen, check.limit)
-    return table
 
 
 def show_prospects(intent: failing.Intent, *, stderr: bool) -> None:

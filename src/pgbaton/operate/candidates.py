@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.operate.checks import Check, failed, listing, size
+from pgbaton.operate.dcs import MAXIMUM_LAG
 from pgbaton.operate.members import database_names
 from pgbaton.operate.servers import Absence, Server
 
@@ -124,7 +125,7 @@ def membership(host: str, dcs: Dcs) -> Check:
 def distances(topology: Topology, view: View, host: str, server: Server) -> tuple[Check, ...]:
     """Check how far behind the candidate is: WAL not received could be lost, WAL not replayed costs time."""
     front = head(view.servers.values())
-    most = view.dcs.maximum_lag_bytes if view.dcs else 0
+    most = view.dcs.maximum_lag_bytes if view.dcs else MAXIMUM_LAG
     behind, unplayed = front - server.position, front - server.replayed
     limit = topology.balancing.max_lag_mb * 2**20
     received = Check(

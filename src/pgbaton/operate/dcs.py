@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.components.etcd import etcdctl
 from pgbaton.errors import Error
 from pgbaton.topology.model import Role
 
@@ -53,11 +54,12 @@ class Dcs:
 
 @dataclass(frozen=True)
 class Reading:
-    """Which etcd members answered with a majority behind them, and what they said."""
+    """Which etcd members answered with a majority behind them, what they said, and why the others did not."""
 
     answered: tuple[str, ...]
     asked: tuple[str, ...]
     dcs: Dcs | None
+    silent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def majority(self) -> int:
@@ -119,10 +121,18 @@ def record(data: dict[str, Any]) -> Record:
 async def read(topology: Topology, hosts: Mapping[str, Host]) -> Reading:
     """Ask every etcd member at once; an answer is a linearizable read, so it has a majority behind it."""
     asked = tuple(host.name for host in topology.with_role(Role.DCS))
-    outputs = await asyncio.gather(*(ask(topology, hosts[name]) for name in asked))
-    answers = {name: output for name, output in zip(asked, outputs, strict=True) if output is not None}
-    dcs = parse(next(iter(answers.values())), prefix(topology)) if answers else None
-    return Reading(tuple(answers), asked, dcs)
+    outcomes = await asyncio.gather(*(ask(topology, hosts[name]) for name in asked))
+    outputs = {name: outcome for name, outcome in zip(asked, outcomes, strict=True) if isinstance(outcome, str)}
+    silent = {
+        name: reason(outcome) for name, outcome in zip(asked, outcomes, strict=True) if isinstance(outcome, Error)
+    }
+    found = parse(next(iter(outputs.values())), prefix(topology)) if outputs else None
+    return Reading(tuple(outputs), asked, found, silent)
+
+
+def reason(error: Error) -> str:
+    """Return the last line of what an error says, where programs put what matters."""
+    return error.message.strip().splitlines()[-1]
 
 
 def prefix(topology: Topology) -> str:
@@ -130,20 +140,10 @@ def prefix(topology: Topology) -> str:
     return f"/service/{topology.scope}/"
 
 
-async def ask(topology: Topology, host: Host) -> str | None:
-    """Return one etcd member's answer as it was printed; None when it has no majority or does not answer."""
-    tls = "/etc/pgbaton/tls"
+async def ask(topology: Topology, host: Host) -> str | Error:
+    """Return one etcd member's answer as it was printed, or why it gave none: dead, or without a majority."""
     try:
-        result = await host.run(
-            "etcdctl",
-            f"--endpoints=https://127.0.0.1:{topology.orchestration.etcd_client_port}",
-            f"--cacert={tls}/ca.crt",
-            f"--cert={tls}/etcd.crt",
-            f"--key={tls}/etcd.key",
-            "--command-timeout=3s",
-            *("get", "--prefix", prefix(topology), "-w", "json"),
-            timeout=6,
-        )
-    except Error:
-        return None
+        result = await host.run(*etcdctl(topology), "get", "--prefix", prefix(topology), "-w", "json", timeout=6)
+    except Error as error:
+        return error
     return result.stdout

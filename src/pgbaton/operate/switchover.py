@@ -97,7 +97,8 @@ def cluster_checks(view: View) -> tuple[Check, ...]:
 def etcd_check(view: View) -> Check:
     """Check that a majority of etcd answers."""
     reading = view.reading
-    seen = f"{len(reading.answered)} of {len(reading.asked)}"
+    reasons = "".join(f"; {name}: {reason}" for name, reason in reading.silent.items())
+    seen = f"{len(reading.answered)} of {len(reading.asked)}{reasons}"
     enough = len(reading.answered) >= reading.majority
     limit = f"{reading.majority} at least"
     silent = sorted(set(reading.asked) - set(reading.answered))
