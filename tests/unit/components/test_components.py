@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import pytest
+import yaml
+
+from pgbaton import blueprint, references
+from pgbaton.components import etcd, firewall, haproxy, keepalived, patroni, pgbouncer, postgres
+from pgbaton.components.base import Unit, Wave
+from pgbaton.components.catalogue import COMPONENTS
+from pgbaton.topology import load, presets
+from pgbaton.topology.model import Role, Topology
+
+
+def preset(name: str = "standard", **sections: object) -> Topology:
+    topology = load.loads(presets.text(name))
+    return Topology.model_validate(topology.model_dump(mode="json", by_alias=True) | sections)
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_every_secret_that_a_file_refers_to_is_one_that_will_be_made(name: str) -> None:
+    drawn = blueprint.draw(preset(name))
+    made = {f"password/{password}" for password in drawn.passwords} | {c.authority for c in drawn.certificates} | {"ca"}
+    made |= {f"{kind}/{certificate.name}" for kind in ("certificate", "key") for certificate in drawn.certificates}
+    wanted = {name for host in drawn.hosts for file in host.files for name in references.names(file.content)}
+    assert wanted <= made
+    assert {name for name in made if name.startswith("password/")} - wanted == {"password/user/app"}
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_files_with_keys_or_passwords_are_private(name: str) -> None:
+    for host in blueprint.draw(preset(name)).hosts:
+        for file in host.files:
+            if any(found.startswith(("password/", "key/")) for found in references.names(file.content)):
+                assert file.mode == 0o600, file.path
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_no_host_is_told_the_same_file_twice(name: str) -> None:
+    for host in blueprint.draw(preset(name)).hosts:
+        paths = [file.path for file in host.files]
+        assert len(paths) == len(set(paths))
+
+
+def test_a_blueprint_is_the_same_every_time() -> None:
+    assert blueprint.draw(preset()) == blueprint.draw(preset())
+
+
+def test_parts_come_in_the_order_of_the_waves() -> None:
+    for host in blueprint.draw(preset("compact")).hosts:
+        waves = [part.wave for part in host.parts]
+        assert waves == sorted(waves)
+        assert host.parts[0].component == "packages"
+        assert waves[-1] == Wave.VIP
+
+
+def test_balancers_never_hold_what_opens_etcd_or_the_databases() -> None:
+    drawn = blueprint.draw(preset())
+    for host in ("lb1", "lb2"):
+        names = {name for file in drawn.host(host).files for name in references.names(file.content)}
+        assert {name for name in names if name.startswith("password/")} == {"password/pgbouncer"}
+        assert not {name for name in names if "etcd" in name}
+
+
+def test_every_unit_of_ours_restarts_by_itself() -> None:
+    topology = preset("compact")
+    for host in blueprint.draw(topology).hosts:
+        texts = "\n".join(file.content for file in host.files if "/systemd/" in file.path)
+        for unit in host.units:
+            if unit.masked or unit.name.startswith("pgbaton-"):
+                continue
+            template = re.sub("@.*", "@.service", unit.name)
+            own = [file.content for file in host.files if f"/{template}" in file.path]
+            assert any("Restart=always" in text for text in own), unit.name
+        assert "Restart=on-failure" not in texts
+
+
+def test_patroni_asks_the_etcd_on_its_own_host_first() -> None:
+    topology = preset()
+    db2 = topology.host("db2")
+    assert patroni.members(topology, db2) == ["127.0.0.1:2379", "10.77.0.21:2379", "10.77.0.23:2379"]
+
+
+def test_patroni_knows_the_replication_modes() -> None:
+    words = {
+        mode: patroni.synchronous_mode(preset(replication={"mode": mode, "count": 1}))
+        for mode in ("asynchronous", "synchronous", "strict", "quorum")
+    }
+    assert words["asynchronous"]["synchronous_mode"] is False
+    assert words["synchronous"] == {
+        "synchronous_mode": True,
+        "synchronous_mode_strict": False,
+        "synchronous_node_count": 1,
+    }
+    assert words["strict"]["synchronous_mode_strict"] is True
+    assert words["quorum"]["synchronous_mode"] == "quorum"
+
+
+def test_patronis_file_is_yaml_without_anchors() -> None:
+    topology = preset()
+    text = next(f.content for f in blueprint.draw(topology).host("db1").files if f.path == patroni.CONFIG)
+    assert yaml.safe_load(text)["scope"] == topology.scope
+    assert "&id" not in text
+
+
+def test_a_host_kept_from_failover_is_no_synchronous_standby_either() -> None:
+    document = preset().model_dump(mode="json", by_alias=True)
+    document["hosts"][4]["failover"] = False
+    topology = Topology.model_validate(document)
+    tags = patroni.configuration(topology, topology.host("db3"))["tags"]
+    assert tags["nofailover"] is True
+    assert tags["nosync"] is True
+
+
+def test_access_rules_trust_nobody_and_end_in_reject() -> None:
+    rules = postgres.access_rules(preset("compact"))
+    assert not [rule for rule in rules if "trust" in rule or "md5" in rule]
+    assert not [rule for rule in rules if rule.startswith("host ") and "reject" not in rule]
+    assert rules[-1] == "host replication all all reject"
+    for rule in rules:
+        for source in re.findall(r"\d+\.\d+\.\d+\.\d+/\d+", rule):
+            assert ipaddress.ip_network(source).num_addresses == 1
+
+
+def test_the_lookup_leaves_out_superusers_and_replication() -> None:
+    sql = postgres.lookup_sql()
+    assert "NOT rolsuper AND NOT rolreplication" in sql
+    assert "SECURITY DEFINER SET search_path = pg_catalog, pg_temp" in sql
+    assert "REVOKE ALL ON FUNCTION pgbaton.user_lookup(text) FROM PUBLIC" in sql
+
+
+def test_user_settings_come_last() -> None:
+    topology = preset(postgresql={"settings": {"work_mem": "64MB", "log_lock_waits": False}})
+    assert postgres.parameters(topology)["work_mem"] == "64MB"
+    assert postgres.parameters(topology)["log_lock_waits"] is False
+
+
+def test_a_firewall_lets_in_only_what_a_role_needs() -> None:
+    topology = preset()
+    balancer, database = (firewall.ruleset(topology, topology.host(name)) for name in ("lb1", "db1"))
+    assert "policy drop" in balancer
+    assert "{ 5000, 5001 }" in balancer
+    assert "vrrp" in balancer
+    assert "2379" not in balancer
+    assert "5000" not in database
+    assert "ip saddr { 10.77.0.11, 10.77.0.12 } tcp dport { 5432, 8008 } accept" in database
+    assert "10.77.0.0/24" not in database
+
+
+def test_a_firewall_can_be_switched_off() -> None:
+    topology = preset(security={"firewall": False})
+    assert not firewall.Firewall().runs_on(topology, topology.host("db1"))
+
+
+def test_no_pooler_configuration_knows_a_database_host() -> None:
+    topology = preset()
+    databases = [str(host.address) for host in topology.with_role(Role.DATABASE)]
+    for instance in pgbouncer.INSTANCES:
+        text = pgbouncer.configuration(topology, topology.host("lb1"), instance).content
+        assert not [address for address in databases if address in text]
+
+
+def test_reads_and_writes_have_pools_of_their_own() -> None:
+    topology = preset()
+    write, read = (
+        pgbouncer.configuration(topology, topology.host("lb1"), instance).content for instance in ("write", "read")
+    )
+    assert "app = host=127.0.0.1 port=6000 " in write
+    assert "app = host=127.0.0.1 port=6001 " in read
+
+
+def test_prepared_statements_are_left_out_where_the_pooler_is_too_old() -> None:
+    old = preset(postgresql={"version": 15})
+    assert "max_prepared_statements" not in pgbouncer.configuration(old, old.host("lb1"), "write").content
+    new = preset()
+    assert "max_prepared_statements = 200" in pgbouncer.configuration(new, new.host("lb1"), "write").content
+
+
+def test_each_balancer_prefers_its_own_pooler() -> None:
+    topology = preset()
+    text = haproxy.configuration(topology, topology.host("lb2"))
+    assert "server lb2 127.0.0.1:6432 check\n" in text
+    assert "server lb1 10.77.0.11:6432 check backup\n" in text
+
+
+def test_reads_fall_back_to_the_primary_only_when_asked_to() -> None:
+    strict = preset(balancing={"read_policy": "standby-only"})
+    assert "use_backend primary if" not in haproxy.configuration(strict, strict.host("lb1"))
+    default = preset()
+    assert "use_backend primary if { nbsrv(standbys) eq 0 }" in haproxy.configuration(default, default.host("lb1"))
+
+
+def test_balancers_have_different_priorities_close_to_the_top() -> None:
+    topology = preset()
+    priorities = [topology.priority(host) for host in topology.with_role(Role.BALANCER)]
+    assert priorities == [254, 253]
+
+
+def test_vrrp_is_unicast_between_the_balancers_and_never_takes_back() -> None:
+    topology = preset()
+    text = keepalived.configuration(topology, topology.host("lb1"))
+    assert "unicast_src_ip 10.77.0.11" in text
+    assert "10.77.0.12" in text
+    assert "nopreempt" in text
+    assert "auth_pass" not in text
+
+
+def test_without_a_vip_there_is_no_keepalived() -> None:
+    document = preset().model_dump(mode="json", by_alias=True)
+    document["network"]["vip"] = None
+    topology = Topology.model_validate(document)
+    assert not keepalived.Keepalived().runs_on(topology, topology.host("lb1"))
+    assert topology.entry_address == topology.host("lb1").address
+
+
+def test_etcd_listens_with_tls_only() -> None:
+    topology = preset()
+    settings = etcd.settings(topology, topology.host("db1"))
+    urls = [value for key, value in settings.items() if key.endswith("_URLS") and "METRICS" not in key]
+    assert urls
+    assert all(url.startswith("https://") for value in urls for url in value.split(","))
+    assert settings["ETCD_CLIENT_CERT_AUTH"] == settings["ETCD_PEER_CLIENT_CERT_AUTH"] == "true"
+
+
+def test_debians_own_units_cannot_start() -> None:
+    topology = preset("compact")
+    host = topology.hosts[0]
+    masked = {unit.name for component in COMPONENTS for unit in component.units(topology, host) if unit.masked}
+    assert masked == {"postgresql.service", "pgbouncer.service", "pgbouncer.socket"}
+    assert Unit("patroni.service") in [unit for component in COMPONENTS for unit in component.units(topology, host)]
+
+
+def test_an_application_host_gets_nothing() -> None:
+    document = preset().model_dump(mode="json", by_alias=True)
+    document["hosts"].append({"name": "app", "address": "10.77.0.254", "roles": ["application"]})
+    assert blueprint.draw(Topology.model_validate(document)).host("app").parts == ()
