@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pgbaton import blueprint
-from pgbaton.blueprint import HostBlueprint
 from pgbaton.topology import load, presets
+
+if TYPE_CHECKING:
+    from pgbaton.blueprint import HostBlueprint
 
 HERE = Path(__file__).parent
 
