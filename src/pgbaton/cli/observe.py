@@ -46,8 +46,7 @@ async def look(opened: Opened, timeout_seconds: float) -> Report:
 @timeout_option
 @common.cluster_option
 @common.output_option
-@click.pass_context
-def status(context: click.Context, *, timeout_seconds: float, cluster: str | None, output: str) -> None:
+def status(*, timeout_seconds: float, cluster: str | None, output: str) -> None:
     """Show the whole cluster on one screen.
 
     Hosts, who is primary, who holds the VIP, whom each balancer takes for the primary, replication, pools, etcd, and
@@ -60,7 +59,7 @@ def status(context: click.Context, *, timeout_seconds: float, cluster: str | Non
     seen = common.run(look(open_cluster(cluster), timeout_seconds))
     console = common.out()
     common.emit(output, seen.to_dict(), lambda: console.print(screen(seen, width=console.width)))
-    context.exit(seen.exit_status)
+    sys.exit(seen.exit_status)
 
 
 @click.command(epilog="Example: pgbaton watch --interval 0.5")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 TLS = Path("/etc/pgbaton/tls")
+#: Whose certificate each service has to show.
+AUTHORITIES = {"patroni": TLS / "ca.crt", "etcd": TLS / "etcd-ca.crt"}
 UNIT_PROPERTIES = "Id,ActiveState,SubState,UnitFileState,NRestarts"
 
 # One statement, one snapshot of the server. CASE keeps the functions that a standby refuses from being called there.
@@ -105,7 +107,7 @@ async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, quest
 
 async def ask(service: str, address: str, port: int, path: str, body: str | None = None) -> Any:  # noqa: ANN401 - JSON
     """Return a service's JSON answer over mutual TLS, whatever its HTTP status; a POST when there is a body."""
-    context = ssl.create_default_context(cafile=TLS / "ca.crt")
+    context = ssl.create_default_context(cafile=AUTHORITIES[service])
     context.load_cert_chain(TLS / f"{service}.crt", TLS / f"{service}.key")
     streams = await asyncio.open_connection(address, port, ssl=context, server_hostname=address)
     head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\n"

@@ -56,9 +56,9 @@ def unit_not_running(facts: Facts) -> Iterator[Finding]:
 
 
 def unit_not_enabled(facts: Facts) -> Iterator[Finding]:
-    """Every unit must come back after a boot."""
+    """Every unit that runs must come back after a boot."""
     for view in facts.snapshot.hosts:
-        names = [unit.name for unit in view.units if unit.enabled not in STARTS_AT_BOOT]
+        names = [unit.name for unit in view.units if unit.active == "active" and unit.enabled not in STARTS_AT_BOOT]
         if names:
             advice = f"on {view.name}: systemctl enable {' '.join(names)}"
             seen = f"{', '.join(names)} would not start after a boot"
