@@ -1,0 +1,147 @@
+"""What status, watch and logs make of their arguments, and how the screen looks."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "observe"))
+from observed import TOPOLOGY, changed, gone, healthy
+
+from pgbaton.cli import live, observe
+from pgbaton.cli.screen import entry_line, screen
+from pgbaton.errors import UsageError
+from pgbaton.observe.journal import Entry
+from pgbaton.observe.report import Report, report
+from pgbaton.observe.snapshot import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgbaton.observe.snapshot import Snapshot
+
+
+def drawn(snapshot: Snapshot, *, width: int = 80, **options: object) -> list[str]:
+    """Return the lines of a screen."""
+    console = Console(file=io.StringIO(), width=width, **options)  # type: ignore[arg-type]
+    with console.capture() as capture:
+        console.print(screen(report(TOPOLOGY, snapshot), width=width))
+    return capture.get().splitlines()
+
+
+def test_a_healthy_cluster_fits_a_small_terminal() -> None:
+    lines = drawn(healthy())
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for fact in ("standard", "healthy", "primary db1", "timeline 3", "10.77.0.100 on lb1", "writes 2/2", "reads 2/2"):
+        assert fact in text
+    assert "standby sync" in text
+    assert "etcd 3/3 healthy, leader db2" in text
+
+
+def test_a_dead_primary_is_shown_with_what_to_do() -> None:
+    text = " ".join("\n".join(drawn(gone(healthy(), "db1"))).split())
+    assert "down" in text
+    assert "unreachable" in text
+    assert "none of 3 databases takes writes" in text
+    assert "→" in text
+
+
+def test_text_from_hosts_is_no_markup() -> None:
+    snapshot = changed(healthy(), "lb2", problems=(Problem("disk", "[/red] odd"),))
+    assert "[/red] odd" in " ".join("\n".join(drawn(snapshot)).split())
+
+
+def test_without_colours_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    coloured = drawn(healthy(), force_terminal=True)
+    assert any("\x1b[3" in line or "\x1b[1;3" in line for line in coloured)
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = drawn(healthy(), force_terminal=True)
+    assert not any("\x1b[3" in line or "\x1b[1;3" in line for line in plain)
+
+
+def test_a_journal_entry_is_one_line_with_its_host_and_unit() -> None:
+    entry = Entry(1_769_860_800_123_456, "db1", "patroni.service", "patroni", 3, "ERROR: [bold] it broke")
+    assert entry_line(entry).plain.endswith(".123456 db1        patroni          ERROR: [bold] it broke")
+
+
+def units(*names: str, hosts: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    return observe.chosen_units(TOPOLOGY, hosts, names)
+
+
+def test_units_are_chosen_by_their_short_names() -> None:
+    assert units("pgbouncer", hosts=("lb1",)) == {"lb1": ("pgbouncer@write.service", "pgbouncer@read.service")}
+    assert units("patroni.service") == dict.fromkeys(("db1", "db2", "db3"), ("patroni.service",))
+    assert set(units()) == {"lb1", "lb2", "db1", "db2", "db3"}
+
+
+@pytest.mark.parametrize(("names", "hosts"), [(("mysql",), ()), ((), ("db9",))])
+def test_units_and_hosts_that_are_not_there_are_refused(names: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="has no"):
+        units(*names, hosts=hosts)
+
+
+@pytest.mark.parametrize(("since", "ago"), [("30s", 30), ("10m", 600), ("10min", 600), ("1.5h", 5400), ("2d", 172_800)])
+def test_a_time_ago(since: str, ago: int) -> None:
+    assert observe.microseconds(since, now=1_000_000.0) == (1_000_000 - ago) * 1_000_000
+
+
+def test_a_point_in_time() -> None:
+    assert observe.microseconds("1970-01-02T00:00:00+00:00", now=0) == 86_400_000_000
+
+
+@pytest.mark.parametrize("since", ["", "soon", "10", "-5m", "10 m ago"])
+def test_what_is_no_time_is_refused(since: str) -> None:
+    with pytest.raises(UsageError, match="no point in time"):
+        observe.microseconds(since, now=0)
+
+
+def test_a_pattern_is_searched_and_a_broken_one_refused() -> None:
+    assert observe.matching("promot|demot")("was promoted")
+    assert not observe.matching("promot")("nothing")
+    assert observe.matching(None)("anything")
+    with pytest.raises(UsageError, match="no regular expression"):
+        observe.matching("(")
+
+
+def test_entries_are_printed_redacted_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = Entry(0, "db1", "patroni.service", "patroni", 6, "password is hush")
+    tell = partial(observe.print_entries, (entry,), redact=lambda text: text.replace("hush", "<<secret:x>>"))
+    tell(matcher=lambda _: True, as_json=True)
+    assert json.loads(capsys.readouterr().out)["message"] == "password is <<secret:x>>"
+    tell(matcher=lambda message: "hush" in message, as_json=True)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def looks() -> Iterator[Report]:
+    return iter([report(TOPOLOGY, healthy()), report(TOPOLOGY, healthy()), report(TOPOLOGY, gone(healthy(), "db3"))])
+
+
+async def test_changes_are_told_line_by_line_without_a_terminal(
+    looks: Iterator[Report], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def look() -> Report:
+        try:
+            return next(looks)
+        except StopIteration:
+            raise asyncio.CancelledError from None
+
+    with pytest.raises(asyncio.CancelledError):
+        await live.as_lines(look, interval_seconds=0, as_json=True)
+    told = [json.loads(line)["change"] for line in capsys.readouterr().out.splitlines()]
+    assert "primary: db1" in told
+    assert told[-3:] == [
+        "health: healthy → degraded",
+        "db3: streaming, standby → unreachable",
+        "warning: db3: unreachable: no end after 5 s",
+    ]
