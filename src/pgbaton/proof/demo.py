@@ -146,7 +146,7 @@ def line(event: Event) -> str:
         f"{part.name} {'unknown' if part.seconds is None else f'{part.seconds:.2f} s'}" for part in event.parts
     )
     return (
-        f"{event.trial.fault.title}: writes stood still for {write.seconds:.2f} s, reads for {event.read.seconds:.2f} s "
+        f"{event.trial.fault.title}: no writes for {write.seconds:.2f} s, no reads for {event.read.seconds:.2f} s "
         f"(predicted for writes: up to {expected.maximum:.2f} s); {write.acknowledged:,} writes acknowledged, "
         f"{write.unknown:,} unknown, {event.errors:,} errors; {parts}"
     )

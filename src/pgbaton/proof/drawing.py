@@ -89,7 +89,8 @@ def axis(scale: Scale, top: float, bottom: float, *, origin: float) -> list[str]
     while (time := origin + index * step) <= scale.span.end:
         x = scale.x(time)
         marks.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="grid"/>')
-        marks.append(text(x, bottom + 14, f"{index * step:g} s", anchor="middle"))
+        anchor = "end" if x > WIDTH - 3 * RIGHT else "middle"
+        marks.append(text(x, bottom + 14, f"{index * step + 0.0:g} s", anchor=anchor))
         index += 1
     return [*marks, f'<line x1="{scale.left}" x2="{scale.right}" y1="{bottom}" y2="{bottom}" class="axis"/>']
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -58,7 +59,7 @@ class Event:
         return {
             "fault": self.trial.fault.name,
             "host": self.trial.host,
-            "predicted_seconds": round(predicted.maximum, 3),
+            "predicted_seconds": predicted.as_dict()["max"],
             "write_outage_seconds": round(self.write.seconds, 3),
             "read_outage_seconds": round(self.read.seconds, 3),
             "acknowledged": self.write.acknowledged,
@@ -135,22 +136,23 @@ class Report:
 def events(
     trials: Sequence[Trial], history: History, audit: Audit, predictions: Mapping[str, Prediction]
 ) -> tuple[Event, ...]:
-    """Measure every trial in the whole history."""
+    """Measure every trial in the whole history; a lost write is laid to the trial that ended next after it."""
+    lost = [0] * len(trials)
+    missed = frozenset(audit.lost)
+    ends = [trial.end for trial in trials]
+    for write in history.of(Kind.WRITE):
+        if (write.client, write.id) in missed:
+            lost[min(bisect_left(ends, write.end), len(ends) - 1)] += 1
     return tuple(
-        event(trial, history, predictions[trial.fault.budget(trial.host, trial.before)], lost=audit.lost)
-        for trial in trials
+        event(trial, history, predictions[trial.fault.budget(trial.host, trial.before)], lost=count)
+        for trial, count in zip(trials, lost, strict=True)
     )
 
 
-def event(trial: Trial, history: History, prediction: Prediction, *, lost: Sequence[tuple[str, int]] = ()) -> Event:
-    """Measure one trial; ``lost`` are the writes that the final audit missed, of any trial."""
-    write = measure(history, Kind.WRITE, trial.window)
-    missed = frozenset(lost)
-    lost_here = sum(
-        (each.client, each.id) in missed and trial.begin <= each.end <= trial.end for each in history.of(Kind.WRITE)
-    )
-    parts = split(write.longest, trial.fault.parts, trial.marks)
-    return Event(trial, prediction, write, measure(history, Kind.READ, trial.window), parts, lost_here)
+def event(trial: Trial, history: History, prediction: Prediction, *, lost: int = 0) -> Event:
+    """Measure one trial; how many writes it lost is known after the final audit alone."""
+    write, read = (measure(history, kind, trial.window) for kind in (Kind.WRITE, Kind.READ))
+    return Event(trial, prediction, write, read, split(write.longest, trial.fault.parts, trial.marks), lost)
 
 
 def primary_lane(history: History, topology: Topology) -> tuple[Lane, ...]:
