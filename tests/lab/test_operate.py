@@ -133,15 +133,21 @@ async def test_candidates_that_cannot_take_over_are_refused_with_the_reason(clus
     assert (await cluster.look()).primary == primary
 
 
-async def test_a_standby_that_replays_nothing_is_refused_and_not_chosen(cluster: Cluster) -> None:
+async def test_a_standby_with_much_to_replay_is_refused_and_not_chosen(cluster: Cluster) -> None:
+    """Patroni resumes a replay that was paused, so the process itself is stopped."""
     primary, synchronous, _ = await cluster.roles()
-    await cluster.operation.sql(synchronous, "SELECT pg_wal_replay_pause()")
+    whose = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'"
+    replayer = await cluster.operation.sql(synchronous, whose)
+    await cluster.hosts[synchronous].run("kill", "-STOP", replayer)
     try:
-        assert f"{synchronous} replay: paused" in await cluster.refused("switchover", "--yes", "--to", synchronous)
-        assert f"{synchronous} replay: paused" in await cluster.refused("switchover", "--yes")
+        much = "SELECT count(pg_logical_emit_message(false, 'x', repeat('x', 1048576))) FROM generate_series(1, 20)"
+        await cluster.operation.sql(primary, much, seconds=60)
+        reason = f"{synchronous} replay lag: 2"
+        assert reason in await cluster.refused("switchover", "--yes", "--to", synchronous)
+        assert reason in await cluster.refused("switchover", "--yes")
         assert "--in-place" in await cluster.refused("restart", primary, "--yes")
     finally:
-        await cluster.operation.sql(synchronous, "SELECT pg_wal_replay_resume()")
+        await cluster.hosts[synchronous].run("kill", "-CONT", replayer)
     assert (await cluster.look()).primary == primary
 
 
