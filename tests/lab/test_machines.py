@@ -267,7 +267,7 @@ async def test_two_labs_with_the_same_addresses_stand_side_by_side(full: Cluster
 async def test_a_lab_of_other_machines_cannot_take_the_name(full: ClusterState, made: Image) -> None:
     other = topology(full.name)
     fewer = other.model_copy(update={"hosts": other.hosts[:1]})
-    with pytest.raises(RefusedError, match="other machines"):
+    with pytest.raises(RefusedError, match="with other machines"):
         await lifecycle.create(full, fewer, image=made)
 
 
@@ -320,6 +320,30 @@ def kill_creator(state: ClusterState, step: str) -> None:
             creator.stdin.write("\n")
             creator.stdin.flush()
         creator.kill()
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_an_interrupted_up_says_how_to_go_on_and_can(made: Image, sent: int, status: int) -> None:
+    del made
+    up = ("lab", "up", "--preset", "compact", "--bare", "--no-deploy", "--cluster", "test-stopped")
+    code, said = await interrupted(*up, at="booting", sent=sent)
+    assert code == status
+    assert "pgbaton lab up --cluster test-stopped completes the lab" in said
+    again = await pgbaton("lab", "up", "--no-deploy", "--cluster", "test-stopped", "-o", "json")
+    assert [host["state"] for host in json.loads(again.stdout)["hosts"]] == ["running"] * 4
+    assert (await pgbaton("lab", "down", "--cluster", "test-stopped")).ok
+    assert traces("test-stopped") == []
+
+
+async def interrupted(*arguments: str, at: str, sent: int) -> tuple[int, str]:
+    """Run a command, send it a signal when it reports something, and return its exit status and what it said."""
+    command = (sys.executable, "-m", "pgbaton", *arguments)
+    running = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    assert running.stderr is not None
+    said = await running.stderr.readuntil(at.encode())
+    running.send_signal(sent)
+    said += await running.stderr.read()
+    return await running.wait(), said.decode()
 
 
 async def test_labs_that_lost_their_state_are_swept_away_by_the_next(made: Image, full: ClusterState) -> None:

@@ -14,7 +14,7 @@ from pgbaton import state as states
 from pgbaton.cli.common import cluster_option, emit, err, need_root, out, output_option, run
 from pgbaton.errors import UsageError
 from pgbaton.hosts import process
-from pgbaton.lab import definition, disk, image, lifecycle, recipe
+from pgbaton.lab import definition, disk, image, lifecycle, recipe, record
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -88,9 +88,12 @@ async def bring_up(
     state: ClusterState, topology: Topology, system: str | None, *, bare: bool, durable: bool, deploy: bool
 ) -> None:
     """Make a lab and deploy on it."""
+    if state.lab_file.exists():  # what a lab was made as, it stays
+        made_as = record.load(state)
+        system, bare, durable = system or made_as.system, bare or made_as.bare, durable or made_as.durable is not None
     chosen = recipe.system(system) if system else recipe.system_for(topology.postgresql.version)
-    made = await image.ensure(chosen, bare=bare, report=say)
     adapted = definition.on_system(topology, chosen)
+    made = await image.ensure(chosen, bare=bare, report=say)
     complete = await lifecycle.create(state, adapted, image=made, bare=bare, durable=durable, report=say)
     if deploy:
         from pgbaton.operate import bringup  # noqa: PLC0415 - most lab commands do without
@@ -191,7 +194,8 @@ def print_table(current: Lab) -> None:
         colour = "green" if each.state == "running" else "red"
         table.add_row(each.name, " ".join(each.roles), each.address, f"[{colour}]{each.state}[/]", each.netns)
     out().print(table)
-    out().print(f"writes {current.vip}:{current.write_port}, reads {current.vip}:{current.read_port}")
+    if current.vip:
+        out().print(f"writes {current.vip}:{current.write_port}, reads {current.vip}:{current.read_port}")
     for cut_link in current.cuts:
         out().print(f"[red]cut[/] {cut_link.source} -> {cut_link.target}")
 

@@ -12,20 +12,23 @@ from pgbaton.hosts.base import Host
 from pgbaton.hosts.process import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Answer = str | Exception
 
 
 @dataclass(frozen=True)
 class FakeHost(Host):
     """Answer commands from ``answers``, the rest by running it for real with ``root`` as the root directory.
 
-    Answers are by the beginning of the command line: text for standard output, or an error to raise. Scripts that take
-    the root directory as an argument get ``root``; programs in ``root``/fake/bin come before those of the machine.
-    Every call is in ``calls``: its command line and what came over standard input.
+    Answers are by the beginning of the command line: text for standard output, an error to raise, or a function from
+    standard input to one of them. Scripts that take the root directory as an argument get ``root``; programs in
+    ``root``/fake/bin come before those of the machine. Every call is in ``calls``: its command line and its input.
     """
 
     root: Path | None = None
-    answers: dict[tuple[str, ...], str | Exception] = field(default_factory=dict)
+    answers: dict[tuple[str, ...], Answer | Callable[[str], Answer]] = field(default_factory=dict)
     calls: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
 
     def local_argv(self, argv: tuple[str, ...], *, terminal: bool = False) -> tuple[str, ...]:
@@ -49,7 +52,8 @@ class FakeHost(Host):
         self.calls.append((argv, text))
         for length in range(len(argv), 0, -1):
             if argv[:length] in self.answers:
-                answer = self.answers[argv[:length]]
+                given = self.answers[argv[:length]]
+                answer = given(text) if callable(given) else given
                 if isinstance(answer, Exception):
                     raise answer
                 return Result(argv, 0, answer, "")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import RefusedError
-from pgbaton.lab import record
+from pgbaton.lab import limits, record
 from pgbaton.state import read_json
 
 if TYPE_CHECKING:
@@ -64,5 +64,6 @@ def orphans() -> tuple[str, ...]:
 def release(cluster: str) -> None:
     """Give a lab's name up; nothing may be mounted in its run directory any more."""
     shutil.rmtree(record.RUN / cluster, ignore_errors=True)
+    limits.restore()
     if record.RUN.is_dir() and not any(record.RUN.iterdir()):
         record.RUN.rmdir()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pgbaton import state as states
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.hosts.machine import MachineHost, is_living, started
-from pgbaton.lab import capabilities, cgroups, claims, definition, disk, machine, network, record
+from pgbaton.lab import capabilities, cgroups, claims, definition, disk, limits, machine, network, record
 from pgbaton.lab.record import Cut, Lab, Machine
 from pgbaton.state import write_private
 
@@ -52,9 +52,11 @@ async def create(
     wanted = definition.complete(topology, state.name)
     refuse_real(state)
     with state.lock("lab up"):
-        lab = begin(state, assign(record.describe(wanted, state, durable=durable), image, bare=bare))
+        described = record.describe(wanted, state, system=image.system.name, durable=durable)
+        lab = begin(state, assign(described, image, bare=bare))
         await sweep_orphans(report)
         claims.claim(state)
+        limits.widen(report)
         write_private(state.topology_file, definition.to_toml(wanted))
         report(f"lab {lab.name}: network of {len(lab.machines)} machines")
         await network.ensure(lab)
@@ -91,16 +93,29 @@ def begin(state: ClusterState, wanted: Lab) -> Lab:
         return wanted
     existing = record.load(state)
     if shape(existing) != shape(wanted):
-        message = f"lab {state.name} exists, with other machines, addresses or another image"
+        message = f"lab {state.name} exists, with other machines, addresses or another operating system"
         hint = f"take it down first: pgbaton lab down --cluster {state.name}; or choose another name with --cluster"
         raise RefusedError(message, hint=hint)
-    return record.update(state, lambda lab: replace(lab, cuts=()))
+    return record.update(state, lambda lab: renewed(lab, wanted))
+
+
+def renewed(existing: Lab, wanted: Lab) -> Lab:
+    """Return the lab as it is wanted now, on the images it has, as far as these are still there."""
+
+    def kept(now: Machine, then: Machine) -> Machine:
+        if not Path(then.image).is_dir():
+            return now
+        return replace(then, roles=now.roles)
+
+    machines = (kept(each, existing.machine(each.name)) for each in wanted.machines)
+    return replace(wanted, machines=tuple(machines))
 
 
 def shape(lab: Lab) -> Lab:
-    """Return what of a lab cannot change while it exists: all but what it does, and what its roles are."""
-    machines = (replace(each, leader_pid=None, leader_started=None, roles=()) for each in lab.machines)
-    return replace(lab, machines=tuple(machines), cuts=(), vip=None, write_port=0, read_port=0)
+    """Return what of a lab cannot change while it exists."""
+    machines = (replace(each, roles=(), leader_pid=None, leader_started=None) for each in lab.machines)
+    images = (replace(each, image=Path(each.image).name, packages=None) for each in machines)
+    return replace(lab, machines=tuple(images), cuts=(), vip=None, write_port=0, read_port=0)
 
 
 async def start(state: ClusterState, lab: Lab, each: Machine, report: Callable[[str], None]) -> None:

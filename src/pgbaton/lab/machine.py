@@ -30,7 +30,7 @@ POLL_SECONDS = 0.05
 OPEN_FILES = 524_288
 
 #: The new process leads a session of its own and is nobody's child when the shell has gone; it prints its id.
-DETACH = 'log=$1; shift; setsid "$@" > "$log" 2>&1 < /dev/null & echo $!'
+DETACH = 'log=$1; shift; setsid "$@" >> "$log" 2>&1 < /dev/null & echo $!'
 
 
 async def boot(lab: Lab, machine: Machine) -> int:

@@ -69,6 +69,7 @@ class Lab:
     interface: str
     prefix_length: int
     machines: tuple[Machine, ...]
+    system: str
     durable: str | None = None
     cuts: tuple[Cut, ...] = ()
 
@@ -76,6 +77,11 @@ class Lab:
     def run_directory(self) -> Path:
         """Return where the lab's run-time files are."""
         return RUN / self.name
+
+    @property
+    def bare(self) -> bool:
+        """Tell whether the machines were made without the packages."""
+        return any(machine.packages is not None for machine in self.machines)
 
     def machine(self, name: str) -> Machine:
         """Return a machine by name; raises UsageError when there is none."""
@@ -113,7 +119,7 @@ class Lab:
         )
 
 
-def describe(topology: Topology, state: ClusterState, *, durable: bool) -> Lab:
+def describe(topology: Topology, state: ClusterState, *, system: str, durable: bool) -> Lab:
     """Return the lab for a topology, its machines yet without images."""
     hosts = enumerate(topology.hosts)
     return Lab(
@@ -126,6 +132,7 @@ def describe(topology: Topology, state: ClusterState, *, durable: bool) -> Lab:
         interface=topology.network.interface,
         prefix_length=topology.network.subnet.prefixlen,
         machines=tuple(machine_for(state.name, host, index) for index, host in hosts),
+        system=system,
         durable=str(state.directory / "disks") if durable else None,
     )
 

@@ -37,8 +37,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     run = process.run
 
-    async def without_index(*argv: str, **options: float) -> Result:
-        return Result(argv, 0, "", "") if recipe.INDEX in argv else await run(*argv, **options)
+    async def without_index(*argv: str, timeout: float) -> Result:
+        return Result(argv, 0, "", "") if recipe.INDEX in argv else await run(*argv, timeout=timeout)
 
     monkeypatch.setattr(image, "mmdebstrap", mmdebstrap)
     monkeypatch.setattr(process, "run", without_index)

@@ -26,7 +26,7 @@ TOPOLOGY = Topology.model_validate(
 
 
 def lab(state: ClusterState) -> Lab:
-    return record.describe(TOPOLOGY, state, durable=False)
+    return record.describe(TOPOLOGY, state, system="debian-13", durable=False)
 
 
 @pytest.fixture
@@ -78,3 +78,26 @@ def test_an_unknown_machine_is_refused_with_those_there_are(state: ClusterState)
     with pytest.raises(UsageError, match="no machine db9") as caught:
         lab(state).machine("db9")
     assert caught.value.hint == "its machines: db1, db2"
+
+
+def test_a_lab_keeps_the_images_it_has_and_takes_new_ones_for_those_that_are_gone(
+    state: ClusterState, tmp_path: Path
+) -> None:
+    there = tmp_path / "old" / "root"
+    there.mkdir(parents=True)
+    wanted = lab(state).machines
+    old = tuple(replace(each, image=str(image)) for each, image in zip(wanted, (there, "/gone/root"), strict=True))
+    new = tuple(replace(each, image="/new/root", roles=("dcs",)) for each in wanted)
+    existing, now = replace(lab(state), machines=old), replace(lab(state), machines=new)
+    assert lifecycle.shape(existing) == lifecycle.shape(now)
+    renewed = lifecycle.renewed(existing, now)
+    assert [each.image for each in renewed.machines] == [str(there), "/new/root"]
+    assert [each.roles for each in renewed.machines] == [("dcs",), ("dcs",)]
+
+
+def test_bare_and_full_machines_are_different_labs(state: ClusterState) -> None:
+    full, bare = (
+        replace(lab(state), machines=tuple(replace(each, image=image) for each in lab(state).machines))
+        for image in ("/images/x/root", "/images/x/bare")
+    )
+    assert lifecycle.shape(full) != lifecycle.shape(bare)
