@@ -53,7 +53,7 @@ def head(report: Report) -> Text:
         text.append(f"  VIP {report.vip} on {' and '.join(report.vip_holders) or 'nobody'}")
     taken = datetime.fromisoformat(report.taken_at).astimezone()
     text.append(f"  {taken:%H:%M:%S}\n", style="dim")
-    text.append(f"{report.replication} replication: an acknowledged write survives {report.survives}")
+    text.append(f"{report.replication}: an acknowledged write survives {report.survives}")
     return text
 
 
@@ -108,7 +108,7 @@ def routed(row: HostRow, balancers: int) -> str:
 def pools(rows: tuple[PoolRow, ...]) -> Text:
     """Return the poolers, a line for each host."""
     hosts = dict.fromkeys(row.host for row in rows)
-    lines = (f"pool {host}: " + "; ".join(pool(row) for row in rows if row.host == host) for host in hosts)
+    lines = (f"pools {host}: " + "; ".join(pool(row) for row in rows if row.host == host) for host in hosts)
     return Text("\n".join(lines))
 
 
@@ -120,7 +120,8 @@ def pool(row: PoolRow) -> str:
     )
     waits = f" wait {span(it.wait_seconds)}" if it.clients_waiting else ""
     paused = " PAUSED" if it.paused else ""
-    return f"{it.instance} {clients}{waits}, servers {it.servers_active} busy {it.servers_idle} idle{paused}"
+    servers = f"{it.servers_active}/{it.servers_active + it.servers_idle} servers busy"
+    return f"{it.instance} {clients}{waits}, {servers}{paused}"
 
 
 def etcd(report: Report) -> Text:

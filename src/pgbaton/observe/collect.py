@@ -14,6 +14,7 @@ from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.errors import Error
 from pgbaton.observe import readings
 from pgbaton.observe.snapshot import HostView, Snapshot
+from pgbaton.observe.words import reason
 from pgbaton.topology.model import HostSpec, Role, Topology
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ async def look(topology: Topology, spec: HostSpec, host: Host, *, timeout: float
         result = await host.run("python3", "-I", "-S", "-", input=program, timeout=timeout)
         answer = json.loads(result.stdout)
     except (Error, ValueError) as error:
-        reason = error.message if isinstance(error, Error) else f"the probe's answer is no JSON: {error}"
-        return HostView(spec.name, reachable=False, reason=reason)
+        why = reason(error) if isinstance(error, Error) else f"the probe's answer is no JSON: {error}"
+        return HostView(spec.name, reachable=False, reason=why)
     offset = clock_offset(before, time.time(), answer["started"], answer["ended"])
     vip = str(topology.network.vip) if topology.network.vip else None
     return readings.host_view(spec.name, answer, vip=vip, clock_offset_seconds=offset)

@@ -126,7 +126,7 @@ class Facts:
         if self.copies == 0:
             return "a restart of the primary, not the loss of its host"
         which = " or ".join(self.confirming) if len(self.confirming) > self.copies else " and ".join(self.confirming)
-        hosts = "1 database host" if self.copies == 1 else f"{self.copies} database hosts"
+        hosts = "any host" if self.copies == 1 else f"any {self.copies} hosts"
         return f"the loss of {hosts} (also on {which})"
 
     def lag_bytes(self, host: str) -> int | None:

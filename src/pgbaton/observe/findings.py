@@ -34,7 +34,8 @@ class Health(StrEnum):
 class Finding:
     """One thing that is not as it should be.
 
-    ``rule`` names the check; ``subject`` is a host, or the cluster; ``limit`` is what should have been seen;
+    ``rule`` names the check; ``subject`` is a host, or the cluster, and ``part`` what of it, where a rule may find
+    several; ``limit`` is what should have been seen;
     ``outage`` says that this alone keeps writes from being served.
     """
 
@@ -45,6 +46,12 @@ class Finding:
     limit: str
     advice: str
     outage: bool = False
+    part: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Return what stays the same while a finding lasts; what was seen may change."""
+        return self.rule, self.subject, self.part
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON can carry it."""
@@ -56,6 +63,7 @@ class Finding:
             "limit": self.limit,
             "advice": self.advice,
             "outage": self.outage,
+            "part": self.part,
         }
 
 

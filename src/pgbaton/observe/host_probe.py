@@ -221,7 +221,7 @@ async def limited(work: Coroutine[Any, Any, Any], deadline: float) -> dict[str, 
     except TimeoutError:
         return {"error": f"no answer within {deadline:g} s"}
     except (OSError, ValueError, LookupError) as error:
-        return {"error": str(error) or type(error).__name__}
+        return {"error": " ".join(str(error).split()) or type(error).__name__}
 
 
 async def gather(request: dict[str, Any]) -> dict[str, Any]:

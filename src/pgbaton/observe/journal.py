@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error
 from pgbaton.hosts import process
+from pgbaton.observe.words import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -89,7 +90,7 @@ async def read_host(journals: Journals, host: Host) -> tuple[Entry, ...] | str:
     try:
         result = await host.run(*journals.argv(host.name), timeout=60)
     except Error as error:
-        return error.message
+        return reason(error)
     return tuple(parse(host.name, line) for line in result.stdout.splitlines())
 
 
@@ -146,7 +147,7 @@ async def feed(
     """Put one host's entries into the queue, and begin again after the last one whenever its journal ends."""
     told = ""
     while True:
-        reason = "its journal ended"
+        why = "its journal ended"
         try:
             argv = connect()[name].local_argv(journals.argv(name, follow=True))
             async with aclosing(process.lines(*argv, where=name)) as lines:
@@ -155,10 +156,10 @@ async def feed(
                     journals = replace(journals, since=max(journals.since, entry.microseconds + 1))
                     queue.put_nowait(entry)
         except Error as error:
-            reason = error.message
-        if reason != told:
-            silent(name, reason)
-        told = reason
+            why = reason(error)
+        if why != told:
+            silent(name, why)
+        told = why
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -165,10 +165,13 @@ def etcd_row(facts: Facts) -> EtcdRow:
 
 
 def changes(before: Report, after: Report) -> tuple[str, ...]:
-    """Return in sentences what is different between two reports; lags and sessions, which always move, are left out."""
+    """Return in sentences what is different between two reports.
+
+    Lags and sessions, which always move, and notes, on which nothing presses, are left out.
+    """
     heads = zip(SUBJECTS, headline(before), headline(after), strict=True)
     rows = zip(before.hosts, after.hosts, strict=True)
-    old, new = by_identity(before.findings), by_identity(after.findings)
+    old, new = serious(before.findings), serious(after.findings)
     return (
         *(f"{subject}: {was} → {now}" for subject, was, now in heads if was != now),
         *(f"{now.name}: {summary(was)} → {summary(now)}" for was, now in rows if summary(was) != summary(now)),
@@ -186,9 +189,9 @@ def opening(report: Report) -> tuple[str, ...]:
     )
 
 
-def by_identity(findings: tuple[Finding, ...]) -> dict[tuple[str, str], Finding]:
-    """Return findings by rule and subject: what was seen may change while the finding stays the same."""
-    return {(finding.rule, finding.subject): finding for finding in findings}
+def serious(findings: tuple[Finding, ...]) -> dict[tuple[str, str, str], Finding]:
+    """Return findings that are more than notes by their identity."""
+    return {finding.identity: finding for finding in findings if finding.level < Level.NOTE}
 
 
 SUBJECTS = ("health", "primary", "timeline", "VIP holder", "survives")
@@ -197,7 +200,8 @@ SUBJECTS = ("health", "primary", "timeline", "VIP holder", "survives")
 def headline(report: Report) -> tuple[str, ...]:
     """Return the facts whose change is always told."""
     holders = " and ".join(report.vip_holders) or "nobody"
-    return report.health.value, report.primary or "nobody", str(report.timeline), holders, report.survives
+    timeline = "unknown" if report.timeline is None else str(report.timeline)
+    return report.health.value, report.primary or "nobody", timeline, holders, report.survives
 
 
 def summary(row: HostRow) -> str:

@@ -1,6 +1,11 @@
-"""Sizes and durations as people read them."""
+"""Sizes, durations and reasons as people read them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgbaton.errors import Error
 
 
 def size(count: float) -> str:
@@ -23,3 +28,9 @@ def span(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / one:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
+
+
+def reason(error: Error) -> str:
+    """Return why something failed, in one line: without the command line that a failed program was started with."""
+    head, _, said = error.message.partition("\n")
+    return ": ".join(part for part in (head.partition(" from: ")[0], " ".join(said.split())) if part)

@@ -448,3 +448,12 @@ def test_findings_are_ranked_outage_first_then_by_level() -> None:
         finding(Level.CRITICAL, "a", outage=True),
     ]
     assert [found.rule for found in ranked(mixed)] == ["a", "b", "c", "d"]
+
+
+def test_findings_about_parts_of_one_host_are_told_apart() -> None:
+    broken = tuple(replace(unit, active="failed", sub="failed") for unit in units("lb1"))
+    problems = (Problem("pooler write", "no such file"), Problem("pooler read", "no such file"))
+    snapshot = changed(pool(healthy(), "lb2", paused=("app",)), "lb1", units=broken, pools=(), problems=problems)
+    identities = [finding.identity for finding in judge(TOPOLOGY, snapshot)]
+    assert len(identities) == len(set(identities))
+    assert len(of("unit-not-running", snapshot)) == len(broken)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pgbaton.observe.words import size, span
+from pgbaton.errors import CommandError, UnreachableError
+from pgbaton.observe.words import reason, size, span
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,10 @@ def test_sizes(count: int, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_a_reason_is_one_line_without_a_command_line() -> None:
+    failed = CommandError("exit status 255 from: ssh -o This=That db1 python3\nssh: connect to host db1:\nrefused")
+    assert reason(failed) == "exit status 255: ssh: connect to host db1: refused"
+    assert reason(CommandError("exit status -9 from: nsenter -t 1")) == "exit status -9"
+    assert reason(UnreachableError("the machine is powered off")) == "the machine is powered off"

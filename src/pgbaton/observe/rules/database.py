@@ -130,7 +130,7 @@ def slot_retains_wal(facts: Facts) -> Iterator[Finding]:
             if slot.wal_status in {"lost", "unreserved"} or (slot.retained_bytes or 0) > limit:
                 seen = f"{described(slot)} keeps {size(slot.retained_bytes or 0)} of WAL back"
                 advice = f"bring its standby back, or pgbaton reinit it; at {size(most)} the slot is given up"
-                yield Finding(Level.WARNING, "slot-retains-wal", name, seen, size(limit), advice)
+                yield Finding(Level.WARNING, "slot-retains-wal", name, seen, size(limit), advice, part=slot.name)
 
 
 def described(slot: SlotView) -> str:

@@ -65,7 +65,7 @@ def alarm_raised(facts: Facts) -> Iterator[Finding]:
     for spec, view in facts.reached(Role.DCS):
         for alarm in view.etcd.alarms if view.etcd else ():
             advice = "NOSPACE: compact, defragment, then etcdctl alarm disarm; CORRUPT: replace the member"
-            yield Finding(Level.CRITICAL, "alarm-raised", spec.name, f"etcd alarm {alarm}", "none", advice)
+            yield Finding(Level.CRITICAL, "alarm-raised", spec.name, f"etcd alarm {alarm}", "none", advice, part=alarm)
 
 
 def quota_near(facts: Facts) -> Iterator[Finding]:

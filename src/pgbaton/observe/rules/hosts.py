@@ -52,7 +52,7 @@ def unit_not_running(facts: Facts) -> Iterator[Finding]:
             if unit.active != "active":
                 seen = f"{unit.name} is {unit.active} ({unit.sub})"
                 advice = f"pgbaton logs --host {view.name}; on it: systemctl restart {unit.name}"
-                yield Finding(Level.WARNING, "unit-not-running", view.name, seen, "active", advice)
+                yield Finding(Level.WARNING, "unit-not-running", view.name, seen, "active", advice, part=unit.name)
 
 
 def unit_not_enabled(facts: Facts) -> Iterator[Finding]:
@@ -107,8 +107,9 @@ def part_silent(facts: Facts) -> Iterator[Finding]:
     for view in facts.snapshot.hosts:
         for problem in view.problems:
             if problem.part not in TOLD_ELSEWHERE:
+                advice = "look at the host by hand"
                 seen = f"{problem.part} could not be asked: {problem.reason}"
-                yield Finding(Level.NOTE, "part-silent", view.name, seen, "an answer", "look at the host by hand")
+                yield Finding(Level.NOTE, "part-silent", view.name, seen, "an answer", advice, part=problem.part)
 
 
 def versions_differ(facts: Facts) -> Iterator[Finding]:
@@ -118,11 +119,10 @@ def versions_differ(facts: Facts) -> Iterator[Finding]:
         for host, version in hosts.items():
             versions.setdefault(version, []).append(host)
         if len(versions) > 1:
-            seen = "; ".join(f"{version} on {', '.join(names)}" for version, names in sorted(versions.items()))
+            where = "; ".join(f"{version} on {', '.join(names)}" for version, names in sorted(versions.items()))
+            seen = f"{package} {where}"
             advice = f"bring {package} to one version, one host at a time"
-            yield Finding(
-                Level.NOTE, "versions-differ", facts.topology.name, f"{package} {seen}", "one version", advice
-            )
+            yield Finding(Level.NOTE, "versions-differ", facts.topology.name, seen, "one version", advice, part=package)
 
 
 def version_below_floor(facts: Facts) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def version_below_floor(facts: Facts) -> Iterator[Finding]:
             names = [host for host, missed in low.items() if missed == floor]
             seen = f"{package} {', '.join(sorted({upstream(hosts[name]) for name in names}))}"
             advice = "update when there is one; until then TLS and the firewall stand before it"
-            yield Finding(Level.NOTE, "version-below-floor", ", ".join(names), seen, floor, advice)
+            yield Finding(Level.NOTE, "version-below-floor", ", ".join(names), seen, floor, advice, part=package)
 
 
 def installed(facts: Facts) -> dict[str, dict[str, str]]:

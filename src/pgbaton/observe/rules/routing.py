@@ -106,7 +106,7 @@ def pooler_silent(facts: Facts) -> Iterator[Finding]:
             seen = f"PgBouncer ({instance}) does not answer: {reason}"
             level = Level.CRITICAL if every else Level.WARNING
             outage = every and instance == "write"
-            yield Finding(level, "pooler-silent", name, seen, "an answer", advice, outage=outage)
+            yield Finding(level, "pooler-silent", name, seen, "an answer", advice, outage, instance)
 
 
 def pooler_out_of_rotation(facts: Facts) -> Iterator[Finding]:
@@ -119,7 +119,7 @@ def pooler_out_of_rotation(facts: Facts) -> Iterator[Finding]:
                     f"{instance}: {server.status} on {name} ({server.check})" for name, server in out.items()
                 )
                 advice = "its own port and the primary behind it are both checked: see the other findings first"
-                yield Finding(Level.WARNING, "pooler-out-of-rotation", spec.name, seen, "UP", advice)
+                yield Finding(Level.WARNING, "pooler-out-of-rotation", spec.name, seen, "UP", advice, part=instance)
 
 
 def pooler_paused(facts: Facts) -> Iterator[Finding]:
@@ -129,7 +129,7 @@ def pooler_paused(facts: Facts) -> Iterator[Finding]:
             if pool.paused:
                 seen = f"PgBouncer ({pool.instance}) is paused for {', '.join(pool.paused)}: clients wait"
                 advice = f"when no switchover is at work: RESUME on its console in /run/pgbouncer-{pool.instance}"
-                yield Finding(Level.WARNING, "pooler-paused", spec.name, seen, "not paused", advice)
+                yield Finding(Level.WARNING, "pooler-paused", spec.name, seen, "not paused", advice, part=pool.instance)
 
 
 def clients_waiting(facts: Facts) -> Iterator[Finding]:
@@ -140,4 +140,6 @@ def clients_waiting(facts: Facts) -> Iterator[Finding]:
                 waiting = f"{pool.clients_waiting} clients wait, {span(pool.wait_seconds)} at most"
                 seen = f"PgBouncer ({pool.instance}): {waiting}"
                 advice = "shorten transactions, or raise pooling.size within max_connections"
-                yield Finding(Level.WARNING, "clients-waiting", spec.name, seen, span(WAIT_SECONDS), advice)
+                yield Finding(
+                    Level.WARNING, "clients-waiting", spec.name, seen, span(WAIT_SECONDS), advice, part=pool.instance
+                )
