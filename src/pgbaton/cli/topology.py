@@ -24,7 +24,13 @@ file_argument = click.argument("file", metavar="[FILE]", default="topology.toml"
 
 
 @click.command(epilog="Example: pgbaton init --preset compact --name orders orders.toml")
-@click.option("--preset", type=click.Choice(presets.NAMES), default=presets.NAMES[0], show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(presets.NAMES),
+    default=presets.NAMES[0],
+    show_default=True,
+    help="The layout to begin with.",
+)
 @click.option("--name", metavar="NAME", help="The cluster's name; by default the preset's.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @common.output_option
