@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgbaton.hosts import process
-from pgbaton.hosts.connect import connect
 from pgbaton.operate import switchover
 from pgbaton.operate.checks import failed
 from pgbaton.operate.operation import Operation
@@ -19,7 +16,8 @@ from pgbaton.operate.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pgbaton.hosts.process import Result
+    from conftest import Lab
+
     from pgbaton.operate.members import View
 
 pytestmark = pytest.mark.lab
@@ -31,15 +29,10 @@ NO_RESTART = "/run/systemd/system/patroni.service.d/no-restart.conf"
 class Cluster:
     """The lab's cluster: pgbaton's commands on it, and the hosts behind it."""
 
-    def __init__(self, lab: Any) -> None:  # noqa: ANN401 - the fixture's own type is the conftest's
-        self.name = lab.state.name
-        self.hosts = connect(lab.topology, lab.state)
+    def __init__(self, lab: Lab) -> None:
+        self.pgbaton = lab.pgbaton
+        self.hosts = lab.hosts()
         self.operation = Operation(lab.topology, self.hosts, lambda _: None, timeout_seconds=120)
-
-    async def pgbaton(self, *arguments: str) -> Result:
-        """Run a command as a user would, without a terminal."""
-        argv = (sys.executable, "-m", "pgbaton", *arguments, "--cluster", self.name)
-        return await process.run(*argv, check=False, timeout=300)
 
     async def done(self, *arguments: str) -> dict[str, Any]:
         """Run a command that must succeed; return its JSON."""
@@ -78,7 +71,7 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(standard_lab: Any) -> AsyncIterator[Cluster]:  # noqa: ANN401 - see Cluster
+async def cluster(standard_lab: Lab) -> AsyncIterator[Cluster]:
     cluster = Cluster(standard_lab)
     await cluster.whole()
     yield cluster
@@ -235,7 +228,8 @@ async def test_losing_writes_takes_more_than_yes(cluster: Cluster) -> None:
     """Primary and synchronous standby die together: Patroni promotes nobody, a person may."""
     primary, synchronous, other = await cluster.roles()
     try:
-        # The synchronous one first, and the primary before it can choose another.
+        # With its Patroni stopped, the primary cannot choose another synchronous standby before it dies too.
+        await cluster.hosts[primary].run("systemctl", "kill", "--kill-whom=main", "-s", "STOP", "patroni")
         await kill_for_good(cluster, synchronous)
         await kill_for_good(cluster, primary)
         said = await cluster.refused("failover", "--to", other, "--yes")

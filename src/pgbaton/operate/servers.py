@@ -97,7 +97,14 @@ async def look(topology: Topology, host: Host) -> Server | Absence:
         # A server that hangs looks like a host that hangs, until the host is asked for something else.
         return Absence(error.message, await answers(host))
     except CommandError as error:
-        return Absence(error.message.strip().splitlines()[-1], await answers(host))
+        return Absence(why(error), await answers(host))
+
+
+def why(error: CommandError) -> str:
+    """Return why psql could not ask the server, in the words of libpq or the server where they are among the output."""
+    lines = error.message.strip().splitlines()
+    said = next((line for line in lines if "error: " in line), lines[-1]).strip()
+    return f"PostgreSQL does not answer: {said.rpartition('failed: ')[2]}"
 
 
 async def answers(host: Host) -> bool:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from pgbaton.errors import CommandError
 from pgbaton.operate import dcs, routing, servers
 
 PREFIX = "/service/test/"
@@ -75,6 +76,22 @@ def test_the_facts_of_a_server_are_read() -> None:
         streaming_to=frozenset({"db3"}),
         started=1763845000.25,
     )
+
+
+SOCKET = 'psql: error: connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" failed: '
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (f"{SOCKET}No such file or directory\n\tIs the server running locally?", "No such file or directory"),
+        (f"{SOCKET}FATAL:  the database system is starting up", "FATAL:  the database system is starting up"),
+        ("nsenter: cannot open /proc/1/ns/mnt: No such file", "nsenter: cannot open /proc/1/ns/mnt: No such file"),
+    ],
+)
+def test_why_a_server_does_not_answer_is_told_in_its_own_words(said: str, reason: str) -> None:
+    error = CommandError(f"exit status 2 from: psql\n{said}")
+    assert servers.why(error) == f"PostgreSQL does not answer: {reason}"
 
 
 STATISTICS = """# pxname,svname,qcur,status,weight,
