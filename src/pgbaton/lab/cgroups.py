@@ -6,6 +6,7 @@ in systemd's own hierarchy and in the unified one, whichever of them are mounted
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import suppress
 from pathlib import Path
@@ -62,10 +63,17 @@ async def members(cluster: str, host: str) -> frozenset[int]:
     """Return the ids of the processes in a machine's groups, as this machine numbers them."""
     pids: set[int] = set()
     for directory in await directories(cluster, host):
-        for path in directory.rglob("cgroup.procs"):
-            with suppress(OSError):  # the group went away meanwhile
-                pids.update(map(int, path.read_text(encoding="ascii").split()))
+        pids.update(processes_below(directory))
     return frozenset(pids - {0})
+
+
+def processes_below(top: Path) -> set[int]:
+    """Return the ids of the processes in a group and all groups in it, of which some may go away meanwhile."""
+    pids: set[int] = set()
+    for path, _, _ in os.walk(top):
+        with suppress(OSError):
+            pids.update(map(int, Path(path, "cgroup.procs").read_text(encoding="ascii").split()))
+    return pids
 
 
 def enter(cluster: str, host: str) -> tuple[str, ...]:
@@ -98,7 +106,5 @@ def remove_cluster(cluster: str) -> None:
 
 def remove_tree(top: Path) -> None:
     """Remove a group and all groups in it, the innermost first."""
-    if top.is_dir():
-        inner = sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: len(path.parts))
-        for path in (*reversed(inner), top):
-            path.rmdir()
+    for path, _, _ in os.walk(top, topdown=False):
+        Path(path).rmdir()

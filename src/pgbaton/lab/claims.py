@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ def claim(state: ClusterState) -> None:
     if owner(state.name) is None:
         make(state)
     holder = owner(state.name)
+    if holder is None:
+        message = f"{record.RUN / state.name} exists, but does not say whose it is"
+        raise RefusedError(message, hint="unmount what is mounted in it, then remove it")
     if holder != state.directory:
         message = f"a lab named {state.name} exists already; its state is in {holder}"
         raise RefusedError(message, hint="choose another name with --cluster")
@@ -63,7 +67,10 @@ def orphans() -> tuple[str, ...]:
 
 def release(cluster: str) -> None:
     """Give a lab's name up; nothing may be mounted in its run directory any more."""
-    shutil.rmtree(record.RUN / cluster, ignore_errors=True)
+    gone = record.RUN / f".{cluster}.{os.getpid()}"
+    with suppress(FileNotFoundError):
+        (record.RUN / cluster).rename(gone)  # at once: a directory without an owner would be nobody's to remove
+    shutil.rmtree(gone, ignore_errors=True)
     limits.restore()
     if record.RUN.is_dir() and not any(record.RUN.iterdir()):
         record.RUN.rmdir()

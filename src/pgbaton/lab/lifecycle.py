@@ -128,7 +128,7 @@ async def start(state: ClusterState, lab: Lab, each: Machine, report: Callable[[
         leader = await machine.boot(lab, each)
         report(f"{each.name}: booting")
     remember(state, each.name, leader)
-    await machine.wait_until_up(each, leader, report=report)
+    await machine.wait_until_up(lab, each, leader, report=report)
     report(f"{each.name}: up")
 
 

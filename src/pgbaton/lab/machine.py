@@ -80,11 +80,12 @@ def nspawn_name(lab: Lab, machine: Machine) -> str:
     return f"{lab.name}.{machine.name}"[:64].rstrip(".-")
 
 
-async def wait_until_up(machine: Machine, leader: int, *, report: Callable[[str], None]) -> None:
+async def wait_until_up(lab: Lab, machine: Machine, leader: int, *, report: Callable[[str], None]) -> None:
     """Wait until a machine has started all its units; raises UnhealthyError when it takes too long."""
     host = MachineHost(machine.name, leader)
     deadline = time.monotonic() + BOOT_SECONDS
-    while time.monotonic() < deadline:
+    state = ""
+    while started(leader) is not None and time.monotonic() < deadline:
         remaining = deadline - time.monotonic()
         said = await host.run("systemctl", "is-system-running", "--wait", check=False, timeout=remaining)
         state = said.stdout.strip()
@@ -95,7 +96,8 @@ async def wait_until_up(machine: Machine, leader: int, *, report: Callable[[str]
             report(f"{machine.name}: failed units: {', '.join(line.split()[0] for line in failed.stdout.splitlines())}")
             return
         await asyncio.sleep(POLL_SECONDS)  # systemd does not answer yet
-    message = f"the machine is still {state or 'silent'} {BOOT_SECONDS:g} s after its start"
+    what = f"is still {state or 'silent'} {BOOT_SECONDS:g} s after its start" if started(leader) else "died"
+    message = f"the machine {what}; the end of its console:\n{console_tail(lab, machine)}"
     raise UnhealthyError(message, where=machine.name, hint=f"pgbaton lab logs {machine.name}")
 
 
