@@ -172,13 +172,13 @@ async def test_a_dead_pooler_leaves_rotation_at_once(standard_lab: Lab) -> None:
     holder = await vip_holder(standard_lab)
     write = await conninfo(standard_lab)
     host = standard_lab.hosts()[holder]
-    await host.run("sh", "-c", "pkill -STOP -f /etc/pgbouncer/write.ini")
+    await host.run("systemctl", "kill", "--signal=STOP", "pgbouncer@write.service")
     try:
         await asyncio.sleep(3)
         said = await in_app(standard_lab, write, 'timeout 5 psql -XAtq -d "$URI" -c "SELECT 1"')
         assert said.stdout.strip() == "1", said.stderr
     finally:
-        await host.run("sh", "-c", "pkill -CONT -f /etc/pgbouncer/write.ini")
+        await host.run("systemctl", "kill", "--signal=CONT", "pgbouncer@write.service")
     await healthy(standard_lab)
 
 
