@@ -74,14 +74,13 @@ async def restart(operation: Operation, hosts: tuple[str, ...], *, in_place: boo
     """Restart hosts in the order given, each awaited before the next; stops at the first that does not come back."""
     plan(operation.topology, await operation.look(), hosts, in_place=in_place)
     done: list[Restarted] = []
-    for host in hosts:
+    for index, host in enumerate(hosts):
+        account = f"restarted before: {listing(hosts[:index])}; not touched: {listing(hosts[index + 1 :])}"
         try:
-            done.append(await one(operation, host, in_place=in_place))
+            with going_on(operation.report, account):
+                done.append(await one(operation, host, in_place=in_place))
         except Error as error:
-            rest = listing(hosts[hosts.index(host) + 1 :])
-            error.message = (
-                f"{error.message}\n  restarted before: {listing(each.host for each in done)}; not touched: {rest}"
-            )
+            error.message = f"{error.message}\n  {account}"
             raise
     return tuple(done)
 
