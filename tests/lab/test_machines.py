@@ -111,6 +111,14 @@ async def test_machines_run_systemd_with_all_units_settled(full: ClusterState) -
         assert (each.name, said.stdout.strip()) == (each.name, "running")
 
 
+async def test_machines_have_the_control_groups_of_today_whatever_is_outside(full: ClusterState) -> None:
+    one = lifecycle.host(full, "one")
+    assert (await one.run("stat", "-f", "-c", "%T", "/sys/fs/cgroup")).stdout == "cgroup2fs\n"
+    assert (await one.run("cat", "/proc/1/cgroup")).stdout.splitlines()[-1] == "0::/init.scope"
+    await one.run("systemctl", "freeze", "ssh.service")
+    await one.run("systemctl", "thaw", "ssh.service")
+
+
 async def test_no_service_of_the_cluster_runs_before_it_is_deployed(full: ClusterState) -> None:
     said = await lifecycle.host(full, "one").run("ss", "-Hltn")
     assert {line.split()[3].rpartition(":")[2] for line in said.stdout.splitlines()} == {"22"}

@@ -21,7 +21,7 @@ class MachineHost(Host):
         if self.leader_pid is None:
             message = "the machine is powered off"
             raise UnreachableError(message, where=self.name, hint=f"pgbaton lab power-on {self.name}")
-        enter = ("nsenter", "-t", str(self.leader_pid), "-m", "-u", "-i", "-n", "-p", "--")
+        enter = ("nsenter", "-t", str(self.leader_pid), "-m", "-u", "-i", "-n", "-p", "-C", "--")
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return (*enter, "env", "-i", path, "HOME=/root", "LANG=C.UTF-8", "TERM=xterm-256color", *argv)
 

@@ -57,6 +57,8 @@ def nspawn(lab: Lab, machine: Machine) -> tuple[str, ...]:
     files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], OPEN_FILES)
     packages = () if machine.packages is None else (f"--bind-ro={machine.packages}:{recipe.PACKAGES}",)
     return (
+        "env",
+        "UNIFIED_CGROUP_HIERARCHY=1",  # as on a real host of today, whatever this machine has itself
         "systemd-nspawn",
         "--quiet",
         f"--directory={disk.root(lab, machine)}",
