@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LARGEST_BYTES = 1024 * 1024
 #: Tables within tables within arrays: the format itself needs four.
 DEEPEST = 8
+#: Dots in one key; tomllib takes quadratic time over them.
+MOST_DOTS = 32
 _PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -154,6 +156,8 @@ def _read_toml(text: str, source: str) -> tuple[Mapping[str, Any] | None, tuple[
     if text.startswith("\ufeff"):
         reason = "begins with a byte-order mark, which TOML does not allow"
         return None, (_whole(source, reason, "save the file as UTF-8 without a byte-order mark", 1),)
+    if _has_long_keys(text):
+        return None, (_too_deep(source),)
     try:
         data = tomllib.loads(text)
     except RecursionError:
@@ -161,6 +165,12 @@ def _read_toml(text: str, source: str) -> tuple[Mapping[str, Any] | None, tuple[
     except ValueError as error:
         return None, (_syntax(error, text, source),)
     return (None, (_too_deep(source),)) if _is_deep(data, DEEPEST) else (data, ())
+
+
+def _has_long_keys(text: str) -> bool:
+    """Tell whether there may be a dotted key too long to be parsed in good time."""
+    pieces = re.split(r"[=,{}\[\]\n]", text)
+    return any(piece.count(".") > MOST_DOTS for piece in pieces if not piece.lstrip().startswith("#"))
 
 
 def _is_deep(value: object, levels: int) -> bool:

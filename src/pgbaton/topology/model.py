@@ -170,7 +170,7 @@ class Pooling(Section):
     )
     reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(default=5, description="More of them under pressure.")
     max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(
-        default=4_000, description="Clients per pooler and port."
+        default=3_000, description="Clients per pooler and port."
     )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
@@ -202,7 +202,7 @@ class Balancing(Section):
         default=16, description="A standby further behind takes no reads, in MiB of WAL."
     )
     max_connections: Annotated[int, Field(ge=10, le=100_000)] = Field(
-        default=4_000, description="Client connections per balancer."
+        default=3_000, description="Client connections per balancer and port."
     )
     file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
         default=20_000, description="Files that one program on a balancer can open: the hosts' hard limit."
@@ -231,6 +231,9 @@ class Timings(Section):
         default=0, description="How long a crashed primary may try to restart before a standby takes over."
     )
     check_interval: Seconds = Field(default=0.2, description="HAProxy's checks of a healthy server.")
+    read_check_interval: Seconds = Field(
+        default=0.5, description="HAProxy's checks of a healthy standby: each is a TLS handshake for Patroni."
+    )
     check_fast_interval: Seconds = Field(default=0.1, description="HAProxy's checks of a server in transition.")
     check_fall: Annotated[int, Field(ge=1, le=10)] = Field(default=2, description="Failed checks before it is down.")
     advert_interval: Annotated[float, Field(ge=0.01, le=40)] = Field(default=0.1, description="VRRP adverts.")

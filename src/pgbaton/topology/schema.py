@@ -13,16 +13,19 @@ PATTERNS = {"ipv4network": r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"}
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of topology files, parsed from TOML to JSON's types."""
-    described = _known_formats(Topology.model_json_schema(by_alias=True))
+    described = _exact(Topology.model_json_schema(by_alias=True))
     return {"$schema": DIALECT, **described, "title": "pgbaton topology"}
 
 
-def _known_formats(node: Any) -> Any:  # noqa: ANN401 - any part of a schema
+def _exact(node: Any) -> Any:  # noqa: ANN401 - any part of a schema
+    """Refuse what pydantic's schema leaves open: unknown formats, and keys that no pattern matches."""
     if isinstance(node, list):
-        return [_known_formats(item) for item in node]
+        return [_exact(item) for item in node]
     if not isinstance(node, dict):
         return node
-    known = {key: _known_formats(value) for key, value in node.items()}
-    if known.get("format") in PATTERNS:
-        known["pattern"] = PATTERNS[known.pop("format")]
-    return known
+    exact = {key: _exact(value) for key, value in node.items()}
+    if exact.get("format") in PATTERNS:
+        exact["pattern"] = PATTERNS[exact.pop("format")]
+    if "patternProperties" in exact:
+        exact["additionalProperties"] = False
+    return exact

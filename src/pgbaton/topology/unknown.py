@@ -107,11 +107,12 @@ def unknown(path: Path) -> Objection:
 def _nearest(path: Path, key: str) -> str:
     table = _table(path[:-1])
     here = keys(tables()[table])
-    if near := difflib.get_close_matches(key.lower().replace("-", "_"), here, n=1, cutoff=0.6):
-        return f"did you mean {near[0]}?"
-    elsewhere = [f"{name}.{key}" for name, model in tables().items() if name and key in keys(model)]
-    if elsewhere:
-        return f"did you mean {elsewhere[0].replace('[]', '[…]')}?"
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), here, n=1, cutoff=0.6)
+    elsewhere = [
+        f"{name}.{key}".replace("[]", "[…]") for name, model in tables().items() if name and key in keys(model)
+    ]
+    if near or elsewhere:
+        return f"did you mean {' or '.join([*elsewhere, *near])}?"
     return f"take it out; known here: {', '.join(here)}"
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 FEWEST_ETCD_MEMBERS = 3
 MOST_ETCD_MEMBERS = 7
-HIGHEST_PRIORITY = 254
 
 
 def repeated(values: list[object]) -> Iterator[tuple[int, int]]:
@@ -181,17 +180,13 @@ def enough_balancers(topology: Topology) -> Iterator[Objection]:
 
 @rule("hosts")
 def priorities_differ(topology: Topology) -> Iterator[Objection]:
-    """Balancers have priorities of their own, from 1 to 254."""
+    """Balancers have priorities of their own."""
     balancers = topology.with_role(Role.BALANCER)
     priorities = [topology.priority(host) for host in balancers]
     for index, first in repeated(list(priorities)):
         reason = f"{balancers[index].name} and {balancers[first].name} have priority {priorities[index]} both"
         place = ("hosts", topology.hosts.index(balancers[index]), "priority")
         yield Objection(place, reason, "give each balancer a priority of its own")
-    for host, priority in zip(balancers, priorities, strict=True):
-        if not 1 <= priority <= HIGHEST_PRIORITY:
-            reason = f"{host.name} would have priority {priority}: VRRP takes 1 to 254"
-            yield Objection(("hosts", topology.hosts.index(host), "priority"), reason, "set priorities explicitly")
 
 
 @rule("hosts")

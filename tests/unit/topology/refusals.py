@@ -1,0 +1,619 @@
+"""What must be refused or doubted: one case each, as a change to a sound topology."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Marks the line that a problem must name.
+HERE = "# here"
+
+BASE = """\
+schema = 1
+
+[cluster]
+name = "trial"
+
+[network]
+subnet = "10.77.0.0/24"
+vip = "10.77.0.100"
+
+[[hosts]]
+name = "lb1"
+address = "10.77.0.11"
+roles = ["balancer"]
+
+[[hosts]]
+name = "lb2"
+address = "10.77.0.12"
+roles = ["balancer"]
+
+[[hosts]]
+name = "db1"
+address = "10.77.0.21"
+roles = ["database", "dcs"]
+
+[[hosts]]
+name = "db2"
+address = "10.77.0.22"
+roles = ["database", "dcs"]
+
+[[hosts]]
+name = "db3"
+address = "10.77.0.23"
+roles = ["database", "dcs"]
+"""
+
+LB2 = 'name = "lb2"\naddress = "10.77.0.12"\nroles = ["balancer"]'
+DB3 = 'name = "db3"\naddress = "10.77.0.23"\nroles = ["database", "dcs"]'
+VIP = 'vip = "10.77.0.100"'
+CLUSTER = 'name = "trial"'
+
+
+@dataclass(frozen=True)
+class Case:
+    """A change to BASE (``old`` becomes ``new``; without ``old`` it is added at the end) and what is to be said."""
+
+    name: str
+    path: str
+    reason: str
+    new: str
+    old: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def text(self) -> str:
+        text = BASE
+        for old, new in ((self.old, self.new), *self.more):
+            assert not old or text.count(old) == 1, f"{self.name}: {old!r} stands {text.count(old)} times in the text"
+            text = text.replace(old, new) if old else f"{text}\n{new}\n"
+        return text
+
+    @property
+    def line(self) -> int | None:
+        lines = [number for number, line in enumerate(self.text.split("\n"), 1) if HERE in line]
+        return lines[0] if lines else None
+
+
+STRUCTURE = (
+    Case("unknown key", "timings.lop_wait", "no key", "[timings]\nlop_wait = 1 # here"),
+    Case("unknown table", "pooler", "no key", "[pooler] # here\nsize = 1"),
+    Case("key of another table", "network.ttl", "no key", f"{VIP}\nttl = 20 # here", VIP),
+    Case("look-alike key", 'network."\\u03bdip"', "GREEK SMALL LETTER NU", f'{VIP}\n"\\u03bdip" = 1 # here', VIP),
+    Case("number as text", "timings.ttl", "must be a whole number", '[timings]\nttl = "20" # here'),
+    Case("duration with a unit", "timings.ttl", "must be a whole number", '[timings]\nttl = "20s" # here'),
+    Case(
+        "size with a unit", "balancing.max_lag_mb", "must be a whole number", '[balancing]\nmax_lag_mb = "16MB" # here'
+    ),
+    Case("truth as number", "timings.ttl", "true or false", "[timings]\nttl = true # here"),
+    Case("number as truth", "security.firewall", "must be true or false", "[security]\nfirewall = 1 # here"),
+    Case("decimals for a count", "pooling.size", "must be a whole number", "[pooling]\nsize = 1.5 # here"),
+    Case(
+        "text for a table",
+        "cluster",
+        "must be a table",
+        'cluster = "trial" # here\n\n[x]\n',
+        '[cluster]\nname = "trial"',
+    ),
+    Case("text for an array", "hosts[1].roles", "must be an array", LB2.replace("[", "").replace("]", " # here"), LB2),
+    Case("date for a number", "timings.ttl", "date or time", "[timings]\nttl = 2020-01-01 # here"),
+    Case("no number at all", "timings.check_interval", "no finite number", "[timings]\ncheck_interval = nan # here"),
+    Case("endless duration", "timings.query_wait", "no finite number", "[timings]\nquery_wait = inf # here"),
+    Case("negative size", "pooling.size", "at least 1", "[pooling]\nsize = -1 # here"),
+    Case(
+        "negative duration", "timings.check_interval", "more than 0 seconds", "[timings]\ncheck_interval = -0.2 # here"
+    ),
+    Case("huge number", "pooling.max_clients", "at most 100000", f"[pooling]\nmax_clients = {10**30} # here"),
+    Case("schema missing", "schema", "is missing", "", "schema = 1\n"),
+    Case("schema unknown", "schema", "must be 1", "schema = 2 # here", "schema = 1"),
+    Case("cluster missing", "cluster", "is missing", "", '[cluster]\nname = "trial"\n'),
+    Case("host without address", "hosts[1].address", "is missing", 'name = "lb2" # table\nroles = ["balancer"]', LB2),
+    Case(
+        "unknown role", "hosts[1].roles[0]", "must be 'balancer'", LB2.replace('"balancer"]', '"balance"] # here'), LB2
+    ),
+    Case("host without roles", "hosts[1].roles", "at least one", LB2.replace('["balancer"]', "[] # here"), LB2),
+    Case("no users", "users", "at least one", "users = [] # here\nschema = 1", "schema = 1"),
+    Case("no databases", "databases", "at least one", "databases = [] # here\nschema = 1", "schema = 1"),
+    Case("unknown mode", "replication.mode", "must be 'asynchronous'", '[replication]\nmode = "sync" # here'),
+    Case("unknown version", "postgresql.version", "must be 15 or 17", "[postgresql]\nversion = 16 # here"),
+    Case("port 0", "postgresql.port", "at least 1", "[postgresql]\nport = 0 # here"),
+    Case("port 65536", "balancing.write_port", "at most 65535", "[balancing]\nwrite_port = 65536 # here"),
+    Case("router identity 0", "network.virtual_router_id", "at least 1", f"{VIP}\nvirtual_router_id = 0 # here", VIP),
+    Case(
+        "router identity 256", "network.virtual_router_id", "at most 255", f"{VIP}\nvirtual_router_id = 256 # here", VIP
+    ),
+    Case("priority 0", "hosts[1].priority", "at least 1", f"{LB2}\npriority = 0 # here", LB2),
+    Case("priority 255", "hosts[1].priority", "at most 254", f"{LB2}\npriority = 255 # here", LB2),
+    Case("synchronous count 0", "replication.count", "at least 1", "[replication]\ncount = 0 # here"),
+    Case("loop below the floor", "timings.loop_wait", "at least 1", "[timings]\nloop_wait = 0 # here"),
+    Case(
+        "interface too long", "network.interface", "15 characters", f'{VIP}\ninterface = "abcdefghijklmnop" # here', VIP
+    ),
+    Case("interface empty", "network.interface", "no network interface", f'{VIP}\ninterface = "" # here', VIP),
+    Case(
+        "interface with directives",
+        "network.interface",
+        "no network interface",
+        f'{VIP}\ninterface = "eth0 {{}}" # here',
+        VIP,
+    ),
+    Case("host name with _", "hosts[1].name", "one replication slot", LB2.replace('"lb2"', '"db_1" # here'), LB2),
+    Case("host name in capitals", "hosts[1].name", "small letters", LB2.replace('"lb2"', '"LB1" # here'), LB2),
+    Case(
+        "look-alike letter", "hosts[1].name", "CYRILLIC SMALL LETTER A", LB2.replace('"lb2"', '"l\u04302" # here'), LB2
+    ),
+    Case("cluster name with /", "cluster.name", "no cluster name", 'name = "a/b" # here', CLUSTER),
+    Case("scope with ..", "cluster.scope", "no cluster name", f'{CLUSTER}\nscope = "../b" # here', CLUSTER),
+    Case(
+        "database name with -",
+        "databases[0].name",
+        "without quotes",
+        '[[databases]]\nname = "my-app" # here\nowner = "app"',
+    ),
+    Case(
+        "user name too long",
+        "users[0].name",
+        "without quotes",
+        f'[[users]]\nname = "{"a" * 64}" # here',
+        more=(("", '[[databases]]\nname = "app"\nowner = "app"'),),
+    ),
+    Case(
+        "failure domain with blanks",
+        "hosts[1].failure_domain",
+        "failure domain",
+        f'{LB2}\nfailure_domain = "rack 1" # here',
+        LB2,
+    ),
+    Case("login that is an option", "ssh.user", "option of ssh", '[ssh]\nuser = "-oProxyCommand" # here'),
+    Case(
+        "setting's name in capitals",
+        "postgresql.settings.Work_Mem",
+        "no name",
+        "[postgresql.settings]\nWork_Mem = 1 # here",
+    ),
+    Case(
+        "setting's name split",
+        "postgresql.settings.auto_explain",
+        "needs quotes",
+        "[postgresql.settings]\nauto_explain.log_nested = true # here",
+    ),
+    Case(
+        "setting as array",
+        "postgresql.settings.work_mem",
+        "is an array",
+        "[postgresql.settings]\nwork_mem = [1] # here",
+    ),
+    Case(
+        "endless setting",
+        "postgresql.settings.seq_page_cost",
+        "no finite number",
+        "[postgresql.settings]\nseq_page_cost = inf # here",
+    ),
+    Case("not an address", "hosts[1].address", "no IPv4 address", LB2.replace('.12"', '.300" # here'), LB2),
+    Case("leading zeros", "hosts[1].address", "leading zeros", LB2.replace('.12"', '.012" # here'), LB2),
+    Case("IPv6 host", "hosts[1].address", "only IPv4", LB2.replace('10.77.0.12"', 'fd00::12" # here'), LB2),
+    Case("IPv6 VIP", "network.vip", "only IPv4", 'vip = "fd00::100" # here', VIP),
+    Case("IPv6 subnet", "network.subnet", "only IPv4", 'subnet = "fd00::/64" # here', 'subnet = "10.77.0.0/24"'),
+    Case("IPv6 clients", "security.client_networks[0]", "only IPv4", '[security]\nclient_networks = ["::/0"] # here'),
+    Case(
+        "subnet with host bits",
+        "network.subnet",
+        "behind its mask",
+        'subnet = "10.77.0.1/24" # here',
+        'subnet = "10.77.0.0/24"',
+    ),
+    Case("two VIPs", "network.vip", "one floating address", 'vip = ["10.77.0.100", "10.77.0.101"] # here', VIP),
+    Case("newline in a value", "hosts[1].ssh", "newline", f'{LB2}\nssh = "lb2\\nProxyCommand x" # here', LB2),
+    Case(
+        "newline in a setting",
+        "postgresql.settings.work_mem",
+        "newline",
+        '[postgresql.settings]\nwork_mem = "1MB\\nfsync=off" # here',
+    ),
+    Case("NUL in a path", "ssh.identity_file", "control character", '[ssh]\nidentity_file = "/a\\u0000b" # here'),
+    Case("newline in a key", 'network."a\\nb"', "control character", f'{VIP}\n"a\\nb" = 1 # here', VIP),
+)
+
+ELSEWHERE = (
+    Case(
+        "password", "users[0].password", "secrets do not belong", '[[users]]\nname = "app"\npassword = "hunter2" # here'
+    ),
+    Case("VRRP password", "network.auth_pass", "secrets do not belong", f'{VIP}\nauth_pass = "hunter2" # here', VIP),
+    Case("version of one host", "hosts[1].version", "same PostgreSQL major", f"{LB2}\nversion = 15 # here", LB2),
+    Case(
+        "pg_hba", "postgresql.pg_hba", "is generated", '[postgresql]\npg_hba = ["host all all 0.0.0.0/0 trust"] # here'
+    ),
+    Case("several VIPs", "network.vips", "one floating address", f'{VIP}\nvips = ["10.77.0.101"] # here', VIP),
+    Case("second family", "hosts[1].ipv6", "only IPv4", f'{LB2}\nipv6 = "fd00::1" # here', LB2),
+    Case("peer", "hosts[1].peers", "never the host itself", f'{LB2}\npeers = ["lb2"] # here', LB2),
+    Case(
+        "strict beside the mode",
+        "replication.strict",
+        "one switch",
+        '[replication]\nmode = "asynchronous"\nstrict = true # here',
+    ),
+    Case("detection below heartbeats", "timings.detection", "without an agent", "[timings]\ndetection = 0.1 # here"),
+    Case("agent", "agent", "without an agent", "agent = true # here\nschema = 1", "schema = 1"),
+)
+
+HOSTS = (
+    Case("name twice", "hosts[1].name", "hosts[0]", LB2.replace('"lb2"', '"lb1" # here'), LB2),
+    Case("called localhost", "hosts[1].name", "every machine's name", LB2.replace('"lb2"', '"localhost" # here'), LB2),
+    Case("address twice", "hosts[1].address", "address of lb1", LB2.replace('.12"', '.11" # here'), LB2),
+    Case("loopback", "hosts[1].address", "loopback", LB2.replace('10.77.0.12"', '127.0.0.1" # here'), LB2),
+    Case("multicast", "hosts[1].address", "multicast", LB2.replace('10.77.0.12"', '224.0.0.18" # here'), LB2),
+    Case("any", "hosts[1].address", "means any", LB2.replace('10.77.0.12"', '0.0.0.0" # here'), LB2),
+    Case(
+        "limited broadcast", "hosts[1].address", "broadcast", LB2.replace('10.77.0.12"', '255.255.255.255" # here'), LB2
+    ),
+    Case("broadcast", "hosts[1].address", "broadcast address of", LB2.replace('.12"', '.255" # here'), LB2),
+    Case("network address", "hosts[1].address", "network address of", LB2.replace('.12"', '.0" # here'), LB2),
+    Case(
+        "outside the subnet",
+        "hosts[1].address",
+        "outside network.subnet",
+        LB2.replace('77.0.12"', '78.0.12" # here'),
+        LB2,
+    ),
+    Case(
+        "gateway's address",
+        "hosts[1].address",
+        "gateway",
+        LB2.replace('.12"', '.1" # here'),
+        LB2,
+        more=((VIP, f'{VIP}\ngateway = "10.77.0.1"'),),
+    ),
+    Case(
+        "role twice",
+        "hosts[1].roles[1]",
+        "already has",
+        LB2.replace('"balancer"]', '"balancer", "balancer"] # here'),
+        LB2,
+    ),
+    Case("pooler elsewhere", "hosts[4].roles", "no balancer", DB3.replace('"dcs"]', '"dcs", "pooler"] # here'), DB3),
+    Case(
+        "one database",
+        "hosts",
+        "1 host has the role database",
+        DB3.replace('"database", ', ""),
+        DB3,
+        more=(
+            (
+                '"db2"\naddress = "10.77.0.22"\nroles = ["database", "dcs"]',
+                '"db2"\naddress = "10.77.0.22"\nroles = ["dcs"]',
+            ),
+        ),
+    ),
+    Case(
+        "no standby may lead",
+        "hosts[3].failover",
+        "no standby",
+        'address = "10.77.0.22"\nfailover = false # here',
+        'address = "10.77.0.22"',
+        more=(('address = "10.77.0.23"', 'address = "10.77.0.23"\nfailover = false'),),
+    ),
+    Case("even etcd", "hosts", "4 hosts have the role dcs", LB2.replace('"balancer"]', '"balancer", "dcs"]'), LB2),
+    Case("two etcd members", "hosts", "could not lose a member", DB3.replace(', "dcs"', ""), DB3),
+    Case(
+        "quorum in one domain",
+        "hosts[2].failure_domain",
+        "2 of 3 etcd members",
+        'address = "10.77.0.21"\nfailure_domain = "a" # here',
+        'address = "10.77.0.21"',
+        more=(
+            ('address = "10.77.0.22"', 'address = "10.77.0.22"\nfailure_domain = "a"'),
+            ('address = "10.77.0.23"', 'address = "10.77.0.23"\nfailure_domain = "b"'),
+        ),
+    ),
+    Case(
+        "one balancer for a VIP",
+        "network.vip",
+        "one balancer",
+        f"{VIP} # here",
+        VIP,
+        more=((LB2, LB2.replace("balancer", "application")),),
+    ),
+    Case(
+        "no balancer",
+        "hosts",
+        "no host has the role balancer",
+        'address = "10.77.0.11"\nroles = ["application"]',
+        'address = "10.77.0.11"\nroles = ["balancer"]',
+        more=((LB2, LB2.replace("balancer", "application")),),
+    ),
+    Case("priorities equal", "hosts[1].priority", "priority 254 both", f"{LB2}\npriority = 254 # here", LB2),
+)
+
+NETWORK = (
+    Case(
+        "loopback subnet",
+        "network.subnet",
+        "several hosts can share",
+        'subnet = "127.0.0.0/8" # here',
+        'subnet = "10.77.0.0/24"',
+    ),
+    Case("tiny subnet", "network.subnet", "too few", 'subnet = "10.77.0.0/30" # here', 'subnet = "10.77.0.0/24"'),
+    Case("vast subnet", "network.subnet", "too many", 'subnet = "8.0.0.0/6" # here', 'subnet = "10.77.0.0/24"'),
+    Case("VIP outside", "network.vip", "outside network.subnet", 'vip = "10.78.0.100" # here', VIP),
+    Case("VIP is a host's", "network.vip", "address of host db1", 'vip = "10.77.0.21" # here', VIP),
+    Case("VIP is the gateway's", "network.vip", "gateway", f'{VIP} # here\ngateway = "10.77.0.100"', VIP),
+    Case("VIP is the network's", "network.vip", "network address", 'vip = "10.77.0.0" # here', VIP),
+    Case("VIP is broadcast", "network.vip", "broadcast", 'vip = "10.77.0.255" # here', VIP),
+    Case("gateway outside", "network.gateway", "router", f'{VIP}\ngateway = "10.78.0.1" # here', VIP),
+    Case(
+        "identity taken",
+        "network.virtual_router_id",
+        "fight",
+        f"{VIP}\nvirtual_router_id = 7 # here\ntaken_router_ids = [7]",
+        VIP,
+    ),
+    Case("loopback interface", "network.interface", "loopback", f'{VIP}\ninterface = "lo" # here', VIP),
+)
+
+APP = '[[users]]\nname = "app"\n'
+SERVERS = (
+    *(
+        Case(
+            f"managed {name}",
+            f"postgresql.settings.{name}",
+            "is managed",
+            f'[postgresql.settings]\n{name} = "x" # here',
+        )
+        for name in (
+            "synchronous_standby_names",
+            "primary_conninfo",
+            "wal_level",
+            "fsync",
+            "full_page_writes",
+            "listen_addresses",
+            "archive_command",
+            "hba_file",
+            "include",
+        )
+    ),
+    Case(
+        "quote in a setting",
+        "postgresql.settings.work_mem",
+        "quote",
+        '[postgresql.settings]\nwork_mem = "1MB\' #" # here',
+    ),
+    Case(
+        "relative data directory",
+        "postgresql.data_directory",
+        "no absolute path",
+        '[postgresql]\ndata_directory = "pg/17" # here',
+    ),
+    Case(
+        "escaping data directory",
+        "postgresql.data_directory",
+        "no absolute path",
+        '[postgresql]\ndata_directory = "/srv/../etc/x" # here',
+    ),
+    Case(
+        "system's data directory",
+        "postgresql.data_directory",
+        "belongs to the system",
+        '[postgresql]\ndata_directory = "/etc/postgresql" # here',
+    ),
+    Case(
+        "everybody's data directory",
+        "postgresql.data_directory",
+        "belongs to the system",
+        '[postgresql]\ndata_directory = "/var/lib/postgresql" # here',
+    ),
+    Case("few WAL senders", "postgresql.max_wal_senders", "too few", "[postgresql]\nmax_wal_senders = 3 # here"),
+    Case(
+        "few slots",
+        "postgresql.max_replication_slots",
+        "too few",
+        "[postgresql]\nmax_replication_slots = 4 # here",
+        more=(
+            (
+                "",
+                "".join(
+                    f'[[hosts]]\nname = "d{n}"\naddress = "10.77.0.{30 + n}"\nroles = ["database"]\n' for n in range(2)
+                ),
+            ),
+        ),
+    ),
+    Case(
+        "all reserved",
+        "postgresql.reserved_connections",
+        "leaves none",
+        "[postgresql]\nreserved_connections = 100 # here\nmax_connections = 100",
+        more=(("", "[pooling]\nsize = 1\nreserve = 0"),),
+    ),
+    Case("user twice", "users[1].name", "users[0]", f'{APP}[[users]]\nname = "app" # here'),
+    Case("reserved user", "users[1].name", "reserved", f'{APP}[[users]]\nname = "replicator" # here'),
+    Case("system's user", "users[1].name", "reserved", f'{APP}[[users]]\nname = "pg_app" # here'),
+    Case(
+        "database twice",
+        "databases[1].name",
+        "databases[0]",
+        '[[databases]]\nname = "a"\nowner = "app"\n[[databases]]\nname = "a" # here\nowner = "app"',
+    ),
+    Case(
+        "reserved database", "databases[0].name", "reserved", '[[databases]]\nname = "pgbouncer" # here\nowner = "app"'
+    ),
+    Case("owner unknown", "databases[0].owner", "none of the users", '[[databases]]\nname = "a"\nowner = "b" # here'),
+    Case("too many must confirm", "replication.count", "more than the 2 standbys", "[replication]\ncount = 3 # here"),
+    Case(
+        "quorum on Debian 12",
+        "replication.mode",
+        "needs Patroni 4",
+        '[replication]\nmode = "quorum" # here',
+        more=(("", "[postgresql]\nversion = 15"),),
+    ),
+)
+
+TRAFFIC = (
+    Case("same port twice", "balancing.read_port", "balancing.write_port", "[balancing]\nread_port = 5000 # here"),
+    Case(
+        "sshd's port",
+        "orchestration.rest_port",
+        "sshd's port",
+        "[orchestration]\nrest_port = 2022 # here\n[ssh]\nport = 2022",
+    ),
+    Case(
+        "port clash on shared hosts",
+        "pooling.write_port",
+        "postgresql.port",
+        "[pooling]\nwrite_port = 5432 # here",
+        more=(
+            (LB2, LB2.replace('"balancer"]', '"balancer", "database"]')),
+            ("", "[postgresql.settings]\nwork_mem = 64"),
+        ),
+    ),
+    Case("privileged port", "postgresql.port", "below 1024", "[postgresql]\nport = 543 # here"),
+    Case("pools too large", "pooling.size", "the server has 197", "[pooling]\nsize = 100 # here"),
+    Case(
+        "pool of one database too large",
+        "pooling.size",
+        "the server has 197",
+        '[[databases]]\nname = "a"\nowner = "app"\npool_size = 200',
+    ),
+    Case(
+        "listen in a transaction pool",
+        "pooling.features[0]",
+        "needs one server session",
+        '[pooling]\nfeatures = ["listen"] # here',
+    ),
+    Case("HAProxy's files", "balancing.max_connections", "open files", "[balancing]\nmax_connections = 50000 # here"),
+    Case("PgBouncer's files", "pooling.max_clients", "open files", "[pooling]\nmax_clients = 60000 # here"),
+)
+
+TIMINGS = (
+    Case("ttl below the floor", "timings.ttl", "floor of 20", "[timings]\nttl = 19 # here"),
+    Case("retry below the floor", "timings.retry_timeout", "floor of 3", "[timings]\nretry_timeout = 2 # here"),
+    Case(
+        "lock shorter than retries",
+        "timings.ttl",
+        "loop_wait + 2 x retry_timeout = 21",
+        "[timings]\nttl = 20 # here\nretry_timeout = 10",
+    ),
+    Case(
+        "check too often",
+        "timings.check_interval",
+        "shorter than 0.01",
+        "[timings]\ncheck_interval = 0.001 # here\ncheck_fast_interval = 0.001",
+    ),
+    Case(
+        "advert between ticks",
+        "timings.advert_interval",
+        "no multiple of 0.01",
+        "[timings]\nadvert_interval = 0.125 # here",
+    ),
+    Case(
+        "fast checks slower",
+        "timings.check_fast_interval",
+        "longer than check_interval",
+        "[timings]\ncheck_fast_interval = 0.5 # here",
+    ),
+    Case(
+        "connecting outlasts",
+        "timings.server_connect_timeout",
+        "outlasts the outage",
+        "[timings]\nserver_connect_timeout = 30 # here",
+    ),
+    Case(
+        "retrying outlasts",
+        "timings.server_login_retry",
+        "outlasts the outage",
+        "[timings]\nserver_login_retry = 30 # here",
+    ),
+)
+
+ACCESS = (
+    Case(
+        "clients from everywhere",
+        "security.client_networks[0]",
+        "everywhere",
+        '[security]\nclient_networks = ["0.0.0.0/0"] # here',
+    ),
+    Case(
+        "clients from loopback",
+        "security.client_networks[0]",
+        "no network that clients",
+        '[security]\nclient_networks = ["127.0.0.0/8"] # here',
+    ),
+    Case(
+        "operators from multicast",
+        "security.operator_networks[0]",
+        "locked out",
+        '[security]\noperator_networks = ["224.0.0.0/4"] # here',
+    ),
+    Case(
+        "application kept out",
+        "hosts[5].address",
+        "keep app1 out",
+        '[security]\nclient_networks = ["10.1.0.0/16"]\n\n[[hosts]]\nname = "app1"\n'
+        'address = "10.77.0.50" # here\nroles = ["application"]',
+    ),
+    Case(
+        "destination that is an option",
+        "hosts[1].ssh",
+        "would be an option",
+        f'{LB2}\nssh = "-oProxyCommand=x" # here',
+        LB2,
+    ),
+    Case("relative identity", "ssh.identity_file", "no absolute path", '[ssh]\nidentity_file = "id_ed25519" # here'),
+    Case(
+        "escaping configuration", "ssh.config_file", "no absolute path", '[ssh]\nconfig_file = "/home/../etc/x" # here'
+    ),
+)
+
+REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *ACCESS)
+
+DOUBTED = (
+    Case("failover of a balancer", "hosts[1].failover", "no database", f"{LB2}\nfailover = false # here", LB2),
+    Case("priority of a database", "hosts[4].priority", "no balancer", f"{DB3}\npriority = 9 # here", DB3),
+    Case(
+        "nine etcd members",
+        "hosts",
+        "majority",
+        "".join(f'[[hosts]]\nname = "e{n}"\naddress = "10.77.0.{30 + n}"\nroles = ["dcs"]\n' for n in range(6)),
+    ),
+    Case(
+        "balancers in one domain",
+        "hosts[0].failure_domain",
+        "every balancer",
+        'address = "10.77.0.11"\nfailure_domain = "a" # here',
+        'address = "10.77.0.11"',
+        more=((LB2, f'{LB2}\nfailure_domain = "a"'),),
+    ),
+    Case("no VIP", "network", "no VIP", "", f"{VIP}\n"),
+    Case("asynchronous", "replication.mode", "may lose", '[replication]\nmode = "asynchronous" # here'),
+    Case(
+        "count without effect",
+        "replication.count",
+        "no effect",
+        '[replication]\nmode = "asynchronous"\ncount = 2 # here',
+    ),
+    Case(
+        "strict without a spare",
+        "replication.mode",
+        "stops all writes",
+        '[replication]\nmode = "strict" # here\ncount = 2',
+    ),
+    Case(
+        "limit below the pools",
+        "users[0].connection_limit",
+        "would see errors",
+        '[[users]]\nname = "app"\nconnection_limit = 5 # here',
+    ),
+    Case("pooling by statement", "pooling.mode", "more than one statement", '[pooling]\nmode = "statement" # here'),
+    Case(
+        "prepared on Debian 12",
+        "pooling.prepared_statements",
+        "1.21",
+        "[pooling]\nprepared_statements = 10 # here\n[postgresql]\nversion = 15",
+    ),
+    Case("few clients a pooler", "pooling.max_clients", "which takes 100", "[pooling]\nmax_clients = 100 # here"),
+    Case("few heartbeats", "timings.ttl", "4 loops", "[timings]\nttl = 30 # here\nloop_wait = 10"),
+    Case(
+        "restart in place", "timings.primary_start_timeout", "restart", "[timings]\nprimary_start_timeout = 30 # here"
+    ),
+    Case("silence too long", "timings.wal_sender_timeout", "stall writes", "[timings]\nwal_sender_timeout = 60 # here"),
+    Case("clients give up", "timings.query_wait", "get errors", "[timings]\nquery_wait = 5 # here"),
+    Case("no firewall", "security.firewall", "reachable for everybody", "[security]\nfirewall = false # here"),
+    Case("short certificates", "security.certificate_days", "due at once", "[security]\ncertificate_days = 10 # here"),
+)

@@ -1,0 +1,152 @@
+"""Predictions agree with what was measured, and follow the timings."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from refusals import BASE
+
+from pgbaton.topology import capacity, load, presets
+from pgbaton.topology.budget import budget, prediction
+from pgbaton.topology.durability import durability, promise
+from pgbaton.topology.model import ReplicationMode, Topology
+from pgbaton.topology.prediction import NONE, UNTIL_REPAIRED, Range, total
+
+#: Outages that clients saw in a lab of the standard preset's shape, in seconds.
+MEASURED = {
+    "postmaster-killed": 1.1,
+    "switchover": 1.6,
+    "primary-power-off": 22.3,
+    "primary-power-off-with-etcd-leader": 25.0,
+    "haproxy-killed": 0.38,
+    "balancer-power-off": 0.43,
+}
+
+
+def topology(more: str = "") -> Topology:
+    return load.loads(f"{BASE}\n{more}")
+
+
+@pytest.mark.parametrize(("fault", "seconds"), MEASURED.items())
+def test_what_was_measured_is_within_the_prediction(fault: str, seconds: float) -> None:
+    writes = prediction(load.loads(presets.text("standard")), fault).write_seconds
+    assert writes.minimum <= seconds <= writes.maximum
+    assert writes.typical == pytest.approx(seconds, rel=0.3)
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_every_prediction_is_the_sum_of_its_parts(name: str) -> None:
+    predictions = budget(load.loads(presets.text(name)))
+    assert len({made.fault for made in predictions}) == len(predictions)
+    for made in predictions:
+        assert made.write_seconds == total(made.parts)
+        assert made.explanation
+        assert all(part.source for part in made.parts)
+        for seconds in (made.write_seconds, made.read_seconds, *(part.seconds for part in made.parts)):
+            assert 0 <= seconds.minimum <= seconds.typical <= seconds.maximum
+
+
+def test_predictions_are_json_without_infinities() -> None:
+    text = json.dumps([made.as_dict() for made in budget(topology())], allow_nan=False)
+    lost = next(made for made in json.loads(text) if made["fault"] == "etcd-quorum-lost")
+    assert lost["write_seconds"] == {"min": 0.0, "typical": None, "max": None}
+
+
+def test_a_longer_lock_makes_a_dead_host_cost_more_and_a_dead_process_not() -> None:
+    short, long = topology("[timings]\nttl = 20"), topology("[timings]\nttl = 30")
+    gain = prediction(long, "primary-power-off").write_seconds.typical
+    gain -= prediction(short, "primary-power-off").write_seconds.typical
+    assert gain == pytest.approx(10)
+    assert prediction(short, "postmaster-killed") == prediction(long, "postmaster-killed")
+
+
+def test_adverts_decide_how_long_a_dead_balancer_costs() -> None:
+    slow, quick = topology("[timings]\nadvert_interval = 1"), topology()
+    more = prediction(slow, "balancer-power-off").write_seconds.maximum
+    more -= prediction(quick, "balancer-power-off").write_seconds.maximum
+    assert more == pytest.approx(0.9 * (3 + (256 - 253) / 256))
+
+
+def test_etcd_away_from_the_databases_takes_the_slow_case_out() -> None:
+    text = BASE.replace('["database", "dcs"]', '["database"]').replace('["balancer"]', '["balancer", "dcs"]')
+    text += '[[hosts]]\nname = "e1"\naddress = "10.77.0.31"\nroles = ["dcs"]\n'
+    apart = prediction(load.loads(text), "primary-power-off")
+    assert apart.write_seconds.maximum < prediction(topology(), "primary-power-off").write_seconds.maximum
+    race = {part.name: part.seconds for part in apart.parts}["election"]
+    assert race.maximum > 3, "a Patroni without an etcd member of its own may wait for the dead one"
+
+
+@pytest.mark.parametrize(
+    ("mode", "count", "one_lost", "all_lost"),
+    [
+        ("asynchronous", 1, NONE, NONE),
+        ("synchronous", 1, "stall", "stall"),
+        ("strict", 1, "stall", UNTIL_REPAIRED),
+        ("strict", 2, UNTIL_REPAIRED, UNTIL_REPAIRED),
+        ("quorum", 1, NONE, "stall"),
+        ("quorum", 2, "stall", "stall"),
+    ],
+)
+def test_lost_standbys_cost_what_the_mode_says(
+    mode: str, count: int, one_lost: Range | str, all_lost: Range | str
+) -> None:
+    chosen = topology(f'[replication]\nmode = "{mode}"\ncount = {count}')
+    for fault, expected in (("standby-power-off", one_lost), ("standbys-lost", all_lost)):
+        seconds = prediction(chosen, fault).write_seconds
+        if expected == "stall":
+            assert 2 <= seconds.typical <= 4
+            assert seconds.ends
+        else:
+            assert seconds == expected
+
+
+def test_reads_without_a_fallback_wait_for_a_standby() -> None:
+    only = topology('[balancing]\nread_policy = "standby-only"')
+    assert prediction(only, "standbys-lost").read_seconds == UNTIL_REPAIRED
+    assert prediction(topology(), "standbys-lost").read_seconds.ends
+    dead = [prediction(chosen, "primary-power-off").read_seconds.typical for chosen in (topology(), only)]
+    assert dead[0] < dead[1]
+
+
+def test_without_a_vip_a_dead_balancer_is_repaired_by_hand() -> None:
+    chosen = load.loads(BASE.replace('vip = "10.77.0.100"\n', ""))
+    assert not prediction(chosen, "balancer-power-off").write_seconds.ends
+    assert not prediction(chosen, "haproxy-hung").write_seconds.ends
+    assert prediction(chosen, "haproxy-killed").write_seconds.ends
+
+
+def test_a_patient_primary_may_restart_first() -> None:
+    chosen = topology("[timings]\nprimary_start_timeout = 30")
+    made = prediction(chosen, "postmaster-killed")
+    assert made.write_seconds.maximum > 30
+    assert "restart in place for 30 s" in made.explanation
+
+
+def test_ranges_are_written_for_people() -> None:
+    assert str(NONE) == "none"
+    assert str(UNTIL_REPAIRED) == "until repaired"
+    assert str(Range(0.1, 0.25, 12)) == "0.25 (0.10 to 12.0)"
+    assert str(Range(1, 2, math.inf)) == "2.00 (1.00 to ∞)"
+
+
+def test_what_an_acknowledged_write_survives_depends_on_the_mode() -> None:
+    assert durability(topology()) == promise(ReplicationMode.SYNCHRONOUS, 1)
+    promises = [promise(mode, count) for mode in ReplicationMode for count in (1, 2)]
+    assert "wait" in promise(ReplicationMode.STRICT, 1).alone
+    assert "alone" in promise(ReplicationMode.SYNCHRONOUS, 1).alone
+    assert "no standby had received" in promise(ReplicationMode.ASYNCHRONOUS, 1).lost
+    assert "any 2 of" in promise(ReplicationMode.QUORUM, 2).acknowledged
+    assert "any 2 hosts" in promise(ReplicationMode.STRICT, 2).survives
+    assert all(json.dumps(made.as_dict()) for made in promises)
+
+
+def test_connections_are_counted_over_poolers_ports_users_and_databases() -> None:
+    users = "".join(f'[[users]]\nname = "u{number}"\n' for number in (1, 2))
+    databases = '[[databases]]\nname = "a"\nowner = "u1"\n[[databases]]\nname = "b"\nowner = "u2"\npool_size = 7\n'
+    counted = topology(f"{users}{databases}[pooling]\nsize = 3\nreserve = 1\n")
+    assert capacity.pooled_connections(counted) == 2 * 2 * 2 * ((3 + 1) + (7 + 1))
+    assert capacity.lookup_connections(counted) == 2 * 2 * 2
+    limited = topology('[[users]]\nname = "app"\nconnection_limit = 9\n')
+    assert capacity.pooled_connections(limited) == 9
