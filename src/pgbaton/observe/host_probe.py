@@ -132,7 +132,10 @@ async def haproxy(request: dict[str, Any]) -> str:
 
 
 async def pooler(request: dict[str, Any], instance: str) -> list[str]:
-    """Return version, pools and databases of a PgBouncer instance, each as CSV."""
+    """Return version, state, pools and databases of a PgBouncer instance, each as CSV.
+
+    Before 1.19 it cannot tell its state: psql goes on after the error, and that table is empty.
+    """
     console = (
         "-h",
         f"/run/pgbouncer-{instance}",
@@ -143,9 +146,9 @@ async def pooler(request: dict[str, Any], instance: str) -> list[str]:
         "-d",
         "pgbouncer",
     )
-    shows = ("SHOW VERSION", r"\echo ==", "SHOW POOLS", r"\echo ==", "SHOW DATABASES")
-    text = await psql("pgbouncer", "--csv", *console, *(part for show in shows for part in ("-c", show)))
-    return text.split("==\n")
+    shows = (f"SHOW {table}" for table in ("VERSION", "STATE", "POOLS", "DATABASES"))
+    commands = (part for show in shows for part in ("-c", r"\echo ==", "-c", show))
+    return (await psql("pgbouncer", "--csv", *console, *commands)).split("==\n")[1:]
 
 
 async def postgres(request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON

@@ -105,8 +105,8 @@ def server(row: Mapping[str, str]) -> ServerView:
 
 
 def pool(instance: str, tables: list[str]) -> PoolView:
-    """Read PgBouncer's SHOW VERSION, POOLS and DATABASES; its own administrative database does not count."""
-    version, pools, databases = (list(csv.DictReader(io.StringIO(table))) for table in tables)
+    """Read PgBouncer's SHOW VERSION, STATE, POOLS and DATABASES; its own administrative database does not count."""
+    version, state, pools, databases = (list(csv.DictReader(io.StringIO(table))) for table in tables)
     rows = [row for row in pools if row["database"] != "pgbouncer"]
 
     def total(*columns: str) -> int:
@@ -120,7 +120,15 @@ def pool(instance: str, tables: list[str]) -> PoolView:
         servers_active=total("sv_active"),
         servers_idle=total("sv_idle", "sv_used", "sv_tested"),
         wait_seconds=max((int(row["maxwait"]) + int(row["maxwait_us"]) / 1e6 for row in rows), default=0.0),
-        paused=tuple(row["name"] for row in databases if row["paused"] != "0"),
+        paused=paused(state, databases),
+    )
+
+
+def paused(state: list[dict[str, str]], databases: list[dict[str, str]]) -> tuple[str, ...]:
+    """Return the paused databases: a PAUSE without a name pauses them all, and shows in the state alone."""
+    everything = {"key": "paused", "value": "yes"} in state
+    return tuple(
+        row["name"] for row in databases if row["name"] != "pgbouncer" and (everything or row["paused"] != "0")
     )
 
 

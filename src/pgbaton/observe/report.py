@@ -144,7 +144,8 @@ def state(facts: Facts, spec: HostSpec, view: HostView) -> str:
     if down:
         return f"{down[0].removesuffix('.service')} {next(u.active for u in view.units if u.name == down[0])}"
     if spec.has(Role.DATABASE) and spec.name not in facts.servers:
-        return view.patroni.state if view.patroni else "PostgreSQL silent"
+        told = view.patroni.state if view.patroni else "running"
+        return "PostgreSQL silent" if told == "running" else told
     row = facts.standbys.get(spec.name)
     if row:
         return row.state

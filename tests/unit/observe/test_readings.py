@@ -30,6 +30,7 @@ primary,BACKEND,0,0,1,3,UP,74,,,
 
 POOLS = [
     "version\nPgBouncer 1.24.1\n",
+    "key,value\nactive,yes\npaused,no\n",
     (
         "database,user,cl_active,cl_waiting,sv_active,sv_idle,sv_used,sv_tested,maxwait,maxwait_us\n"
         "app,app,3,1,2,4,1,0,1,500000\n"
@@ -99,6 +100,14 @@ def test_pgbouncers_pools_are_added_up_without_its_own() -> None:
     assert (pool.version, pool.clients_active, pool.clients_waiting) == ("1.24.1", 4, 1)
     assert (pool.servers_active, pool.servers_idle, pool.wait_seconds) == (2, 6, 1.5)
     assert pool.paused == ("app",)
+
+
+def test_a_pause_of_everything_pauses_every_database_and_an_old_pgbouncer_has_no_state() -> None:
+    version, _, pools, databases = POOLS
+    free = databases.replace(",1,0", ",0,0")
+    assert readings.pool("write", [version, "key,value\nactive,no\npaused,yes\n", pools, free]).paused == ("app",)
+    assert readings.pool("write", [version, "", pools, free]).paused == ()
+    assert readings.pool("write", [version, "", pools, databases]).paused == ("app",)
 
 
 def test_patroni_of_both_generations() -> None:

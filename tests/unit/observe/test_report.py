@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from observed import DATABASES, TOPOLOGY, changed, gone, healthy, postgres, standby, topology
+from observed import TOPOLOGY, changed, gone, healthy, patroni, postgres, standby, topology
 
 from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Health
@@ -103,8 +103,8 @@ def test_the_opening_says_how_everything_is() -> None:
     assert "db2: streaming, standby (sync)" in lines
 
 
-def test_a_server_that_is_silent_shows_what_patroni_says_of_it() -> None:
-    rows = {row.name: row for row in report(TOPOLOGY, without_primary()).hosts}
-    assert rows["db1"].state == "running"
-    assert rows["db1"].role is None
-    assert set(DATABASES) <= set(rows)
+@pytest.mark.parametrize(("patronis", "state"), [("running", "PostgreSQL silent"), ("starting", "starting")])
+def test_of_a_silent_server_patronis_word_is_shown_unless_it_noticed_nothing(patronis: str, state: str) -> None:
+    snapshot = changed(without_primary(), "db1", patroni=replace(patroni("db1"), state=patronis))
+    rows = {row.name: row for row in report(TOPOLOGY, snapshot).hosts}
+    assert (rows["db1"].state, rows["db1"].role) == (state, None)
