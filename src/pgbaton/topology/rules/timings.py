@@ -20,7 +20,7 @@ HEARTBEATS = 4
 VRRP_TICK = 0.01
 #: Programs here take whole milliseconds; checks more often than this only load the machine.
 SHORTEST_INTERVAL = 0.01
-INTERVALS = ("check_interval", "check_fast_interval", "balancer_check_interval", "server_login_retry")
+INTERVALS = ("check_interval", "read_check_interval", "check_fast_interval", "balancer_check_interval", "server_login_retry")
 #: Timeouts of a pooler's connections to servers: one that outlasts the failover becomes the outage.
 POOLER_TIMEOUTS = ("server_login_retry", "server_connect_timeout", "tcp_user_timeout")
 
