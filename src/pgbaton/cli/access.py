@@ -31,8 +31,18 @@ read_option = click.option("--read", is_flag=True, help="The way for reads inste
 user_option = click.option("--user", metavar="USER", help="A user of the topology; by default the database's owner.")
 database_option = click.option("--database", metavar="DATABASE", help="By default the topology's first database.")
 
-#: Run psql, then take its private directory away; psql handles ^C itself, so this shell must only survive it.
-PSQL_AND_CLEAN_UP = 'directory=$1; shift; trap : INT; psql "$@"; status=$?; rm -rf -- "$directory"; exit $status'
+#: Run psql, then take its private directory away, also when the terminal is closed. psql handles ^C itself: this shell
+#: must only survive it.
+PSQL_AND_CLEAN_UP = """
+directory=$1
+shift
+trap 'rm -rf -- "$directory"' EXIT
+trap : INT QUIT
+trap 'exit 129' HUP
+trap 'exit 143' TERM
+psql "$@"
+exit $?
+"""
 
 
 @click.command(epilog='Example: psql "$(pgbaton dsn --with-password)"')

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,16 +152,46 @@ def test_the_listed_secrets_can_be_shown_and_only_those(cluster: Opened) -> None
     assert shown == {"name": "ca", "value": cluster.vault.value("ca")}
 
 
-def test_psql_in_a_machine_takes_its_directory_away_and_passes_its_status_on(tmp_path: Path) -> None:
+def wrapped(tmp_path: Path, psql: str) -> tuple[Path, subprocess.Popen[bytes]]:
+    """Start this text in the place of psql, as in a machine; return its private directory and the process."""
     programs, private = tmp_path / "bin", tmp_path / "private"
     programs.mkdir()
     private.mkdir()
     (private / "passfile").write_text("secret")
-    (programs / "psql").write_text('#!/bin/sh\ntest -e "$2" && exit 3\n')
+    (programs / "psql").write_text(f"#!/bin/sh\n{psql}\n")
     (programs / "psql").chmod(0o755)
     argv = ("sh", "-c", access.PSQL_AND_CLEAN_UP, "sh", str(private), "-d", str(private / "passfile"))
     environment = {"PATH": f"{programs}:/usr/bin:/bin"}
-    assert subprocess.run(argv, check=False, env=environment).returncode == 3
+    return private, subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+
+
+def test_psql_in_a_machine_takes_its_directory_away_and_passes_its_status_on(tmp_path: Path) -> None:
+    private, running = wrapped(tmp_path, 'test -e "$2" && exit 3')
+    running.communicate(timeout=20)
+    assert running.returncode == 3
+    assert not private.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_psql_in_a_machine_leaves_no_password_when_its_terminal_is_closed(tmp_path: Path, number: int) -> None:
+    private, running = wrapped(tmp_path, "echo here; exec sleep 60")
+    assert running.stdout
+    assert running.stdout.readline() == b"here\n"
+    os.killpg(running.pid, number)
+    running.communicate(timeout=20)
+    assert running.returncode == 128 + number
+    assert not private.exists()
+
+
+def test_psql_in_a_machine_survives_an_interrupt_that_psql_handles(tmp_path: Path) -> None:
+    private, running = wrapped(tmp_path, "trap 'echo cancelled; exit 0' INT; echo here; while :; do sleep 0.1; done")
+    assert running.stdout
+    assert running.stdout.readline() == b"here\n"
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.stdout.readline() == b"cancelled\n"
+    running.wait(timeout=20)
+    running.stdout.close()
+    assert running.returncode == 0
     assert not private.exists()
 
 
