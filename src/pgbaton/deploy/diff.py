@@ -38,9 +38,9 @@ def mask(text: str) -> str:
 
 
 def _masked_setting(found: re.Match[str]) -> str:
-    value = found["value"]
-    harmless = references.names(value) or MASK in value or found["name"].lstrip().startswith(("#", ";"))
-    return found[0] if harmless or value.startswith("/") else f"{found['name']}{MASK}"
+    comment = found["name"].lstrip().startswith(("#", ";"))
+    harmless = references.names(found[0]) or MASK in found[0] or comment or found["value"].startswith("/")
+    return found[0] if harmless else f"{found['name']}{MASK}"
 
 
 def wholly_secret(content: str) -> bool:

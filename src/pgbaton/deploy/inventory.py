@@ -49,9 +49,10 @@ fi
 printf '%s' "$files" | sort -u | xargs -r -d '\n' stat -L --printf='F\t%n\t%a\t%U\t%G\n' 2>/dev/null
 printf '%s' "$files" | sort -u | xargs -r -d '\n' sha256sum 2>/dev/null | sed 's/^\([0-9a-f]*\)  /H\t\1\t/'
 [ -z "$packages" ] || dpkg-query -W -f 'P\t${Package}\t${db:Status-Status}\n' $packages 2>/dev/null
-if [ -n "$units" ]; then
-  printf 'N\t%s\n' $units
-  systemctl show -p %(properties)s $units | awk 'BEGIN { RS = "" } { gsub("\n", " "); print "U\t" $0 }'
+set -- $units
+if [ $# -gt 0 ]; then
+  printf 'N\t%s\n' "$@"
+  systemctl show -p %(properties)s "$@" | awk 'BEGIN { RS = "" } { gsub("\n", " "); print "U\t" $0 }'
 fi
 exit 0
 """.replace("%(properties)s", UNIT_PROPERTIES)

@@ -121,7 +121,7 @@ class Work:
         for number, file in enumerate(self.files):
             content = self.at(file["source"]).read_bytes() if file["source"] else base64.b64decode(file["content"])
             file["staged"] = self.staging / f"{number:03d}-{Path(file['path']).name}"
-            write(file["staged"], content, file)
+            write(file["staged"], content, file, durable=False)
 
     def claim(self) -> None:
         """Write down whose host this is before anything on it changes."""
@@ -288,7 +288,7 @@ class Work:
         gone = {file["path"] for file in self.request["remove"]}
         stopped = {unit["name"] for unit in self.request["units"] if "disable" in unit["actions"]}
         files = {path: known for path, known in manifest["files"].items() if path not in gone}
-        for path in self.request["manifest"]["files"]:
+        for path in [*self.request["manifest"]["files"], *(file["path"] for file in self.files)]:
             if self.at(path).is_file():
                 files[path] = digest(self.at(path).read_bytes())
         units = (set(manifest["units"]) - stopped) | set(self.request["manifest"]["units"])
@@ -338,8 +338,8 @@ def access(path: Path) -> str:
     return f"{found.st_mode & 0o7777:04o} {found.st_uid} {found.st_gid}"
 
 
-def write(path: Path, content: bytes, file: dict[str, Any]) -> None:
-    """Write a file with its final owner and mode, and see it on the disk; it is private until then."""
+def write(path: Path, content: bytes, file: dict[str, Any], *, durable: bool = True) -> None:
+    """Write a file with its final owner and mode, private until then; ``durable`` sees it on the disk."""
     mode, *owner = file["access"].split()
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -352,7 +352,8 @@ def write(path: Path, content: bytes, file: dict[str, Any]) -> None:
             except LookupError as error:
                 raise ProblemError(str(error), kind="file", subject=file["path"]) from None
         os.fchmod(target.fileno(), int(mode, 8))
-        os.fsync(target.fileno())
+        if durable:
+            os.fsync(target.fileno())
 
 
 def load(path: Path, otherwise: Any) -> Any:  # noqa: ANN401 - JSON has no static type

@@ -92,7 +92,8 @@ def assemble(
     now = datetime.now(UTC)
     arranged = waves.arrange(steps, situations(topology, blueprint, seen))
     return Plan(
-        id=f"{now:%Y%m%dT%H%M%S}-{randomness.token_hex(2)}",
+        # Names sort by age, in the journal's directory and on the hosts.
+        id=f"{now:%Y%m%dT%H%M%S.%f}-{randomness.token_hex(2)}",
         cluster=topology.name,
         created=now.isoformat(timespec="seconds"),
         topology=source.topology,

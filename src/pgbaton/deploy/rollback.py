@@ -41,7 +41,7 @@ async def make(
 ) -> Plan:
     """Return the plan that takes plans back, the oldest first; topology and blueprint are of before.
 
-    Packages, certificates, roles and databases stay as they are. Raises RefusedError when there is nothing to go back to.
+    Packages, certificates, roles and databases stay as they are. Raises RefusedError when nothing came before.
     """
     last = undone[-1]
     if last.previous_topology is None:
