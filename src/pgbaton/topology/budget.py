@@ -45,7 +45,7 @@ def _new_primary(sizes: Durations, *parts: Part) -> tuple[Part, ...]:
     return (
         *parts,
         Part("promotion", PROMOTE, "PostgreSQL leaves recovery"),
-        Part("routing", sizes.server_up, "HAProxy's next check of the new primary"),
+        Part("routing", sizes.primary_up, "HAProxy's next check of the new primary"),
         Part("reconnection", sizes.reconnection, "PgBouncer logs in to the new primary"),
     )
 
@@ -55,10 +55,10 @@ def _reads(sizes: Durations, writes: Range, silence_seconds: float) -> Range:
 
     ``silence_seconds`` is how long standbys believe in a primary that went silent.
     """
-    notice = Range(silence_seconds, silence_seconds, silence_seconds) + sizes.server_refuses
+    notice = Range(silence_seconds, silence_seconds, silence_seconds) + sizes.standby_refuses
     if sizes.topology.balancing.read_policy == ReadPolicy.STANDBY_ONLY:
         retry = sizes.topology.timings.wal_retrieve_retry_interval
-        writes += sizes.server_up + Range(0.05, retry, retry + 1.0)
+        writes += sizes.standby_up + Range(0.05, retry, retry + 1.0)
     return writes.less(notice)
 
 
@@ -140,7 +140,7 @@ def _stall(sizes: Durations, *, spare: bool) -> tuple[Part, ...]:
 
 def _standby_power_off(sizes: Durations) -> Prediction:
     parts = _stall(sizes, spare=sizes.spare_standbys > 0)
-    down = sizes.server_silent + sizes.reconnection
+    down = sizes.standby_silent + sizes.reconnection
     reads = Range(0.0, down.typical, down.maximum)
     alone = len(sizes.topology.with_role(Role.DATABASE)) == PAIR
     if alone and sizes.topology.balancing.read_policy == ReadPolicy.STANDBY_ONLY:
@@ -155,7 +155,7 @@ def _standby_power_off(sizes: Durations) -> Prediction:
 def _standbys_lost(sizes: Durations) -> Prediction:
     parts = _stall(sizes, spare=False)
     mode, policy = sizes.topology.replication.mode, sizes.topology.balancing.read_policy
-    down = sizes.server_silent + sizes.reconnection
+    down = sizes.standby_silent + sizes.reconnection
     reads = UNTIL_REPAIRED if policy == ReadPolicy.STANDBY_ONLY else Range(0.0, down.typical, down.maximum)
     alone = "waits" if mode == ReplicationMode.STRICT else "goes on alone, and what it acknowledges then is on one host"
     explanation = f"The primary {alone}, until a standby is back."
@@ -210,7 +210,7 @@ def _balancer_power_off(sizes: Durations) -> Prediction:
 
 
 def _pgbouncer_killed(sizes: Durations) -> Prediction:
-    notice = sizes.server_refuses if sizes.floats else RESTART
+    notice = sizes.pooler_refuses if sizes.floats else RESTART
     parts = (
         Part("detection", Range(0.0, notice.typical, notice.maximum), "HAProxy's checks fail, or systemd restarts it"),
         Part("reconnection", REFUSED_RETRY, "clients connect again, to the other balancer's pooler"),

@@ -89,24 +89,36 @@ class Durations:
         return RACE_WITH_SILENCE if is_local else RACE_WITH_SILENCE + REMOTE_ETCD
 
     @property
-    def server_up(self) -> Range:
-        """Return how long HAProxy takes to see that a server is now fit."""
-        interval = self.topology.timings.check_interval
-        return Range(0.01, interval / 2 + 0.02, interval + 0.15)
+    def primary_up(self) -> Range:
+        """Return how long HAProxy takes to see the new primary."""
+        return _seen_up(self.topology.timings.check_interval)
 
     @property
-    def server_refuses(self) -> Range:
-        """Return how long HAProxy takes to give up a server that refuses its checks."""
+    def standby_up(self) -> Range:
+        """Return how long HAProxy takes to see that a standby is fit for reads."""
+        return _seen_up(self.topology.timings.read_check_interval)
+
+    @property
+    def pooler_refuses(self) -> Range:
+        """Return how long HAProxy takes to give up a pooler that refuses its checks."""
+        return self._refuses(self.topology.timings.check_interval)
+
+    @property
+    def standby_refuses(self) -> Range:
+        """Return how long HAProxy takes to give up a standby that says it is not fit."""
+        return self._refuses(self.topology.timings.read_check_interval)
+
+    @property
+    def standby_silent(self) -> Range:
+        """Return how long HAProxy takes to give up a standby that does not answer its checks at all."""
+        timings = self.topology.timings
+        silence = timings.check_fall * min(timings.server_connect_timeout, timings.read_check_interval)
+        return self.standby_refuses + Range(silence, silence, silence)
+
+    def _refuses(self, interval: float) -> Range:
         timings = self.topology.timings
         rest = (timings.check_fall - 1) * timings.check_fast_interval
-        return Range(rest, timings.check_interval / 2 + rest, timings.check_interval + rest + 0.1)
-
-    @property
-    def server_silent(self) -> Range:
-        """Return how long HAProxy takes to give up a server that does not answer its checks at all."""
-        timings = self.topology.timings
-        silence = timings.check_fall * min(timings.server_connect_timeout, timings.check_interval)
-        return self.server_refuses + Range(silence, silence, silence)
+        return Range(rest, interval / 2 + rest, interval + rest + 0.1)
 
     @property
     def reconnection(self) -> Range:
@@ -144,3 +156,8 @@ class Durations:
         interval = self.topology.timings.balancer_check_interval
         rounds = (SCRIPT_FALL - 1 + SCRIPT_PATIENCE) * interval
         return Range(rounds, rounds + interval / 2, rounds + interval)
+
+
+def _seen_up(interval: float) -> Range:
+    """Return how long a server that is fit stays unseen; one good check is enough."""
+    return Range(0.01, interval / 2 + 0.02, interval + 0.15)

@@ -505,7 +505,7 @@ TIMINGS = (
     Case(
         "fast checks slower",
         "timings.check_fast_interval",
-        "longer than check_interval",
+        "longer than the usual interval",
         "[timings]\ncheck_fast_interval = 0.5 # here",
     ),
     Case(
