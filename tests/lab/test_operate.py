@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgbaton.operate import switchover
+from pgbaton.operate import rolling, switchover
 from pgbaton.operate.checks import failed
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.servers import Absence, Server
@@ -181,8 +181,34 @@ async def test_a_restart_of_all_touches_every_server_and_ends_with_the_primary(c
     assert all(after[host].started > before[host].started for host in before)
 
 
+async def set_wal_buffers(cluster: Cluster, value: str) -> None:
+    """Change a setting of the whole cluster that waits for a restart; return when every server knows."""
+    primary, _, _ = await cluster.roles()
+    edit = ("patronictl", "-c", "/etc/patroni/config.yml", "edit-config", "--force", "--quiet")
+    await cluster.hosts[primary].run(*edit, "-s", f"postgresql.parameters.wal_buffers={value}")
+
+    async def look() -> str | None:
+        view = await cluster.look()
+        waiting = rolling.order(cluster.operation.topology, view, (), pending=True)
+        return None if len(waiting) == len(view.servers) else f"waiting: {waiting}"
+
+    await until("every server waits for a restart", look, seconds=60, interval_seconds=0.5)
+
+
 async def test_only_pending_restarts_are_done_when_asked(cluster: Cluster) -> None:
+    primary, _, _ = await cluster.roles()
     assert (await cluster.done("restart", "--pending", "--yes"))["restarted"] == []
+    await set_wal_buffers(cluster, "1MB")
+    try:
+        data = await cluster.done("restart", "--pending", "--yes")
+        assert [each["host"] for each in data["restarted"]][-1] == primary
+        assert len(data["restarted"]) == len((await cluster.look()).servers)
+        for host in (await cluster.look()).running:
+            assert await cluster.operation.sql(host, "SHOW wal_buffers") == "1MB"
+    finally:
+        await cluster.whole()
+        await set_wal_buffers(cluster, "null")
+        await cluster.done("restart", "--pending", "--yes")
 
 
 async def test_the_primary_can_be_restarted_where_it_is(cluster: Cluster) -> None:
