@@ -129,6 +129,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         databases=topology.with_role(Role.DATABASE),
         inter=milliseconds(timings.check_interval),
         read_inter=milliseconds(timings.read_check_interval),
+        stranded_inter=milliseconds(2 * timings.read_check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
         fall=timings.check_fall,
         unacknowledged=milliseconds(timings.tcp_user_timeout),

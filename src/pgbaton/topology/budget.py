@@ -9,7 +9,6 @@ from pgbaton.topology.durations import (
     PROCESS_DEATH,
     PROMOTE,
     RACE,
-    RECEIVER_PATIENCE,
     REFUSED_RETRY,
     RESTART,
     RETRANSMISSION,
@@ -50,16 +49,10 @@ def _new_primary(sizes: Durations, *parts: Part) -> tuple[Part, ...]:
     )
 
 
-def _reads(sizes: Durations, writes: Range, silence_seconds: float) -> Range:
-    """Return the read outage while there is no primary: a standby that streams from nobody takes no reads.
-
-    ``silence_seconds`` is how long standbys believe in a primary that went silent.
-    """
-    notice = Range(silence_seconds, silence_seconds, silence_seconds) + sizes.standby_refuses
-    if sizes.topology.balancing.read_policy == ReadPolicy.STANDBY_ONLY:
-        retry = sizes.topology.timings.wal_retrieve_retry_interval
-        writes += sizes.standby_up + Range(0.05, retry, retry + 1.0)
-    return writes.less(notice)
+def _reads(sizes: Durations, writes: Range) -> Range:
+    """Return the read outage while there is no primary: standbys go on, over connections that are made anew."""
+    move = sizes.standby_refuses.maximum + sizes.standby_up.maximum + sizes.reconnection.maximum
+    return Range(0.0, min(sizes.reconnection.typical, writes.typical), min(move, writes.maximum))
 
 
 def _postmaster_killed(sizes: Durations) -> Prediction:
@@ -73,7 +66,7 @@ def _postmaster_killed(sizes: Durations) -> Prediction:
     restart = f" It may try to restart in place for {patience} s first." if patience else ""
     explanation = f"Patroni gives the lock up at once and a standby is promoted.{restart}"
     writes = total(parts)
-    reads = _reads(sizes, writes, 0)
+    reads = _reads(sizes, writes)
     return Prediction("postmaster-killed", "Postmaster killed", writes, reads, parts, explanation)
 
 
@@ -83,8 +76,7 @@ def _silent_primary(sizes: Durations, fault: str, title: str, expiry: Range, exp
         Part("detection", expiry, "the leader lock expires ttl after it was renewed last"),
         Part("election", sizes.race_without_one, "the survivors race, and wait for the dead member's answer"),
     )
-    silence = RECEIVER_PATIENCE * sizes.topology.timings.wal_sender_timeout
-    return Prediction(fault, title, total(parts), _reads(sizes, total(parts), silence), parts, explanation)
+    return Prediction(fault, title, total(parts), _reads(sizes, total(parts)), parts, explanation)
 
 
 def _primary_power_off(sizes: Durations) -> Prediction:
@@ -120,7 +112,7 @@ def _switchover(sizes: Durations) -> Prediction:
     )
     writes = total(parts)
     explanation = "The old primary stops in order, so nothing is in doubt; clients in a transaction see an error."
-    return Prediction("switchover", "Planned switchover", writes, _reads(sizes, writes, 0), parts, explanation)
+    return Prediction("switchover", "Planned switchover", writes, _reads(sizes, writes), parts, explanation)
 
 
 def _stall(sizes: Durations, *, spare: bool) -> tuple[Part, ...]:
@@ -232,9 +224,10 @@ def _etcd_quorum_lost(sizes: Durations) -> Prediction:
     parts = (Part("restoration", UNTIL_REPAIRED, "nobody may hold the lock without a majority of etcd"),)
     explanation = (
         f"After about {grace} s the primary steps down, because it cannot prove any longer that it is the only one; "
-        "standbys then stream from nobody and take no reads either. A majority of etcd brings all back by itself."
+        "reads go on. A majority of etcd brings all back by itself."
     )
-    return _both("etcd-quorum-lost", "etcd's quorum lost", parts, explanation)
+    reads = _reads(sizes, UNTIL_REPAIRED)
+    return Prediction("etcd-quorum-lost", "etcd's quorum lost", UNTIL_REPAIRED, reads, parts, explanation)
 
 
 #: Every kind of failure that is predicted, in the order of the report.

@@ -46,8 +46,6 @@ SCRIPT_FALL = 2
 SCRIPT_PATIENCE = 0.8
 #: Adverts that must be missed. Source: VRRP version 3, RFC 5798.
 LOST_ADVERTS = 3
-#: wal_receiver_timeout is set to this many wal_sender_timeouts.
-RECEIVER_PATIENCE = 2
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ def test_reads_fall_back_to_the_primary_only_when_asked_to() -> None:
     strict = preset(balancing={"read_policy": "standby-only"})
     assert "use_backend primary if" not in haproxy.configuration(strict, strict.host("lb1"))
     default = preset()
-    assert "use_backend primary if { nbsrv(standbys) eq 0 }" in haproxy.configuration(default, default.host("lb1"))
+    assert "use_backend primary if { nbsrv(primary) ge 1 }" in haproxy.configuration(default, default.host("lb1"))
 
 
 def test_balancers_have_different_priorities_close_to_the_top() -> None:

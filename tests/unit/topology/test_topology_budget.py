@@ -106,8 +106,12 @@ def test_reads_without_a_fallback_wait_for_a_standby() -> None:
     only = topology('[balancing]\nread_policy = "standby-only"')
     assert prediction(only, "standbys-lost").read_seconds == UNTIL_REPAIRED
     assert prediction(topology(), "standbys-lost").read_seconds.ends
-    dead = [prediction(chosen, "primary-power-off").read_seconds.typical for chosen in (topology(), only)]
-    assert dead[0] < dead[1]
+
+
+def test_reads_go_on_while_there_is_no_primary() -> None:
+    for fault in ("primary-power-off", "primary-cut-off", "etcd-quorum-lost"):
+        made = prediction(topology(), fault)
+        assert made.read_seconds.maximum < 3 < made.write_seconds.typical
 
 
 def test_without_a_vip_a_dead_balancer_is_repaired_by_hand() -> None:
