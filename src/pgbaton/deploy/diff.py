@@ -23,17 +23,20 @@ _LOGIN = re.compile(r'(?m)^("[^"\n]*"\s+)"[^"\n]*"')
 _REFERENCES_ONLY = re.compile(rf"(\s|{references.REFERENCE.pattern})+")
 
 
-def presentable(vault: Vault, text: str) -> str:
-    """Return a text found on a host as it may be shown: known secrets as references, unknown ones masked."""
-    return mask(vault.redact(text))
+def presentable(vault: Vault, text: str, *, beside: str = "") -> str:
+    """Return a text found on a host as it may be shown: known secrets as references, unknown ones masked.
+
+    ``beside`` is a text without secrets that it is shown beside: lines that are in both are shown as they are.
+    """
+    return mask(vault.redact(text), shown=frozenset(beside.splitlines()))
 
 
-def mask(text: str) -> str:
-    """Mask what looks like a credential and is no reference."""
+def mask(text: str, *, shown: frozenset[str] = frozenset()) -> str:
+    """Mask what looks like a credential, is no reference, and is not a line shown anyway."""
     text = _PRIVATE.sub(MASK, text)
     text = _VERIFIER.sub(MASK, text)
     text = _ADDRESS.sub(rf"\1{MASK}@", text)
-    text = _SETTING.sub(_masked_setting, text)
+    text = _SETTING.sub(lambda found: found[0] if found[0] in shown else _masked_setting(found), text)
     return _LOGIN.sub(lambda found: found[0] if references.names(found[0]) else f'{found[1]}"{MASK}"', text)
 
 

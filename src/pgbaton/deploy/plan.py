@@ -162,13 +162,18 @@ async def describe(steps: list[Step], seen: Survey, hosts: Mapping[str, Host], v
     wanted = {host: [step for step in steps if step.host == host and is_shown(step)] for host in hosts}
     asked = {host: [step.subject for step in shown] for host, shown in wanted.items() if shown}
     contents = await together(*(read_files(hosts[host], paths) for host, paths in asked.items()))
-    texts = {
-        (host, path): diff.presentable(vault, state.content.decode(errors="replace"))
+    found = {
+        (host, path): state.content.decode(errors="replace")
         for host, files in zip(asked, contents, strict=True)
         for path, state in files.items()
     }
-    filled = [replace(step, before=texts.get((step.host, step.subject), "")) for step in steps]
+    filled = [replace(step, before=present_text(step, found, vault)) for step in steps]
     return [with_restart_cost(step, seen) for step in filled]
+
+
+def present_text(step: Step, found: Mapping[tuple[str, str], str], vault: Vault) -> str:
+    """Return the text of the file that a step changes, fit to be shown."""
+    return diff.presentable(vault, found.get((step.host, step.subject), ""), beside=step.after)
 
 
 def is_shown(step: Step) -> bool:

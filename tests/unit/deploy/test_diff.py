@@ -56,6 +56,12 @@ def test_known_secrets_become_references_again(tmp_path: Path) -> None:
     assert diff.presentable(vault, text) == "password = <<secret:password/app>>\n"
 
 
+def test_a_line_that_stays_is_shown_as_it_is(tmp_path: Path) -> None:
+    text = "password_encryption: scram-sha-256\npassword: hunter2\n"
+    shown = diff.presentable(Vault(tmp_path), text, beside="password_encryption: scram-sha-256\n")
+    assert shown == f"password_encryption: scram-sha-256\npassword: {diff.MASK}\n"
+
+
 def test_only_files_that_are_nothing_but_references_are_wholly_secret() -> None:
     assert diff.wholly_secret("<<secret:certificate/a>>\n<<secret:key/a>>")
     assert not diff.wholly_secret("password = <<secret:password/a>>")
