@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -154,6 +155,35 @@ async def test_psql_shows_its_password_to_nobody_and_leaves_nothing(standard_lab
     assert password not in shown
     left = await standard_lab.hosts()["app"].run("find", "/run", "-maxdepth", "1", "-name", "pgbaton-psql-*")
     assert left.stdout == ""
+
+
+async def test_an_interrupt_cancels_the_query_and_not_psql(standard_lab: Lab) -> None:
+    command = f"{sys.executable} -m pgbaton psql --cluster {standard_lab.name} -- -X -P pager=off"
+    # script(1) gives the command a terminal, on which a byte 3 is ^C.
+    argv = ("script", "-qec", command, "/dev/null")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as terminal:  # noqa: ASYNC220 - it must be talked with
+        assert terminal.stdin
+        terminal.stdin.write(b"select pg_sleep(50) /* cancel me */;\n")
+        terminal.stdin.flush()
+        await sleeping(standard_lab, 1)
+        terminal.stdin.write(b"\x03")
+        terminal.stdin.flush()
+        await sleeping(standard_lab, 0)
+        said, _ = await asyncio.to_thread(terminal.communicate, b"select 6 * 7 as answer;\n\\q\n", timeout=60)
+    assert b"canceling statement due to user request" in said
+    assert b"42" in said
+    assert terminal.returncode == 0
+
+
+async def sleeping(lab: Lab, count: int) -> None:
+    """Wait until so many statements sleep on the primary."""
+    query = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep%cancel me%'"
+    primary = (await look(lab)).primary
+    assert primary
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (await psql(lab, "--host", primary, "--", "-XAtc", query)).stdout.strip() != str(count):
+        assert time.monotonic() < deadline, f"never were {count} statements asleep"
+        await asyncio.sleep(0.2)
 
 
 def told_to_processes(mark: str, program: str) -> str:

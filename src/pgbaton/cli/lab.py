@@ -210,7 +210,7 @@ def execute(cluster: str | None, host: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on HOST as root; its exit status becomes this command's."""
     need_root("a lab")
     program = command[1:] if command[0] == "--" else command
-    process.replace(*lifecycle.host(select(cluster), host).local_argv(program))
+    process.replace(*lifecycle.host(select(cluster), host).local_argv(program, terminal=sys.stdin.isatty()))
 
 
 @lab.command(epilog="Example: pgbaton lab shell db1")

@@ -8,6 +8,10 @@ from pathlib import Path
 from pgbaton.errors import UnreachableError
 from pgbaton.hosts.base import Host
 
+#: On a terminal ^C reaches everything between it and the program. The program decides what it means; what waits for
+#: the program survives it: this shell, which nsenter becomes instead of waiting itself.
+SURVIVE = 'trap : INT QUIT; "$@"; exit $?'
+
 
 @dataclass(frozen=True)
 class MachineHost(Host):
@@ -17,13 +21,15 @@ class MachineHost(Host):
 
     def local_argv(self, argv: tuple[str, ...], *, terminal: bool = False) -> tuple[str, ...]:
         """Return ``argv`` behind nsenter; raises UnreachableError when the machine is powered off."""
-        del terminal
         if self.leader_pid is None:
             message = "the machine is powered off"
             raise UnreachableError(message, where=self.name, hint=f"pgbaton lab power-on {self.name}")
-        enter = ("nsenter", "-t", str(self.leader_pid), "-m", "-u", "-i", "-n", "-p", "-C", "--")
+        enter = ("nsenter", "-t", str(self.leader_pid), "-m", "-u", "-i", "-n", "-p", "-C")
+        stay = ("--no-fork",) if terminal else ()
+        shell = ("sh", "-c", SURVIVE, "sh") if terminal else ()
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return (*enter, "env", "-i", path, "HOME=/root", "LANG=C.UTF-8", "TERM=xterm-256color", *argv)
+        environment = ("env", "-i", path, "HOME=/root", "LANG=C.UTF-8", "TERM=xterm-256color")
+        return (*enter, *stay, "--", *environment, *shell, *argv)
 
 
 def started(pid: int) -> str | None:

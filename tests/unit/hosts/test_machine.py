@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -33,3 +34,11 @@ def test_programs_in_a_machine_see_nothing_of_this_machine_s_environment() -> No
     assert argv[:3] == ("nsenter", "-t", "42")
     assert argv[argv.index("env") + 1] == "-i"
     assert argv[-2:] == ("printenv", "-0")
+
+
+def test_on_a_terminal_an_interrupt_is_the_program_s_affair_and_its_status_is_passed_on() -> None:
+    argv = MachineHost("db1", 42).local_argv(("psql", "-X"), terminal=True)
+    assert "--no-fork" in argv[: argv.index("--")]
+    program = "trap 'exit 3' INT; kill -INT $PPID $$; exit 9"
+    survivor = (*argv[argv.index("sh") : -2], "sh", "-c", program)
+    assert subprocess.run(survivor, check=False, timeout=10).returncode == 3
