@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from pgbaton import state as states
 from pgbaton.cli import common
+from pgbaton.cli.progress import reporter
 from pgbaton.errors import Error, ObjectiveMissedError, UsageError
 from pgbaton.lab import definition, recipe
 from pgbaton.proof import demo as demonstration
@@ -23,7 +23,7 @@ from pgbaton.proof.report import Verdict
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from pgbaton.proof.demo import Demo
     from pgbaton.proof.report import Event, Report
@@ -84,21 +84,31 @@ def prepared(*, preset: str, system: str | None, cluster: str, chosen: str, keep
         topology,
         recipe.system(system) if system else recipe.system_for(topology.postgresql.version),
         faults.choose(names, topology),
-        say,
+        teller(),
         keep=keep,
     )
 
 
-def say(text: str) -> None:
-    """Report progress."""
-    common.err().print(text, markup=False)
+def teller() -> Callable[[str], None]:
+    """Return a function that shows progress; further lines of one report are set under its first."""
+    report, console = reporter(), common.err()
+
+    def tell(text: str) -> None:
+        first, *rest = text.split("\n")
+        report(first)
+        for line in rest:
+            console.print(f"{'':11}{line}", markup=False)
+
+    return tell
 
 
 def require_writable(path: Path) -> None:
     """Raise UsageError when the page could not be written, before two minutes are spent on it."""
+    there = path.exists()
     try:
-        with path.open("a", encoding="utf-8"):
-            return
+        path.open("ab").close()
+        if not there:
+            path.unlink()
     except OSError as error:
         message = f"cannot write the page: {error.strerror}"
         raise UsageError(message, where=str(path), hint="choose another place with --report FILE") from None
@@ -112,7 +122,7 @@ def interruptible(work: Coroutine[Any, Any, Report]) -> Report:
         task = asyncio.ensure_future(work)
 
         def stop(number: signal.Signals) -> None:
-            say("interrupted: cleaning up" if not received else "still cleaning up")
+            common.err().print("still cleaning up" if received else "interrupted: cleaning up")
             received.append(number)
             if len(received) == 1:
                 task.cancel()
@@ -129,37 +139,39 @@ def interruptible(work: Coroutine[Any, Any, Report]) -> Report:
 
 def show(report: Report, path: Path) -> None:
     """Print what was found."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Fault")
-    for head in ("Predicted", "Writes out", "Reads out", "Acknowledged", "Lost", "Unknown", "Errors"):
-        table.add_column(head, justify="right")
-    table.add_column("Parts")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("Fault", no_wrap=True)
+    for head in (*("Writes\nout, s", "at\nmost", "Reads\nout, s", "at\nmost"), "Acked", "Lost", "Unknown", "Errors"):
+        table.add_column(head, justify="right", no_wrap=True)
     for event in report.events:
         table.add_row(*cells(event))
     console = common.out()
     console.print(table)
-    console.print(f"\n{escape(page.headline(report))} {escape(page.lead(report))}")
-    unknown = report.audit.unknown
-    console.print(f"{unknown:,} writes of unknown outcome: {report.audit.unknown_present:,} are there, the others not.")
-    console.print(f"The page with the timeline: {escape(str(path.resolve()))}")
-    console.print("Next: pgbaton lab up makes a lab to break by hand; pgbaton init begins a topology of your own.")
+    console.print()
+    for event in report.events:
+        known = (f"{part.name} {page.seconds(part.seconds)}" for part in event.parts if part.seconds is not None)
+        console.print(f"{event.trial.fault.name}: {' + '.join(known)}", markup=False)
+    audited = report.audit
+    settled = f"{audited.unknown_present:,} of the {audited.unknown:,} writes of unknown outcome are there"
+    console.print(f"\n{page.headline(report)} {page.lead(report)}", markup=False, style="bold")
+    console.print(f"{settled}; the page with the timeline is {path.resolve()}", markup=False)
+    console.print("Next: pgbaton lab up makes a lab to break by hand, pgbaton init begins a topology of your own.")
 
 
 def cells(event: Event) -> tuple[str, ...]:
     """Return a fault's row."""
     lost = f"[bold red]{event.lost:,}[/]" if event.lost else "0"
-    outage = page.duration(event.write)
-    parts = ", ".join(f"{part.name} {page.seconds(part.seconds)}" for part in event.parts if part.seconds is not None)
+    writes = f"{event.write.seconds:.2f}"
     return (
-        event.trial.fault.title,
-        f"≤ {page.seconds(event.prediction.write_seconds.maximum)}",
-        outage if event.met else f"[bold yellow]{outage}[/]",
-        page.duration(event.read),
+        event.trial.fault.name,
+        writes if event.met else f"[bold yellow]{writes}[/]",
+        f"{event.prediction.write_seconds.maximum:.2f}",
+        f"{event.read.seconds:.2f}",
+        f"{event.prediction.read_seconds.maximum:.2f}",
         f"{event.write.acknowledged:,}",
         lost,
         f"{event.write.unknown:,}",
         f"{event.errors:,}",
-        parts,
     )
 
 

@@ -66,7 +66,9 @@ async def demonstrate(demo: Demo) -> Report:
     begun = time.monotonic()
     async with lab(demo, made) as target:
         brought_up = time.monotonic() - begun
-        demo.tell(f"\n{picture.draw(target.topology, await target.roles())}\n")
+        demo.tell(
+            f"the cluster, brought up in {brought_up:.0f} s:\n{picture.draw(target.topology, await target.roles())}"
+        )
         trials, history = await measured(demo, target)
         demo.tell("reading every database, comparing with what clients were told")
         reads = await final.read_all(target, TABLE)
@@ -123,11 +125,12 @@ async def measured(demo: Demo, target: Target) -> tuple[tuple[trial.Trial, ...],
     trials: list[trial.Trial] = []
     try:
         await meter.until_calm(since=time.monotonic(), seconds=START_SECONDS)
-        for fault in demo.faults:
+        for number, fault in enumerate(demo.faults, 1):
+            demo.tell(f"fault {number} of {len(demo.faults)}: {fault.title.lower()}")
             done = await trial.run(target, meter, fault)
             trials.append(done)
             prediction = expected[fault.budget(done.host, done.before)]
-            demo.tell(line(reports.event(done, meter.history(), prediction)))
+            demo.tell(told(reports.event(done, meter.history(), prediction)))
         await meter.until_calm(since=time.monotonic(), seconds=trial.RECOVERY_SECONDS)
     finally:
         history = await meter.stop()
@@ -139,14 +142,17 @@ def predictions(topology: Topology) -> dict[str, Prediction]:
     return {each.fault: each for each in budget.budget(topology)}
 
 
-def line(event: Event) -> str:
-    """Return what one fault cost, in one line."""
-    write, expected = event.write, event.prediction.write_seconds
+def told(event: Event) -> str:
+    """Return what one fault cost, in three lines."""
+    write, read, predicted = event.write, event.read, event.prediction
     parts = ", ".join(
         f"{part.name} {'unknown' if part.seconds is None else f'{part.seconds:.2f} s'}" for part in event.parts
     )
-    return (
-        f"{event.trial.fault.title}: no writes for {write.seconds:.2f} s, no reads for {event.read.seconds:.2f} s "
-        f"(predicted for writes: up to {expected.maximum:.2f} s); {write.acknowledged:,} writes acknowledged, "
-        f"{write.unknown:,} unknown, {event.errors:,} errors; {parts}"
+    stood = (
+        f"no writes for {write.seconds:.2f} s (predicted: at most {predicted.write_seconds.maximum:.2f} s), "
+        f"no reads for {read.seconds:.2f} s (at most {predicted.read_seconds.maximum:.2f} s)"
     )
+    clients = (
+        f"{write.acknowledged:,} writes acknowledged, {write.unknown:,} of unknown outcome, {event.errors:,} errors"
+    )
+    return f"{stood}\nparts: {parts}\nclients: {clients}"

@@ -110,6 +110,7 @@ def row(number: int, event: Event) -> str:
     """Return a fault's row."""
     predicted = event.prediction.write_seconds
     usually = f'<small class="tight">typically {seconds(predicted.typical)}</small>'
+    reads = f'<small class="tight">≤ {seconds(event.prediction.read_seconds.maximum)}</small>'
     share = min(event.write.seconds / max(predicted.maximum, 1e-9), 1.0)
     bar = f'<span class="bar{"" if event.met else " over"}"><i style="width:{share:.1%}"></i></span>'
     lost = '<td class="n good">0</td>' if not event.lost else f'<td class="n bad">{event.lost:,}</td>'
@@ -119,7 +120,7 @@ def row(number: int, event: Event) -> str:
         f"<td>{escape(event.trial.fault.title)}<br><small>{escape(event.trial.fault.does)}</small></td>"
         f"<td><b>{duration(event.write)}</b>{bar}</td>"
         f"<td>≤ {seconds(predicted.maximum)}<br>{usually}</td>"
-        f'<td class="n">{duration(event.read)}</td><td class="n">{event.write.acknowledged:,}</td>{lost}{numbers}</tr>'
+        f'<td class="n">{duration(event.read)}<br>{reads}</td><td class="n">{event.write.acknowledged:,}</td>{lost}{numbers}</tr>'
     )
 
 

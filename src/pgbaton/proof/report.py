@@ -160,7 +160,7 @@ def primary_lane(history: History, topology: Topology) -> tuple[Lane, ...]:
     names = {str(host.address): host.name for host in topology.hosts}
     answered = [each for each in history.of(Kind.WRITE) if each.outcome is Outcome.OK and each.server]
     runs = ((server, list(run)) for server, run in groupby(answered, key=lambda each: each.server or ""))
-    return tuple(Lane(names.get(server, server), Span(run[0].start, run[-1].end)) for server, run in runs)
+    return tuple(Lane(names.get(server, server), Span(run[0].end, run[-1].end)) for server, run in runs)
 
 
 def vip_lane(trials: Sequence[Trial], span: Span) -> tuple[Lane, ...]:

@@ -59,7 +59,7 @@ async def run(target: Target, meter: RunningMeter, fault: Fault) -> Trial:
     before = await target.roles()
     host = fault.victim(before)
     await meter.until_calm(since=time.monotonic() + QUIET_SECONDS - CALM_SECONDS, seconds=RECOVERY_SECONDS)
-    target.report(f"{fault.title}: {fault.does} ({host})")
+    target.report(f"{host}: {fault.does}")
     injected, offset = time.monotonic(), time.time() - time.monotonic()
     await fault.inject(target, host)
     served = await meter.until_calm(since=time.monotonic(), seconds=RECOVERY_SECONDS)
