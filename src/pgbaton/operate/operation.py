@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgbaton.operate import members, patroni_api, routing, servers
+from pgbaton.operate import dcs, members, patroni_api, routing, servers
 from pgbaton.operate.checks import listing
 from pgbaton.operate.servers import Absence, Server
 from pgbaton.operate.waiting import until
@@ -70,6 +70,21 @@ class Operation:
             return not_streaming(standby, own, served)
 
         what = f"{standby} streams from {primary}"
+        return await until(what, look, seconds=self.timeout_seconds, interval_seconds=0.3)
+
+    async def until_synchronous(self) -> float:
+        """Wait until Patroni's record names a synchronous standby, where there should be one; return the seconds.
+
+        A standby streams some loops before Patroni relies on it; until then nobody may take over.
+        """
+
+        async def look() -> str | None:
+            record = (await dcs.read(self.topology, self.hosts)).dcs
+            if record is None:
+                return "etcd does not answer"
+            return None if record.sync_standbys or not record.synchronous else "none"
+
+        what = "a synchronous standby is recorded"
         return await until(what, look, seconds=self.timeout_seconds, interval_seconds=0.3)
 
 

@@ -83,6 +83,8 @@ async def reinit(operation: Operation, host: str) -> Cloned:
     with going_on(operation.report, f"Patroni goes on cloning {host}; pgbaton status shows its end"):
         await ask(operation, host)
         copied = await until_cloned(operation, host, primary, before)
+        if view.synchronous:
+            await operation.until_synchronous()
     operation.report(f"{host} streams from {primary}")
     return Cloned(host, primary, copied, time.monotonic() - begin)
 

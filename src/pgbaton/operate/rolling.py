@@ -111,11 +111,14 @@ async def after_switchover(operation: Operation, host: str, started: float | Non
 
 async def standby(operation: Operation, host: str, primary: str) -> None:
     """Restart a standby and wait until it streams again."""
-    before = start_time(await operation.look(), host)
+    view = await operation.look()
+    before = start_time(view, host)
     operation.report(f"restarting {host}")
     with going_on(operation.report, f"Patroni goes on restarting PostgreSQL on {host}"):
         await ask(operation, host)
         await operation.until_streaming(host, primary, restarted_after=before)
+        if view.synchronous:
+            await operation.until_synchronous()
     operation.report(f"{host} streams from {primary}")
 
 

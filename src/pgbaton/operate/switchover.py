@@ -48,7 +48,8 @@ class Parts:
     """How long each part of a switchover took, in seconds.
 
     ``hand_over``: from the request until the new primary takes writes; ``routing``: from then until every balancer
-    sends writes there; ``rejoin``: from then until the old primary streams as a standby.
+    sends writes there; ``rejoin``: from then until the old primary streams as a standby, and in synchronous mode
+    Patroni has a synchronous standby again.
     """
 
     checkpoint: float
@@ -170,7 +171,7 @@ async def carry_out(operation: Operation, source: str, target: str) -> Switchove
     with going_on(report, f"{target} is the primary; balancers and {source} still follow; see pgbaton status"):
         routing = await operation.until_routed(target)
         report(f"every balancer sends writes to {target}")
-        rejoin = await operation.until_streaming(source, target)
+        rejoin = await operation.until_streaming(source, target) + await operation.until_synchronous()
     report(f"{source} streams from {target}")
     return Switchover(source, target, Parts(checkpoint, hand_over, routing, rejoin))
 
