@@ -85,9 +85,9 @@ def root() -> None:
 def main() -> None:
     """Run the command line; every expected error becomes a short message and its exit code."""
     try:
-        root.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Click returns the code of a command that ended with ctx.exit(), and that command's value otherwise.
+        code = root.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
