@@ -122,7 +122,7 @@ class Facts:
     def durability(self) -> str:
         """Return in words what an acknowledged write survives right now."""
         if self.primary is None:
-            return "unknown while there is no primary"
+            return "nothing: without a primary no write is acknowledged"
         if self.copies == 0:
             return "a restart of the primary, not the loss of its host"
         which = " or ".join(self.confirming) if len(self.confirming) > self.copies else " and ".join(self.confirming)
