@@ -62,7 +62,6 @@ class Postgres(Component):
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
         """Return the server's certificate, and those with which it follows or rewinds from another server."""
         del topology
-        del topology
         server = Certificate(
             f"postgres/{host.name}",
             file="postgres",
