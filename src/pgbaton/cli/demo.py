@@ -161,18 +161,22 @@ def show(report: Report, path: Path) -> None:
 def cells(event: Event) -> tuple[str, ...]:
     """Return a fault's row."""
     lost = f"[bold red]{event.lost:,}[/]" if event.lost else "0"
-    writes = f"{event.write.seconds:.2f}"
     return (
         event.trial.fault.name,
-        writes if event.met else f"[bold yellow]{writes}[/]",
+        measured(event.write.seconds, met=event.write_met),
         f"{event.prediction.write_seconds.maximum:.2f}",
-        f"{event.read.seconds:.2f}",
+        measured(event.read.seconds, met=event.read_met),
         f"{event.prediction.read_seconds.maximum:.2f}",
         f"{event.write.acknowledged:,}",
         lost,
         f"{event.write.unknown:,}",
         f"{event.errors:,}",
     )
+
+
+def measured(seconds: float, *, met: bool) -> str:
+    """Return an outage, coloured when it was longer than predicted."""
+    return f"{seconds:.2f}" if met else f"[bold yellow]{seconds:.2f}[/]"
 
 
 def conclude(report: Report, path: Path) -> None:

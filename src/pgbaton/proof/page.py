@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgbaton.proof.outage import Measurement
     from pgbaton.proof.parts import Part
     from pgbaton.proof.report import Event, Report
+    from pgbaton.topology.prediction import Range
 
 
 def render(report: Report, *, finished: str) -> str:
@@ -89,17 +90,7 @@ def findings(sentences: Sequence[str]) -> str:
 
 def table(events: Sequence[Event]) -> str:
     """Return a row for each fault."""
-    heads = (
-        "",
-        "Fault",
-        "Writes stood still",
-        "Predicted",
-        "Reads stood still",
-        "Acknowledged",
-        "Lost",
-        "Unknown",
-        "Errors",
-    )
+    heads = ("", "Fault", "No writes for", "No reads for", "Acknowledged", "Lost", "Unknown", "Errors")
     numeric = heads[4:]
     head = "".join(f'<th class="n">{text}</th>' if text in numeric else f"<th>{text}</th>" for text in heads)
     rows = "".join(row(number, event) for number, event in enumerate(events, 1))
@@ -108,20 +99,24 @@ def table(events: Sequence[Event]) -> str:
 
 def row(number: int, event: Event) -> str:
     """Return a fault's row."""
-    predicted = event.prediction.write_seconds
-    usually = f'<small class="tight">typically {seconds(predicted.typical)}</small>'
-    reads = f'<small class="tight">≤ {seconds(event.prediction.read_seconds.maximum)}</small>'
-    share = min(event.write.seconds / max(predicted.maximum, 1e-9), 1.0)
-    bar = f'<span class="bar{"" if event.met else " over"}"><i style="width:{share:.1%}"></i></span>'
-    lost = '<td class="n good">0</td>' if not event.lost else f'<td class="n bad">{event.lost:,}</td>'
-    numbers = "".join(f'<td class="n">{value:,}</td>' for value in (event.write.unknown, event.errors))
+    fault = event.trial.fault
+    lost = f'<td class="n {"bad" if event.lost else "good"}">{event.lost:,}</td>'
     return (
         f'<tr><td><span class="disc">{number}</span></td>'
-        f"<td>{escape(event.trial.fault.title)}<br><small>{escape(event.trial.fault.does)}</small></td>"
-        f"<td><b>{duration(event.write)}</b>{bar}</td>"
-        f"<td>≤ {seconds(predicted.maximum)}<br>{usually}</td>"
-        f'<td class="n">{duration(event.read)}<br>{reads}</td><td class="n">{event.write.acknowledged:,}</td>{lost}{numbers}</tr>'
+        f"<td>{escape(fault.title)}<br><small>{escape(fault.does)}</small></td>"
+        f"{outage(event.write, event.prediction.write_seconds, met=event.write_met)}"
+        f"{outage(event.read, event.prediction.read_seconds, met=event.read_met)}"
+        f'<td class="n">{event.write.acknowledged:,}</td>{lost}'
+        f'<td class="n">{event.write.unknown:,}</td><td class="n">{event.errors:,}</td></tr>'
     )
+
+
+def outage(measured: Measurement, predicted: Range, *, met: bool) -> str:
+    """Return a cell with an outage against its prediction."""
+    share = min(measured.seconds / max(predicted.maximum, 1e-9), 1.0)
+    bar = f'<span class="bar{"" if met else " over"}"><i style="width:{share:.1%}"></i></span>'
+    text = f"predicted {seconds(predicted.typical)}, at most {seconds(predicted.maximum)}"
+    return f'<td><b>{duration(measured)}</b>{bar}<small class="tight">{text}</small></td>'
 
 
 def card(report: Report, number: int, event: Event) -> str:

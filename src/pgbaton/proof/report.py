@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgbaton.proof.outage import Measurement
     from pgbaton.proof.trial import Trial
     from pgbaton.topology.model import Topology
-    from pgbaton.topology.prediction import Prediction
+    from pgbaton.topology.prediction import Prediction, Range
 
 
 class Verdict(StrEnum):
@@ -44,9 +44,19 @@ class Event:
     lost: int
 
     @property
-    def met(self) -> bool:
+    def write_met(self) -> bool:
         """Tell whether the outage of writes stayed within what was predicted."""
-        return self.write.seconds <= self.prediction.write_seconds.maximum and not self.write.longest.open
+        return within(self.write, self.prediction.write_seconds)
+
+    @property
+    def read_met(self) -> bool:
+        """Tell whether the outage of reads stayed within what was predicted."""
+        return within(self.read, self.prediction.read_seconds)
+
+    @property
+    def met(self) -> bool:
+        """Tell whether both did."""
+        return self.write_met and self.read_met
 
     @property
     def errors(self) -> int:
@@ -75,6 +85,11 @@ class Event:
             "whole_again_seconds": round(self.trial.end - self.trial.injected, 3),
             "meter_stalled_seconds": round(self.write.meter_stalled_seconds, 3),
         }
+
+
+def within(measured: Measurement, predicted: Range) -> bool:
+    """Tell whether an outage ended, and no later than predicted at most."""
+    return not measured.longest.open and measured.seconds <= predicted.maximum
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,14 @@ from pgbaton.topology import budget, load, presets
 TOPOLOGY = complete(load.loads(presets.text("standard")), "demo")
 BEGIN, END = 1000.0, 1080.0
 DB1, DB2, DB3 = "10.77.0.21", "10.77.0.22", "10.77.0.23"
+#: When reads are answered: standbys go on without a primary.
+ANSWERED = (
+    (BEGIN, 1004.0, DB2),
+    (1004.3, 1015.0, DB3),
+    (1015.3, 1027.0, DB1),
+    (1027.4, 1040.0, DB1),
+    (1040.2, END, DB2),
+)
 #: Who acknowledges writes and until when; between these stretches nobody does.
 SERVED = ((BEGIN, 1004.0, DB1), (1005.1, 1015.0, DB2), (1016.6, 1027.0, DB3), (1027.4, 1040.0, DB3), (1062.3, END, DB1))
 ROLES = (
@@ -50,12 +58,12 @@ MARKS = (
 
 
 def operations() -> list[Operation]:
-    """Four writers and two readers at 10 ms; in each gap one write fails and one stays unknown."""
+    """Two writers and a reader every 20 ms; in each gap one write fails and one stays unknown."""
     made = []
     for index, client in enumerate(("writer-1", "writer-2", "reader-1")):
         kind = Kind.READ if client.startswith("reader") else Kind.WRITE
         number = 0
-        for begin, end, server in SERVED:
+        for begin, end, server in ANSWERED if kind is Kind.READ else SERVED:
             steps = round((end - begin) / 0.02)
             for step in range(steps + 1):
                 number += 1

@@ -67,6 +67,13 @@ def test_an_outage_beyond_the_prediction_is_a_miss_and_no_violation(report: Repo
     assert "postmaster killed" in page.lead(missed)
 
 
+def test_reads_have_a_prediction_of_their_own_to_meet(report: Report) -> None:
+    first = report.events[0]
+    slow = replace(first.read, longest=replace(first.read.longest, end=first.read.longest.begin + 5.0))
+    event = replace(first, read=slow)
+    assert (event.write_met, event.read_met, event.met) == (True, False, False)
+
+
 def test_an_outage_that_never_ended_is_a_miss_however_short(report: Report) -> None:
     first = report.events[0]
     unended = replace(first.write, longest=replace(first.write.longest, open=True))
