@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pgbaton.components.pgbouncer import Pgbouncer
+from pgbaton.components import etcd, haproxy, patroni, pgbouncer
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
@@ -20,6 +20,14 @@ PRIMARY_PROXY = "primary"
 STANDBY_PROXY = "standbys"
 #: HAProxy's backends in front of the poolers, by PgBouncer instance.
 POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
+#: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
+UNIT_OF = {
+    "postgres": patroni.UNIT,
+    "patroni": patroni.UNIT,
+    "etcd": etcd.UNIT,
+    "haproxy": haproxy.UNIT,
+    **{f"pooler {instance}": pgbouncer.unit(instance) for instance in pgbouncer.INSTANCES},
+}
 #: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
 CONFIRMING = frozenset({"sync", "quorum"})
 
@@ -41,7 +49,7 @@ class Facts:
     @cached_property
     def poolers(self) -> tuple[tuple[HostSpec, HostView], ...]:
         """Return the reachable hosts that PgBouncer runs on."""
-        component = Pgbouncer()
+        component = pgbouncer.Pgbouncer()
         views = ((spec, self.snapshot.host(spec.name)) for spec in self.topology.hosts)
         return tuple((spec, view) for spec, view in views if view.reachable and component.runs_on(self.topology, spec))
 
@@ -104,6 +112,13 @@ class Facts:
     def _balancers(self) -> dict[str, dict[str, tuple[str, ...]]]:
         views = ((spec.name, view.haproxy) for spec, view in self.reached(Role.BALANCER))
         return {name: {proxy.name: proxy.up for proxy in view.proxies} for name, view in views if view}
+
+    @staticmethod
+    def silence(view: HostView, part: str) -> str | None:
+        """Return why a part does not answer: its unit is down, or what was met on asking; None when it does."""
+        reason = view.problem(part)
+        down = [unit for unit in view.units if unit.name == UNIT_OF[part] and unit.active != "active"]
+        return str(down[0]) if reason and down else reason
 
     @cached_property
     def confirming(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def host_view(name: str, answer: Mapping[str, Any], *, vip: str | None, clock_of
     pools: list[PoolView] = []
     for part, reply in answer["parts"].items():
         if "error" in reply:
-            problems.append(Problem(part, reply["error"]))
+            problems.append(Problem(part, plain(reply["error"])))
             continue
         try:
             if part.startswith("pooler "):
@@ -57,6 +57,11 @@ def host_view(name: str, answer: Mapping[str, Any], *, vip: str | None, clock_of
         problems=tuple(problems),
         **views,
     )
+
+
+def plain(error: str) -> str:
+    """Return an error without the words that psql puts around what went wrong."""
+    return error.removeprefix("psql: error: ").partition(" Is the server running")[0]
 
 
 def units(text: str) -> tuple[UnitView, ...]:

@@ -25,6 +25,10 @@ class UnitView:
     enabled: str
     restarts: int
 
+    def __str__(self) -> str:
+        """Return the unit and its state in words."""
+        return f"{self.name} is {self.active} ({self.sub})"
+
 
 @dataclass(frozen=True)
 class ServerView:

@@ -456,4 +456,14 @@ def test_findings_about_parts_of_one_host_are_told_apart() -> None:
     snapshot = changed(pool(healthy(), "lb2", paused=("app",)), "lb1", units=broken, pools=(), problems=problems)
     identities = [finding.identity for finding in judge(TOPOLOGY, snapshot)]
     assert len(identities) == len(set(identities))
-    assert len(of("unit-not-running", snapshot)) == len(broken)
+    assert len(of("unit-not-running", snapshot)) == len(broken) - 2
+
+
+def test_a_part_is_silent_because_its_unit_is_down_and_that_is_told_once() -> None:
+    down = tuple(replace(unit, active="inactive", sub="dead") for unit in units("db3"))
+    problems = (Problem("postgres", "no socket"), Problem("patroni", "refused"), Problem("etcd", "refused"))
+    snapshot = changed(healthy(), "db3", units=down, postgres=None, patroni=None, etcd=None, problems=problems)
+    assert only("server-silent", snapshot).seen == "PostgreSQL does not answer: patroni.service is inactive (dead)"
+    assert only("member-unhealthy", snapshot).seen == "its etcd member: etcd.service is inactive (dead)"
+    told_alone = {finding.part for finding in of("unit-not-running", snapshot)}
+    assert not told_alone & {"patroni.service", "etcd.service"}

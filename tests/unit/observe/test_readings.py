@@ -173,3 +173,9 @@ def test_a_pooler_that_answers_and_one_that_does_not() -> None:
     assert view.pool("write")
     assert view.pool("read") is None
     assert view.problem("pooler read") == "refused"
+
+
+def test_psqls_errors_are_told_without_its_questions() -> None:
+    error = 'psql: error: connection to server on socket "/x" failed: No such file Is the server running locally?'
+    view = host({"postgres": {"error": error}})
+    assert view.problem("postgres") == 'connection to server on socket "/x" failed: No such file'

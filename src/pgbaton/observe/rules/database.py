@@ -53,7 +53,7 @@ def lock_elsewhere(facts: Facts) -> Iterator[Finding]:
 def server_silent(facts: Facts) -> Iterator[Finding]:
     """Every server must answer."""
     for spec, view in facts.reached(Role.DATABASE):
-        if reason := view.problem("postgres"):
+        if reason := facts.silence(view, "postgres"):
             state = f" (Patroni: {view.patroni.state})" if view.patroni else ""
             advice = f"pgbaton logs --host {spec.name} --unit patroni"
             seen = f"PostgreSQL does not answer{state}: {reason}"
@@ -63,7 +63,7 @@ def server_silent(facts: Facts) -> Iterator[Finding]:
 def patroni_silent(facts: Facts) -> Iterator[Finding]:
     """Every Patroni must answer: without it a server is unmanaged."""
     for spec, view in facts.reached(Role.DATABASE):
-        if reason := view.problem("patroni"):
+        if reason := facts.silence(view, "patroni"):
             advice = f"pgbaton logs --host {spec.name} --unit patroni"
             yield Finding(
                 Level.WARNING, "patroni-silent", spec.name, f"Patroni does not answer: {reason}", "an answer", advice

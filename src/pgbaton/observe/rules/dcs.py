@@ -32,7 +32,7 @@ def quorum_lost(facts: Facts) -> Iterator[Finding]:
 def member_unhealthy(facts: Facts) -> Iterator[Finding]:
     """Every member must be healthy."""
     for spec, view in facts.reached(Role.DCS):
-        reason = view.problem("etcd")
+        reason = facts.silence(view, "etcd")
         if view.etcd and not view.etcd.healthy:
             reason = view.etcd.reason or "unhealthy"
         if reason:

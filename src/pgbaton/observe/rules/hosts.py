@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pgbaton.observe.facts import UNIT_OF
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import size, span
 from pgbaton.topology.model import Role
@@ -22,8 +23,6 @@ DISK_SHARE_CRITICAL = 0.95
 CLOCK_SECONDS = 0.5
 #: Unit file states in which a unit comes up after a boot.
 STARTS_AT_BOOT = frozenset({"enabled", "static", "alias", "generated", "indirect"})
-#: Parts whose silence has a rule of its own.
-TOLD_ELSEWHERE = frozenset({"postgres", "patroni", "etcd", "haproxy", "pooler write", "pooler read"})
 
 #: The oldest release of a series without a known hole, by package; a series that is not listed counts as new enough.
 #: A distribution may have mended an older one: its own security tracker knows.
@@ -45,14 +44,14 @@ def unreachable(facts: Facts) -> Iterator[Finding]:
 
 
 def unit_not_running(facts: Facts) -> Iterator[Finding]:
-    """Every unit must run."""
+    """Every unit must run; one whose silence another rule tells of is not told of twice."""
     for view in facts.snapshot.hosts:
+        told = {UNIT_OF[problem.part] for problem in view.problems if problem.part in UNIT_OF}
         for unit in view.units:
             # A one-shot unit that stays "active (exited)" is as it should be.
-            if unit.active != "active":
-                seen = f"{unit.name} is {unit.active} ({unit.sub})"
+            if unit.active != "active" and unit.name not in told:
                 advice = f"pgbaton logs --host {view.name}; on it: systemctl restart {unit.name}"
-                yield Finding(Level.WARNING, "unit-not-running", view.name, seen, "active", advice, part=unit.name)
+                yield Finding(Level.WARNING, "unit-not-running", view.name, str(unit), "active", advice, part=unit.name)
 
 
 def unit_not_enabled(facts: Facts) -> Iterator[Finding]:
@@ -106,7 +105,7 @@ def part_silent(facts: Facts) -> Iterator[Finding]:
     """Every part of a host should be seen."""
     for view in facts.snapshot.hosts:
         for problem in view.problems:
-            if problem.part not in TOLD_ELSEWHERE:
+            if problem.part not in UNIT_OF:
                 advice = "look at the host by hand"
                 seen = f"{problem.part} could not be asked: {problem.reason}"
                 yield Finding(Level.NOTE, "part-silent", view.name, seen, "an answer", advice, part=problem.part)

@@ -42,7 +42,7 @@ def vip_twice(facts: Facts) -> Iterator[Finding]:
 def haproxy_silent(facts: Facts) -> Iterator[Finding]:
     """Every HAProxy must answer."""
     for spec, view in facts.reached(Role.BALANCER):
-        if reason := view.problem("haproxy"):
+        if reason := facts.silence(view, "haproxy"):
             entry = spec.name in facts.entries
             level = Level.CRITICAL if entry else Level.WARNING
             advice = f"pgbaton logs --host {spec.name} --unit haproxy; on it: systemctl restart haproxy"
@@ -98,7 +98,7 @@ def pooler_silent(facts: Facts) -> Iterator[Finding]:
     """Every PgBouncer must answer."""
     reached = facts.poolers
     for instance in POOLED_PROXY:
-        silent = {spec.name: reason for spec, view in reached if (reason := view.problem(f"pooler {instance}"))}
+        silent = {spec.name: reason for spec, view in reached if (reason := facts.silence(view, f"pooler {instance}"))}
         # With every pooler gone, nothing is left that a balancer could send clients to.
         every = len(silent) == len(reached)
         for name, reason in silent.items():
