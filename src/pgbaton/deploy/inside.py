@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 #: Patroni notices within a loop which settings wait for a restart.
 NOTICE_SECONDS = 15.0
-#: A lowered limit has to reach the primary before the standbys may follow: a second round, and one to be sure.
-ROUNDS = 3
+#: A second round is for what a change of primaries left over.
+ROUNDS = 2
 PAUSE_SECONDS = 0.2
 
 
@@ -74,12 +74,19 @@ def asks_restart(step: Step) -> bool:
 
 
 async def restart_pending(work: Work) -> None:
-    """Restart every server whose settings wait for it: standbys first, the primary last, behind a switchover."""
+    """Restart every server whose settings wait for it: standbys first, the primary last, behind a switchover.
+
+    A standby keeps a limit until its primary has a lower one, and carries the old one on when it becomes primary:
+    where a limit is lowered, the primary restarts first, where it is.
+    """
     waiting = await wait_for_notice(work)
+    desired = work.desired or objects.desired(work.topology)
+    current = await objects.read(work.hosts[await wait_for_primary(work)], desired)
+    in_place = objects.lowers_limit(desired, current)
     for _ in range(ROUNDS):
-        for host in waiting:
+        for host in reversed(waiting) if in_place else waiting:
             work.report(f"restart of PostgreSQL on {host} for changed settings")
-            await work.procedures.restart_database(host)
+            await work.procedures.restart_database(host, in_place=in_place)
         waiting = await work.procedures.pending_restarts()
         if not waiting:
             return

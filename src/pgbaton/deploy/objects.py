@@ -46,7 +46,9 @@ SELECT json_build_object(
             FROM pg_authid WHERE rolname !~ '^pg_'),
   'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
   'restart_settings', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
-  'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart));
+  'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
+  'limits', (SELECT json_object_agg(name, setting::int) FROM pg_settings WHERE name IN ('max_connections',
+    'max_locks_per_transaction', 'max_prepared_transactions', 'max_wal_senders', 'max_worker_processes')));
 SQL
 for database in "$@"; do
   sql "$database" 2>/dev/null <<'SQL'
@@ -82,7 +84,10 @@ class Desired:
 
 @dataclass(frozen=True)
 class Current:
-    """What the primary has. ``roles``: login, connection limit, verifier by name; ``lookups``: mark by database."""
+    """What the primary has. ``roles``: login, connection limit, verifier by name; ``lookups``: mark by database.
+
+    ``limits`` are the settings in effect that no standby may have lower than its primary.
+    """
 
     dynamic: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, tuple[bool, int, str | None]] = field(default_factory=dict)
@@ -90,6 +95,7 @@ class Current:
     lookups: dict[str, str | None] = field(default_factory=dict)
     restart_settings: frozenset[str] = frozenset()
     pending: tuple[str, ...] = ()
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 def desired(topology: Topology) -> Desired:
@@ -120,6 +126,7 @@ def parse(output: str) -> Current:
         lookups={row["lookup"]: row["mark"] for row in lookups},
         restart_settings=frozenset(server["restart_settings"]),
         pending=tuple(server["pending"]),
+        limits=server["limits"],
     )
 
 
@@ -194,6 +201,12 @@ def counterpart(patch: dict[str, Any], current: dict[str, Any]) -> dict[str, Any
         there = current.get(key)
         values[key] = counterpart(value, there if isinstance(there, dict) else {}) if isinstance(value, dict) else there
     return values
+
+
+def lowers_limit(wanted: Desired, current: Current) -> bool:
+    """Tell whether a limit goes down that no standby may have lower than its primary (PostgreSQL docs 26.4)."""
+    settings = wanted.dynamic.get("postgresql", {}).get("parameters", {})
+    return any(int(settings[name]) < value for name, value in current.limits.items() if name in settings)
 
 
 def role_steps(role: DatabaseRole, current: Current, vault: Vault) -> Iterator[Step]:

@@ -14,8 +14,8 @@ class Procedures(Protocol):
     async def switchover_away(self, host: str) -> None:
         """Make another host primary when ``host`` is."""
 
-    async def restart_database(self, host: str) -> None:
-        """Restart PostgreSQL on a host; a primary hands over first."""
+    async def restart_database(self, host: str, *, in_place: bool = False) -> None:
+        """Restart PostgreSQL on a host; a primary hands over first, unless ``in_place``."""
 
     async def pending_restarts(self) -> tuple[str, ...]:
         """Return the hosts whose settings wait for a restart, standbys first."""

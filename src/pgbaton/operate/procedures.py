@@ -27,9 +27,9 @@ class ClusterProcedures:
         if await self.primary() == known(self.operation.topology, host):
             await switchover.when_fit(self.operation)
 
-    async def restart_database(self, host: str) -> None:
-        """Restart PostgreSQL on one host; a primary hands over first."""
-        await rolling.restart(self.operation, (known(self.operation.topology, host),), in_place=False)
+    async def restart_database(self, host: str, *, in_place: bool = False) -> None:
+        """Restart PostgreSQL on one host; a primary hands over first unless ``in_place``."""
+        await rolling.restart(self.operation, (known(self.operation.topology, host),), in_place=in_place)
 
     async def pending_restarts(self) -> tuple[str, ...]:
         """Return the database hosts whose settings wait for a restart, standbys first."""

@@ -189,6 +189,7 @@ class Server:
     lookups: dict[str, str] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
+    max_connections: int = 300
 
     def look(self, sent: str) -> str:
         del sent
@@ -197,6 +198,7 @@ class Server:
             "databases": self.databases,
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,
+            "limits": {"max_connections": self.max_connections},
         }
         lines = [first, *({"lookup": name, "mark": self.lookups.get(name)} for name in self.databases)]
         return "".join(json.dumps(line) + "\n" for line in lines) + "---\n" + yaml.safe_dump(self.dynamic)
@@ -247,7 +249,7 @@ class Bench:
     dynamic: dict[str, Any] = field(default_factory=lambda: {"ttl": 20})
     reports: list[str] = field(default_factory=list)
     leader: str | None = None
-    tls: str = "1"
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def blueprint(self) -> Blueprint:
@@ -310,12 +312,12 @@ class Bench:
         others = [each.name for each in self.topology.with_role(Role.DATABASE) if each.name != host]
         self.lead(others[0])
 
-    async def restart_database(self, host: str) -> None:
-        self.log(f"restart of the server on {host}")
-        self.server.pending.clear()
+    async def restart_database(self, host: str, *, in_place: bool = False) -> None:
+        self.log(f"restart of the server on {host}{' in place' * in_place}")
+        self.waiting.remove(host)
 
     async def pending_restarts(self) -> tuple[str, ...]:
-        return tuple(host.name for host in self.topology.with_role(Role.DATABASE)) if self.server.pending else ()
+        return tuple(self.waiting)
 
     def lead(self, name: str) -> None:
         """Make a host the primary, all other databases standbys."""

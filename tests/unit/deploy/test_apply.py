@@ -232,14 +232,22 @@ async def test_a_host_of_another_cluster_is_refused(deployed: Bench) -> None:
         await deployed.plan()
 
 
-async def test_settings_that_need_a_restart_cost_one_and_get_it(deployed: Bench) -> None:
+async def test_settings_that_need_a_restart_get_it_the_primary_last(deployed: Bench) -> None:
     deployed.dynamic = {"ttl": 20, "postgresql": {"parameters": {"max_connections": 300}}}
     made = await deployed.plan()
     assert made.cost is Cost.SWITCHOVER
-    deployed.server.pending.append("max_connections")
+    deployed.waiting = ["db2", "db3", "db1"]
     await deployed.apply(made)
     assert deployed.server.dynamic["postgresql"]["parameters"] == {"max_connections": 300}
-    assert told(deployed, "restart of the server")
+    assert deployed.calls == [f"restart of the server on {host}" for host in ("db2", "db3", "db1")]
+
+
+async def test_a_lowered_limit_restarts_the_primary_first_and_in_place(deployed: Bench) -> None:
+    deployed.server.dynamic["postgresql"] = {"parameters": {"max_connections": 300}}
+    deployed.dynamic = {"ttl": 20, "postgresql": {"parameters": {"max_connections": 200}}}
+    deployed.waiting = ["db2", "db3", "db1"]
+    await deployed.apply()
+    assert deployed.calls == [f"restart of the server on {host} in place" for host in ("db1", "db3", "db2")]
 
 
 async def test_dynamic_configuration_that_changed_since_the_plan_is_refused(deployed: Bench) -> None:

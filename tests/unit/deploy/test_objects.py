@@ -143,10 +143,16 @@ async def test_a_patch_goes_to_patroni_over_standard_input(vault: Vault) -> None
 
 
 def test_what_the_primary_said_is_read() -> None:
-    server = {"roles": {"a": [True, 5, None]}, "databases": {"d": "a"}, "restart_settings": ["x"], "pending": ["x"]}
+    server = {
+        "roles": {"a": [True, 5, None]},
+        "databases": {"d": "a"},
+        "restart_settings": ["x"],
+        "pending": ["x"],
+        "limits": {"x": 5},
+    }
     said = json.dumps(server) + '\n{"lookup": "d", "mark": "m"}\n---\nttl: 20\n'
     read = objects.parse(said)
     assert read.dynamic == {"ttl": 20}
     assert read.roles == {"a": (True, 5, None)}
     assert read.lookups == {"d": "m"}
-    assert read.pending == ("x",)
+    assert (read.pending, read.limits) == (("x",), {"x": 5})
