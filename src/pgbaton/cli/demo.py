@@ -65,9 +65,10 @@ def demo(output: str, path: Path, **options: Any) -> None:  # noqa: ANN401 - cli
     Exit codes: 0 all kept and within what was predicted, 1 a promise about data was broken, 5 an outage was longer
     than predicted.
     """
-    common.need_root("a lab")
+    wanted = prepared(**options)
     require_writable(path)
-    report = interruptible(demonstration.demonstrate(prepared(**options)))
+    common.need_root("a lab")
+    report = interruptible(demonstration.demonstrate(wanted))
     finished = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
     path.write_text(page.render(report, finished=finished), encoding="utf-8")
     common.emit(output, report.to_dict(), lambda: show(report, path))

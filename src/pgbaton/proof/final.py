@@ -21,21 +21,23 @@ CATCH_UP_SECONDS = 60.0
 READ_SECONDS = 60.0
 
 
-async def read_all(target: Target, table: str) -> tuple[FinalRead, ...]:
+async def read_all(target: Target, table: str, *, seconds: float = CATCH_UP_SECONDS) -> tuple[FinalRead, ...]:
     """Read a table of writes on every database host, each directly and as superuser.
 
-    The standbys are waited for up to a deadline; one that does not catch up, or does not answer, is told of.
+    Standbys have ``seconds`` to catch up; one that does not, or does not answer, is told of.
     """
     primary = (await target.roles()).primary
     position = await sql(target, primary, "SELECT pg_current_wal_flush_lsn()")
     names = [host.name for host in target.topology.with_role(Role.DATABASE)]
-    return tuple(await asyncio.gather(*(_read(target, table, name, primary, position) for name in names)))
+    return tuple(
+        await asyncio.gather(*(_read(target, table, name, primary, position, seconds=seconds) for name in names))
+    )
 
 
-async def _read(target: Target, table: str, name: str, primary: str, position: str) -> FinalRead:
+async def _read(target: Target, table: str, name: str, primary: str, position: str, *, seconds: float) -> FinalRead:
     is_primary = name == primary
     try:
-        caught_up = is_primary or await _catch_up(target, name, position)
+        caught_up = is_primary or await _catch_up(target, name, position, seconds=seconds)
         text = await sql(target, name, f"COPY (SELECT client, id FROM {table}) TO STDOUT (FORMAT csv)")  # noqa: S608 - our own name
     except Error as error:
         return FinalRead(name, primary=is_primary, caught_up=False, problem=error.message)
@@ -47,7 +49,7 @@ def parse(text: str) -> tuple[WriteId, ...]:
     return tuple((client, int(number)) for client, number in csv.reader(io.StringIO(text)))
 
 
-async def _catch_up(target: Target, name: str, position: str) -> bool:
+async def _catch_up(target: Target, name: str, position: str, *, seconds: float) -> bool:
     """Wait until a standby has replayed a position; tell whether it did."""
     question = f"SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn, pg_last_wal_replay_lsn()"
 
@@ -56,7 +58,7 @@ async def _catch_up(target: Target, name: str, position: str) -> bool:
         return None if reached == "t" else f"it is at {where}"
 
     try:
-        await until(f"{name} has replayed {position}", look, seconds=CATCH_UP_SECONDS)
+        await until(f"{name} has replayed {position}", look, seconds=seconds)
     except Error as error:
         target.report(error.message)
         return False

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pgbaton.cli.demo import conclude
+from pgbaton.errors import Error, ObjectiveMissedError
 from pgbaton.proof import page
 from pgbaton.proof.report import Lane, Verdict, primary_lane, vip_lane
 
@@ -119,3 +122,16 @@ def test_what_stands_on_the_page_is_escaped(report: Report) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0 ms"), (0.0123, "12 ms"), (0.4, "400 ms"), (22.304, "22.30 s")])
 def test_durations_have_the_digits_that_matter(value: float, text: str) -> None:
     assert page.seconds(value) == text
+
+
+def test_verdicts_become_exit_codes(report: Report, report_with_a_loss: Report) -> None:
+    page_file = Path("page.html")
+    conclude(report, page_file)
+    with pytest.raises(Error, match="2 acknowledged writes lost: writer-1/7, writer-2/9") as broken:
+        conclude(report_with_a_loss, page_file)
+    assert broken.value.exit_code == 1
+    first = report.events[0]
+    slow = replace(first.write, longest=replace(first.write.longest, end=first.write.longest.begin + 3.0))
+    with pytest.raises(ObjectiveMissedError) as missed:
+        conclude(replace(report, events=(replace(first, write=slow),)), page_file)
+    assert missed.value.exit_code == 5
