@@ -15,6 +15,7 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
+from pgbaton.components.generation import is_bookworm
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import milliseconds, render
 from pgbaton.components.units import HEADER, drop_in
@@ -135,6 +136,8 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         unacknowledged=milliseconds(timings.tcp_user_timeout),
         lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,
         fallback=topology.balancing.read_policy == ReadPolicy.PRIMARY_FALLBACK,
+        # Patroni tells how a standby replicates since 3.1; before that, its lag has to do.
+        streaming=not is_bookworm(topology),
         maxconn=haproxy_connections(topology),
         socket=SOCKET,
         tls=TLS_DIRECTORY,

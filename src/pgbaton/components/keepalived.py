@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
+from pgbaton.components.generation import is_bookworm
 from pgbaton.components.haproxy import STATE_FILE
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import render
@@ -110,6 +111,7 @@ exit 1
 
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return keepalived.conf."""
+    interval = topology.timings.balancer_check_interval
     return render(
         "keepalived.conf.j2",
         header=HEADER.replace("#", "!", 1),
@@ -117,6 +119,8 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         host=host,
         priority=topology.priority(host),
         peers=[balancer for balancer in topology.with_role(Role.BALANCER) if balancer.name != host.name],
+        # Keepalived takes fractions of a second for this since 2.3.
+        check_interval=max(1, round(interval)) if is_bookworm(topology) else interval,
         script=SCRIPT,
         script_user=USER,
         state_file=STATE_FILE,

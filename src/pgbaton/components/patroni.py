@@ -40,12 +40,13 @@ WATCHDOG_RULE = "/etc/udev/rules.d/60-pgbaton-watchdog.rules"
 #: without any.
 MAXIMUM_LAG_ON_FAILOVER = 32 * 1024 * 1024
 
-#: Patroni before 3.3 cannot be told that its own port is taken because it is running.
+#: Patroni before 3.3 cannot be told that its own port is taken because it is running, and misses a list that it does
+#: not need.
 VALIDATE = """
 set -e
 if patroni --help | grep -q ignore-listen-port; then ignore=--ignore-listen-port; else ignore=; fi
 said=$(patroni --validate-config $ignore "$1" 2>&1) && exit 0
-[ -n "$ignore" ] || said=$(printf '%s\\n' "$said" | grep -v 'already in use') || exit 0
+[ -n "$ignore" ] || said=$(echo "$said" | grep -v -e 'already in use' -e 'bootstrap.pg_hba is not defined') || exit 0
 printf '%s\\n' "$said" >&2
 exit 1
 """

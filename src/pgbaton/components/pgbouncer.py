@@ -15,6 +15,7 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
+from pgbaton.components.generation import is_bookworm
 from pgbaton.components.postgres import POOLER_ROLE
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import render
@@ -152,6 +153,8 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
     text = render(
         "pgbouncer.ini.j2",
         header=HEADER,
+        # PgBouncer knows protocol-level prepared statements since 1.21.
+        prepared_statements=0 if is_bookworm(topology) else topology.pooling.prepared_statements,
         topology=topology,
         instance=instance,
         listen_addr=f"127.0.0.1,{host.address}",
