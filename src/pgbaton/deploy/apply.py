@@ -120,22 +120,21 @@ async def apply(
 
 async def carry_out(work: Work) -> None:
     """Carry out all waves, then probe what no wave has probed."""
-    stage = None
+    place = "before the first wave"
     try:
         for wave in work.plan.waves:
-            stage = wave.stage
+            place = f"in the wave of {wave.stage.title}"
             await carry_out_wave(work, wave)
             await restart_pending(work, wave)
-        stage = None
+        place = "after the last wave"
         probed = {wave.stage for wave in work.plan.waves}
         await work.gate.ready(target for target in work.targets if target.stage not in probed)
     except asyncio.CancelledError:
-        place = f"in the wave of {stage.title}" if stage else "after the last wave"
         work.journal.record("interrupted", stage=place)
         work.report(f"stopped {place}; pgbaton apply goes on from there")
         raise
     except Error as error:
-        work.journal.record("stopped", error=str(error))
+        work.journal.record("stopped", stage=place, error=str(error))
         raise
     work.journal.record("end")
 
