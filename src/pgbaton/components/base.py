@@ -43,7 +43,10 @@ class Wave(IntEnum):
 
 @dataclass(frozen=True)
 class File:
-    """A file as it should be on a host; the content may hold references to secrets."""
+    """A file as it should be on a host; the content may hold references to secrets.
+
+    ``unit`` is who has to hear of a change, and ``on_change`` what; ``name@.service`` stands for every instance.
+    """
 
     path: str
     content: str

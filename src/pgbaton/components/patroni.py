@@ -46,7 +46,7 @@ VALIDATE = """
 set -e
 if patroni --help | grep -q ignore-listen-port; then ignore=--ignore-listen-port; else ignore=; fi
 said=$(patroni --validate-config $ignore "$1" 2>&1) && exit 0
-[ -n "$ignore" ] || said=$(echo "$said" | grep -v -e 'already in use' -e 'bootstrap.pg_hba is not defined') || exit 0
+[ -n "$ignore" ] || said=$(echo "$said" | grep -v -e 'already in use' -e 'bootstrap.pg_hba  *is not') || exit 0
 printf '%s\\n' "$said" >&2
 exit 1
 """

@@ -34,6 +34,8 @@ USERS_FILE = "/etc/pgbouncer/users.txt"
 TEMPLATE_UNIT = "/etc/systemd/system/pgbouncer@.service"
 #: The two processes of a host, by the name of their unit's instance.
 INSTANCES = ("write", "read")
+#: Both of them, for files that concern both.
+UNITS = "pgbouncer@.service"
 
 #: PgBouncer has no option that only reads its configuration: start a copy that listens nowhere, and see it live on.
 VALIDATE = """
@@ -73,10 +75,9 @@ class Pgbouncer(Component):
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
         """Return the unit, the pooler's own login, and each process's configuration."""
         login = f'"{POOLER_ROLE}" "{secret(f"password/{POOLER_ROLE}")}"\n'
-        units = [unit(instance) for instance in INSTANCES]
         return (
-            File(TEMPLATE_UNIT, template_unit(topology), unit=units[0], on_change=OnChange.RESTART),
-            File(USERS_FILE, login, mode=0o600, owner=USER, group=USER, unit=units[0], on_change=OnChange.RELOAD),
+            File(TEMPLATE_UNIT, template_unit(topology), unit=UNITS, on_change=OnChange.RESTART),
+            File(USERS_FILE, login, mode=0o600, owner=USER, group=USER, unit=UNITS, on_change=OnChange.RELOAD),
             *(configuration(topology, host, instance) for instance in INSTANCES),
         )
 
@@ -107,7 +108,7 @@ class Pgbouncer(Component):
                 addresses=tuple(dict.fromkeys(addresses)),
                 dns_names=tuple(balancer.name for balancer in balancers),
                 server=True,
-                unit=unit(INSTANCES[0]),
+                unit=UNITS,
                 on_change=OnChange.RELOAD,
             ),
         )
