@@ -11,7 +11,7 @@ from pgbaton.deploy.inventory import access
 from pgbaton.deploy.steps import DATABASE_UNIT, Cost, Kind, Stage, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pgbaton.blueprint import HostBlueprint, Part
     from pgbaton.components.base import File, Unit
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pgbaton.secrets import Vault
 
 STRENGTH = {OnChange.NOTHING: 0, OnChange.RELOAD: 1, OnChange.RESTART: 2}
-UNIT_DIRECTORY = "/etc/systemd/system/"
 LEFTOVER = "leftover"
 
 
@@ -74,9 +73,15 @@ def digest(content: str | bytes) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
+def concerned(unit: str, known: Iterable[str]) -> list[str]:
+    """Return the units that a file's unit stands for: itself, or every instance of a template (``name@.service``)."""
+    stem, at, _ = unit.partition("@.")
+    return [name for name in known if name.startswith(f"{stem}@")] if at else [unit]
+
+
 def cost_of(unit: str | None, change: OnChange, inventory: Inventory) -> Cost:
     """Return what a change costs that a unit has to hear of; nothing where the unit does not run."""
-    if unit is None or not inventory.unit(unit).running:
+    if not any(inventory.unit(name).running for name in concerned(unit or "", inventory.units)):
         return Cost.NOTHING
     if change is OnChange.RESTART and unit == DATABASE_UNIT and inventory.server == "primary":
         return Cost.SWITCHOVER
@@ -85,14 +90,9 @@ def cost_of(unit: str | None, change: OnChange, inventory: Inventory) -> Cost:
 
 def unit_demands(blueprint: HostBlueprint, files: list[Step], inventory: Inventory) -> dict[str, OnChange]:
     """Return by unit the strongest thing that changed files, or an interrupted apply's, ask of it."""
-    asked = [(step.unit, OnChange(step.on_change)) for step in files]
+    known = [unit.name for unit in blueprint.units]
+    asked = [(name, OnChange(step.on_change)) for step in files for name in concerned(step.unit, known)]
     asked += [(unit, OnChange(change)) for unit, change in inventory.waiting.items()]
-    for step in files:
-        stem = step.subject.removeprefix(UNIT_DIRECTORY).removesuffix(".service")
-        if step.subject.startswith(UNIT_DIRECTORY) and stem.endswith("@"):
-            # Every instance of a template unit has to hear of its change.
-            instances = [unit.name for unit in blueprint.units if unit.name.startswith(stem)]
-            asked += [(name, OnChange(step.on_change)) for name in instances]
     demands: dict[str, OnChange] = {}
     for unit, change in asked:
         demands[unit] = max(demands.get(unit, OnChange.NOTHING), change, key=STRENGTH.__getitem__)

@@ -162,15 +162,19 @@ class Work:
     def promise(self) -> None:
         """Write down what the changed files will ask of their units."""
         waiting = load(self.home / "pending.json", {})
-        for file in self.files:
-            unit, change = file["unit"], file["on_change"]
-            if unit and STRENGTH[change] > STRENGTH[waiting.get(unit, "nothing")]:
+        asked = [(name, file["on_change"]) for file in self.files for name in self.concerned(file["unit"])]
+        asked += [(unit["name"], action) for unit in self.request["units"] for action in unit["actions"]]
+        for unit, change in asked:
+            if STRENGTH.get(change, 0) > STRENGTH[waiting.get(unit, "nothing")]:
                 waiting[unit] = change
-        for unit in self.request["units"]:
-            for action in unit["actions"]:
-                if STRENGTH.get(action, 0) > STRENGTH[waiting.get(unit["name"], "nothing")]:
-                    waiting[unit["name"]] = action
         self.save_pending(waiting)
+
+    def concerned(self, unit: str) -> list[str]:
+        """Return the units that a file's unit stands for: itself, or those of our instances of a template."""
+        stem, at, _ = unit.partition("@.")
+        if not at:
+            return [unit] if unit else []
+        return [name for name in self.manifest()["units"] if name.startswith(f"{stem}@")]
 
     def save_pending(self, waiting: dict[str, str]) -> None:
         """Write down what units still have to do; nothing to do needs no file."""
