@@ -143,17 +143,22 @@ async def test_an_audit_passes_a_cluster_that_kept_its_promises_and_fails_one_th
     assert strange.strangers == (("nobody", 1),)
 
 
+async def replay(target: Target, host: str, number: str) -> None:
+    """Freeze or thaw a standby's startup process: Patroni would resume a replay that is merely paused."""
+    await target.hosts[host].run("pkill", f"-{number}", "-f", "postgres: .*startup recovering")
+
+
 async def test_a_standby_that_does_not_catch_up_is_a_finding(target: Target) -> None:
     roles = await target.roles()
     lagging = roles.standbys[0]
     await final.sql(target, roles.primary, f"CREATE SCHEMA {SCHEMA} CREATE TABLE writes (client text, id bigint)")
     assert all(read.caught_up for read in await final.read_all(target, TABLE))
-    await final.sql(target, lagging, "SELECT pg_wal_replay_pause()")
+    await replay(target, lagging, "STOP")
     try:
         await final.sql(target, roles.primary, f"INSERT INTO {TABLE} VALUES ('a', 1)")  # noqa: S608 - our own name
         reads = await final.read_all(target, TABLE, seconds=2)
     finally:
-        await final.sql(target, lagging, "SELECT pg_wal_replay_resume()")
+        await replay(target, lagging, "CONT")
     assert [read.host for read in reads if not read.caught_up] == [lagging]
     assert not audit((), reads).consistent
 
