@@ -105,12 +105,12 @@ class OverSsh:
         for name in ("n1", "n2", "n3"):
             host = lifecycle.host(self.state, name)
             await write_file(host, "/root/.ssh/authorized_keys", public, mode=0o600)
-            await host.run("useradd", "-m", "-s", "/bin/bash", "operator")
-            await write_file(host, "/etc/sudoers.d/operator", "operator ALL=(ALL) NOPASSWD: ALL\n", mode=0o440)
+            await host.run("useradd", "-m", "-s", "/bin/bash", "dba")
+            await write_file(host, "/etc/sudoers.d/dba", "dba ALL=(ALL) NOPASSWD: ALL\n", mode=0o440)
             await write_file(
-                host, "/home/operator/.ssh/authorized_keys", public, mode=0o600, owner="operator", group="operator"
+                host, "/home/dba/.ssh/authorized_keys", public, mode=0o600, owner="dba", group="dba"
             )
-            await host.run("chown", "operator:operator", "/home/operator/.ssh")
+            await host.run("chown", "dba:dba", "/home/dba/.ssh")
             address = load(self.state.topology_file).host(name).address
             known += f"{address} {(await host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')).stdout}"
         self.known_hosts.write_text(known)
@@ -144,7 +144,7 @@ async def test_bare_hosts_become_a_cluster_over_ssh(lab_home: Path, tmp_path: Pa
         operator = OverSsh(name, tmp_path)
         await operator.prepare()
         await unknown_host_keys_are_refused(operator)
-        made = await operator.pgbaton("apply", str(operator.topology("operator")), "--yes")
+        made = await operator.pgbaton("apply", str(operator.topology("dba")), "--yes")
         assert made.ok, made.stderr
         seen = await operator.pgbaton("status", "-o", "json")
         assert json.loads(seen.stdout)["health"] == "healthy", seen.stdout

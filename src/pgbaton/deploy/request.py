@@ -24,10 +24,16 @@ def build(plan: Plan, wave: PlannedWave, host: str, blueprint: HostBlueprint, va
     """Return the request for a host's share of a wave. It holds secrets: it goes over standard input only."""
     steps = wave.of(host)
     parts = [part for part in blueprint.parts if Stage.of(part.wave) is wave.stage]
+    # A package that this very apply installed may have brought a file that the plan did not see.
+    installs = any(step.kind is Kind.PACKAGES and step.host == host for step in plan.steps)
     return {
         "plan": plan.id,
         "cluster": plan.cluster,
-        "files": [file_entry(step, vault) for step in steps if step.kind is Kind.FILE],
+        "files": [
+            file_entry(step, vault) | {"may_appear": installs and not step.before_digest}
+            for step in steps
+            if step.kind is Kind.FILE
+        ],
         "remove": [entry(step) | {"after": ""} for step in steps if step.kind is Kind.REMOVE_FILE],
         "checks": [check_entry(check) for part in parts for check in part.checks],
         "units": unit_entries(steps, [unit.name for part in parts for unit in part.units]),

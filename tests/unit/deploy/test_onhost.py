@@ -23,7 +23,7 @@ def host(tmp_path: Path) -> FakeHost:
     return FakeHost("db1", machine(tmp_path / "db1"))
 
 
-def file(path: str, content: str, *, before: str = "", **more: str) -> dict[str, Any]:
+def file(path: str, content: str, *, before: str = "", **more: str | bool) -> dict[str, Any]:
     common = {"path": path, "before": before, "after": digest(content), "stage": "dcs", "component": "etcd"}
     rest = {"unit": "", "on_change": "nothing", "secret": False, "access": ACCESS, "source": ""}
     return {**common, **rest, "content": base64.b64encode(content.encode()).decode(), **more}
@@ -72,6 +72,15 @@ async def test_a_file_that_drifted_stops_everything(host: FakeHost, tmp_path: Pa
     answer = await apply.ask(host, request(files=[file("/etc/a", "x"), file("/etc/b", "y", before=digest("y0"))]))
     assert (answer["problem"]["kind"], answer["problem"]["subject"]) == ("drift", "/etc/b")
     assert not (tmp_path / "db1/etc/a").exists()
+
+
+async def test_a_file_that_a_package_brought_is_kept_and_replaced(host: FakeHost, tmp_path: Path) -> None:
+    (tmp_path / "db1/etc").mkdir()
+    (tmp_path / "db1/etc/b").write_text("the package's own")
+    answer = await apply.ask(host, request(files=[file("/etc/b", "ours", may_appear=True)]))
+    assert answer == {"done": ["/etc/b"], "problem": None}
+    assert (tmp_path / "db1/etc/b").read_text() == "ours"
+    assert (tmp_path / "db1/var/lib/pgbaton/previous/p1/000").read_text() == "the package's own"
 
 
 async def test_a_check_sees_the_staged_file_and_new_files_beside_it(host: FakeHost, tmp_path: Path) -> None:
