@@ -129,7 +129,7 @@ async def measured(demo: Demo, target: Target) -> tuple[tuple[trial.Trial, ...],
             demo.tell(f"fault {number} of {len(demo.faults)}: {fault.title.lower()}")
             done = await trial.run(target, meter, fault)
             trials.append(done)
-            prediction = expected[fault.budget(done.host, done.before)]
+            prediction = expected[done.expectation.budget]
             demo.tell(told(reports.event(done, meter.history(), prediction)))
         await meter.until_calm(since=time.monotonic(), seconds=trial.RECOVERY_SECONDS)
     finally:

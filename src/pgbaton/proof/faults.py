@@ -35,19 +35,26 @@ Act = Callable[["Target", str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What is expected of a fault: ``budget`` names its prediction, ``parts`` are those its outage is made of."""
+
+    budget: str
+    parts: Sequence[tuple[str, Moment]]
+
+
+@dataclass(frozen=True)
 class Fault:
     """One way to break a cluster.
 
-    ``victim`` names the host it strikes, ``inject`` breaks that, ``heal`` undoes what does not mend itself.
-    ``budget`` names its prediction, ``parts`` how its outage is split. ``needs`` are roles with the number of
-    hosts that must have them; ``lab`` tells that only lab machines can be treated so.
+    ``victim`` names the host it strikes, ``inject`` breaks that, ``heal`` undoes what does not mend itself;
+    ``expects`` tells what is expected when it strikes a host that has these roles. ``needs`` are roles with the
+    number of hosts that must have them; ``lab`` tells that only lab machines can be treated so.
     """
 
     name: str
     title: str
     does: str
-    budget: Callable[[str, Roles], str]
-    parts: Sequence[tuple[str, Moment]]
+    expects: Callable[[str, Roles], Expectation]
     needs: tuple[tuple[Role, int], ...]
     victim: Callable[[Roles], str]
     inject: Act
@@ -68,14 +75,23 @@ def vip_holder(roles: Roles) -> str:
     return roles.vip
 
 
-def always(name: str) -> Callable[[str, Roles], str]:
-    """Return a choice of prediction that does not depend on the host."""
-    return lambda _host, _roles: name
+def crash(host: str, roles: Roles) -> Expectation:
+    """Expect a failover that is noticed at once."""
+    del host, roles
+    return Expectation("postmaster-killed", PRIMARY_PARTS)
 
 
-def power_off_budget(host: str, roles: Roles) -> str:
-    """Return the prediction for a power-off: a balancer that is the primary's host as well costs a failover."""
-    return "primary-power-off" if host == roles.primary else "balancer-power-off"
+def hand_over(host: str, roles: Roles) -> Expectation:
+    """Expect a planned switchover."""
+    del host, roles
+    return Expectation("switchover", SWITCHOVER_PARTS)
+
+
+def silence(host: str, roles: Roles) -> Expectation:
+    """Expect a takeover of the VIP, or a failover when the silent host is the primary's, whatever else it is."""
+    if host == roles.primary:
+        return Expectation("primary-power-off", PRIMARY_PARTS)
+    return Expectation("balancer-power-off", BALANCER_PARTS)
 
 
 async def kill_postmaster(target: Target, host: str) -> None:
@@ -109,8 +125,7 @@ FAULTS: tuple[Fault, ...] = (
         name="postmaster-killed",
         title="Postmaster killed",
         does="SIGKILL to PostgreSQL's first process on the primary",
-        budget=always("postmaster-killed"),
-        parts=PRIMARY_PARTS,
+        expects=crash,
         needs=((Role.DATABASE, 2),),
         victim=primary,
         inject=kill_postmaster,
@@ -120,8 +135,7 @@ FAULTS: tuple[Fault, ...] = (
         name="switchover",
         title="Planned switchover",
         does="the primary is moved to a standby by its operator",
-        budget=always("switchover"),
-        parts=SWITCHOVER_PARTS,
+        expects=hand_over,
         needs=((Role.DATABASE, 2),),
         victim=primary,
         inject=switch_over,
@@ -131,8 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         name="balancer-power-off",
         title="Active balancer powered off",
         does="the power of the VIP's holder is cut",
-        budget=power_off_budget,
-        parts=BALANCER_PARTS,
+        expects=silence,
         needs=((Role.BALANCER, 2),),
         victim=vip_holder,
         inject=power_off,
@@ -143,8 +156,7 @@ FAULTS: tuple[Fault, ...] = (
         name="primary-power-off",
         title="Primary host powered off",
         does="the power of the primary's host is cut",
-        budget=power_off_budget,
-        parts=PRIMARY_PARTS,
+        expects=silence,
         needs=((Role.DATABASE, 2),),
         victim=primary,
         inject=power_off,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pgbaton.proof.report import Event, Report
     from pgbaton.topology.prediction import Range
 
+#: A stall besides the outage itself is told of from this length.
+NOTABLE_SECONDS = 0.25
+
 
 def render(report: Report, *, finished: str) -> str:
     """Return the page; ``finished`` is the date and time to print on it."""
@@ -136,6 +139,13 @@ def described(event: Event) -> Iterable[str]:
         yield f"VIP {trial.before.vip} → {trial.after.vip}"
     slowest = max(event.write.clients, key=lambda client: event.write.clients[client].seconds)
     yield f"longest for a single client {seconds(event.write.clients[slowest].seconds)} ({slowest})"
+    if event.write.before and event.write.after:
+        medians = (seconds(each.median) for each in (event.write.before, event.write.after))
+        yield f"median write {next(medians)} before, {next(medians)} after"
+    others = [gap for gap in event.write.gaps if gap != event.write.longest and gap.seconds >= NOTABLE_SECONDS]
+    if others:
+        later = (f"{seconds(gap.seconds)} at {gap.begin - trial.injected:+.1f} s" for gap in others)
+        yield f"further stalls: {', '.join(later)}"
     yield f"cluster whole again after {seconds(trial.end - trial.injected)}"
     if event.write.meter_stalled_seconds:
         yield f"meter not scheduled for {seconds(event.write.meter_stalled_seconds)} of it"

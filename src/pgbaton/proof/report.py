@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pgbaton.proof.audit import Audit, FinalRead
     from pgbaton.proof.history import History
-    from pgbaton.proof.outage import Measurement
+    from pgbaton.proof.outage import Latency, Measurement
     from pgbaton.proof.trial import Trial
     from pgbaton.topology.model import Topology
     from pgbaton.topology.prediction import Prediction, Range
@@ -82,9 +82,21 @@ class Event:
             "error_classes": {"write": dict(self.write.errors), "read": dict(self.read.errors)},
             "primary": {"before": self.trial.before.primary, "after": self.trial.after.primary},
             "vip": {"before": self.trial.before.vip, "after": self.trial.after.vip},
+            "gaps": [
+                {"after_seconds": round(gap.begin - self.trial.injected, 3), "seconds": round(gap.seconds, 3)}
+                for gap in self.write.gaps
+            ],
+            "write_latency_seconds": {"before": quantiles(self.write.before), "after": quantiles(self.write.after)},
             "whole_again_seconds": round(self.trial.end - self.trial.injected, 3),
             "meter_stalled_seconds": round(self.write.meter_stalled_seconds, 3),
         }
+
+
+def quantiles(latency: Latency | None) -> dict[str, float] | None:
+    """Return latencies as JSON can carry them."""
+    if latency is None:
+        return None
+    return {"median": round(latency.median, 4), "p99": round(latency.p99, 4), "longest": round(latency.longest, 4)}
 
 
 def within(measured: Measurement, predicted: Range) -> bool:
@@ -159,7 +171,7 @@ def events(
         if (write.client, write.id) in missed:
             lost[min(bisect_left(ends, write.end), len(ends) - 1)] += 1
     return tuple(
-        event(trial, history, predictions[trial.fault.budget(trial.host, trial.before)], lost=count)
+        event(trial, history, predictions[trial.expectation.budget], lost=count)
         for trial, count in zip(trials, lost, strict=True)
     )
 
@@ -167,7 +179,7 @@ def events(
 def event(trial: Trial, history: History, prediction: Prediction, *, lost: int = 0) -> Event:
     """Measure one trial; how many writes it lost is known after the final audit alone."""
     write, read = (measure(history, kind, trial.window) for kind in (Kind.WRITE, Kind.READ))
-    return Event(trial, prediction, write, read, split(write.longest, trial.fault.parts, trial.marks), lost)
+    return Event(trial, prediction, write, read, split(write.longest, trial.expectation.parts, trial.marks), lost)
 
 
 def primary_lane(history: History, topology: Topology) -> tuple[Lane, ...]:

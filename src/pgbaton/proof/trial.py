@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pgbaton.errors import RefusedError
 from pgbaton.proof import marks
 from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
 
 if TYPE_CHECKING:
-    from pgbaton.proof.faults import Fault
+    from pgbaton.proof.faults import Expectation, Fault
     from pgbaton.proof.marks import Mark
     from pgbaton.proof.running import RunningMeter
     from pgbaton.proof.target import Roles, Target
@@ -46,6 +47,11 @@ class Trial:
     marks: tuple[Mark, ...]
 
     @property
+    def expectation(self) -> Expectation:
+        """Return what was expected of the fault on the host that it struck."""
+        return self.fault.expects(self.host, self.before)
+
+    @property
     def window(self) -> Span:
         """Return the time to measure in."""
         return Span(self.begin, self.end)
@@ -54,8 +60,12 @@ class Trial:
 async def run(target: Target, meter: RunningMeter, fault: Fault) -> Trial:
     """Put a cluster that is whole through one fault.
 
-    Raises UnhealthyError when the service does not come back, or the cluster does not become whole, in time.
+    Raises RefusedError when the fault would need a lab and the cluster is none; UnhealthyError when the service does
+    not come back, or the cluster does not become whole, in time.
     """
+    if fault.lab and not target.state.lab_file.exists():
+        message = f"{fault.name} can be done to lab machines alone, and {target.topology.name} is no lab"
+        raise RefusedError(message, hint="leave that fault out")
     before = await target.roles()
     host = fault.victim(before)
     await meter.until_calm(since=time.monotonic() + QUIET_SECONDS - CALM_SECONDS, seconds=RECOVERY_SECONDS)

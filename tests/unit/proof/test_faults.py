@@ -6,6 +6,7 @@ from pgbaton.errors import UnhealthyError, UsageError
 from pgbaton.observe.snapshot import HostView, Snapshot
 from pgbaton.proof import picture
 from pgbaton.proof.faults import FAULTS, choose
+from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.proof.target import Roles, roles
 from pgbaton.topology import budget, load, presets
 
@@ -42,12 +43,13 @@ def test_every_fault_strikes_a_host_and_has_a_prediction(fault: object) -> None:
     (one,) = [each for each in FAULTS if each is fault]
     host = one.victim(ROLES)
     assert host in {"db1", "lb2"}
-    assert one.budget(host, ROLES) in {each.fault for each in budget.budget(TOPOLOGY)}
+    assert one.expects(host, ROLES).budget in {each.fault for each in budget.budget(TOPOLOGY)}
 
 
 def test_powering_off_a_balancer_that_is_the_primary_as_well_is_predicted_as_a_failover() -> None:
     (fault,) = choose(["balancer-power-off"], TOPOLOGY)
-    assert fault.budget("n1", Roles("n1", "n1", ("n2",))) == "primary-power-off"
+    expected = fault.expects("n1", Roles("n1", "n1", ("n2",)))
+    assert (expected.budget, expected.parts) == ("primary-power-off", PRIMARY_PARTS)
 
 
 def test_the_vip_must_be_somewhere_to_strike_its_holder() -> None:
