@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgbaton.hosts.base import Host
-    from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.model import HostSpec, Role, Topology
 
 #: Where certificates and keys are kept on every host.
 TLS_DIRECTORY = "/etc/pgbaton/tls"
@@ -105,10 +105,12 @@ class Component(ABC):
 
     name: ClassVar[str]
     wave: ClassVar[Wave]
+    role: ClassVar[Role | None] = None
 
-    @abstractmethod
     def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Tell whether the component belongs on a host."""
+        """Tell whether the component belongs on a host: by default, whether the host has its role."""
+        del topology
+        return self.role is not None and host.has(self.role)
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return the Debian packages it needs there."""

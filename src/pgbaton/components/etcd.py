@@ -36,11 +36,7 @@ class Etcd(Component):
 
     name: ClassVar[str] = "etcd"
     wave: ClassVar[Wave] = Wave.DCS
-
-    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Run where the role is given."""
-        del topology
-        return host.has(Role.DCS)
+    role: ClassVar[Role | None] = Role.DCS
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return the server and etcdctl."""

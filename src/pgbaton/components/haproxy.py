@@ -51,11 +51,7 @@ class Haproxy(Component):
 
     name: ClassVar[str] = "haproxy"
     wave: ClassVar[Wave] = Wave.BALANCER
-
-    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Run where the role is given."""
-        del topology
-        return host.has(Role.BALANCER)
+    role: ClassVar[Role | None] = Role.BALANCER
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return HAProxy."""

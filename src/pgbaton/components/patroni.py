@@ -57,11 +57,7 @@ class Patroni(Component):
 
     name: ClassVar[str] = "patroni"
     wave: ClassVar[Wave] = Wave.DATABASE
-
-    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Run beside every server."""
-        del topology
-        return host.has(Role.DATABASE)
+    role: ClassVar[Role | None] = Role.DATABASE
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return Patroni and what its etcd client needs, which Debian's package leaves out."""

@@ -57,11 +57,7 @@ class Pgbouncer(Component):
 
     name: ClassVar[str] = "pgbouncer"
     wave: ClassVar[Wave] = Wave.POOLER
-
-    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Run on the balancers."""
-        del topology
-        return host.has(Role.BALANCER)
+    role: ClassVar[Role | None] = Role.BALANCER
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return PgBouncer, and psql for its console."""

@@ -37,11 +37,7 @@ class Postgres(Component):
 
     name: ClassVar[str] = "postgres"
     wave: ClassVar[Wave] = Wave.DATABASE
-
-    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Run where the role is given."""
-        del topology
-        return host.has(Role.DATABASE)
+    role: ClassVar[Role | None] = Role.DATABASE
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return the server and its client of the topology's major version."""

@@ -14,6 +14,7 @@ from pgbaton.deploy import drift, gate, inside, journal, onhost, packages, reque
 from pgbaton.deploy.gate import together, unbroken
 from pgbaton.deploy.steps import DATABASE_UNIT, Kind, Stage, Step
 from pgbaton.deploy.waves import SERIAL
+from pgbaton.deploy.work import Work
 from pgbaton.errors import Error, RefusedError, UnhealthyError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from pgbaton.blueprint import Blueprint
     from pgbaton.components.base import Component
-    from pgbaton.deploy.gate import Gate, Target
-    from pgbaton.deploy.journal import Journal
     from pgbaton.deploy.objects import Desired
     from pgbaton.deploy.procedures import Procedures
     from pgbaton.deploy.steps import Plan, PlannedWave
@@ -54,29 +53,6 @@ class Outcome:
         """Return the outcome as JSON carries it."""
         waves = list(self.waves)
         return {"plan": self.plan, "steps": self.steps, "seconds": round(self.seconds, 2), "waves": waves}
-
-
-@dataclass(frozen=True)
-class Work:
-    """Everything that one apply works with."""
-
-    plan: Plan
-    topology: Topology
-    blueprint: Blueprint
-    hosts: Mapping[str, Host]
-    vault: Vault
-    procedures: Procedures
-    report: Callable[[str], None]
-    journal: Journal
-    gate: Gate
-    targets: tuple[Target, ...]
-    desired: Desired | None
-
-    def of(self, stage: Stage, hosts: Iterable[str] | None = None) -> tuple[Target, ...]:
-        """Return what should work after a stage, on some hosts or on all."""
-        chosen = None if hosts is None else set(hosts)
-        wanted = (target for target in self.targets if target.stage is stage)
-        return tuple(target for target in wanted if chosen is None or target.host in chosen)
 
 
 async def apply(

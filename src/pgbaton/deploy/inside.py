@@ -13,8 +13,8 @@ from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from pgbaton.deploy.apply import Work
     from pgbaton.deploy.steps import PlannedWave, Step
+    from pgbaton.deploy.work import Work
 
 #: Patroni notices within a loop which settings wait for a restart.
 NOTICE_SECONDS = 15.0
