@@ -107,9 +107,7 @@ class OverSsh:
             await write_file(host, "/root/.ssh/authorized_keys", public, mode=0o600)
             await host.run("useradd", "-m", "-s", "/bin/bash", "dba")
             await write_file(host, "/etc/sudoers.d/dba", "dba ALL=(ALL) NOPASSWD: ALL\n", mode=0o440)
-            await write_file(
-                host, "/home/dba/.ssh/authorized_keys", public, mode=0o600, owner="dba", group="dba"
-            )
+            await write_file(host, "/home/dba/.ssh/authorized_keys", public, mode=0o600, owner="dba", group="dba")
             await host.run("chown", "dba:dba", "/home/dba/.ssh")
             address = load(self.state.topology_file).host(name).address
             known += f"{address} {(await host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')).stdout}"
