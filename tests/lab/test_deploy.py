@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
+DATABASES = ("db1", "db2", "db3")
+
 
 async def status(lab: Lab) -> dict[str, object]:
     said = await lab.pgbaton("status", "-o", "json")
@@ -219,6 +221,45 @@ class TestChanges:
         mended = await standard_lab.pgbaton("apply", "--yes")
         assert mended.ok, mended.stderr
         assert (await host.run("cat", path)).stdout == original
+
+    @pytest.mark.parametrize(
+        ("setting", "said"),
+        [
+            ('work_mem = "banana"', "invalid value for parameter"),
+            ("no_such_setting = 1", "unrecognized configuration parameter"),
+            ('shared_buffers = "999GB"', "could not map anonymous shared memory"),
+        ],
+    )
+    async def test_settings_that_no_server_would_start_with_change_nothing(
+        self, standard_lab: Lab, setting: str, said: str
+    ) -> None:
+        file = standard_lab.state.directory / "changed.toml"
+        text = standard_lab.state.topology_file.read_text()
+        file.write_text(text.replace("[postgresql]\n", f"[postgresql]\nsettings = {{ {setting} }}\n", 1))
+        configs = [
+            (await standard_lab.hosts()[name].run("cat", "/etc/patroni/config.yml")).stdout for name in DATABASES
+        ]
+        refused = await standard_lab.pgbaton("apply", str(file), "--yes")
+        assert refused.exit_status != 0
+        assert said in refused.stderr
+        now = [(await standard_lab.hosts()[name].run("cat", "/etc/patroni/config.yml")).stdout for name in DATABASES]
+        assert now == configs
+        file.write_text(text)
+        assert (await standard_lab.pgbaton("apply", str(file), "--yes")).ok
+
+    async def test_the_replication_mode_and_the_vip_change_while_it_runs(self, standard_lab: Lab) -> None:
+        file = standard_lab.state.directory / "changed.toml"
+        text = standard_lab.state.topology_file.read_text()
+        moved = text.replace('mode = "synchronous"', 'mode = "quorum"', 1).replace("10.77.0.100", "10.77.0.101")
+        assert "quorum" in moved, text
+        for wanted in (moved, text):
+            file.write_text(wanted)
+            made = await standard_lab.pgbaton("apply", str(file), "--yes")
+            assert made.ok, made.stderr
+            seen = await status(standard_lab)
+            assert seen["health"] == "healthy", seen
+            answered = await standard_lab.pgbaton("psql", "--", "-Atc", "SELECT pg_is_in_recovery()")
+            assert answered.stdout.strip() == "f", answered.stderr
 
     async def test_without_a_terminal_and_without_yes_nothing_is_done(self, standard_lab: Lab) -> None:
         host = standard_lab.hosts()["lb2"]

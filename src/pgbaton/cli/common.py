@@ -34,12 +34,12 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmati
 
 def out() -> Console:
     """Return the console for results: standard output."""
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
 
 
 def err() -> Console:
     """Return the console for progress and questions: standard error."""
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 def emit(output: str, data: Any, show: Callable[[], None]) -> None:  # noqa: ANN401 - anything JSON can carry

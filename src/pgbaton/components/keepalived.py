@@ -92,9 +92,19 @@ class Keepalived(Component):
             said = await require_success(hosts[balancer.name], "ip", "-o", "-4", "address", "show", what="ip failed")
             if f"inet {topology.network.vip}/" in said:
                 holders.append(balancer.name)
+        if not holders and await is_moving(topology, hosts):
+            return
         if len(holders) != 1:
             message = f"the VIP {topology.network.vip} is held by {' and '.join(holders) or 'nobody'}"
             raise UnhealthyError(message, where=host.name)
+
+
+async def is_moving(topology: Topology, hosts: Mapping[str, Host]) -> bool:
+    """Tell whether some balancer has not heard of this VIP yet: the others leave it alone until all have."""
+    for balancer in topology.with_role(Role.BALANCER):
+        if not (await hosts[balancer.name].run("grep", "-qF", f"{topology.network.vip}/", CONFIG, check=False)).ok:
+            return True
+    return False
 
 
 #: Hardening that would take away what Keepalived lives on: process control, netlink, its script's user.

@@ -40,12 +40,13 @@ WATCHDOG_RULE = "/etc/udev/rules.d/60-pgbaton-watchdog.rules"
 #: without any.
 MAXIMUM_LAG_ON_FAILOVER = 32 * 1024 * 1024
 
-#: Patroni before 3.3 cannot be told that its own port is taken because it is running, and misses a list that it does
-#: not need.
+#: What Patroni takes and its validator refuses: before 3.3 it cannot be told that its own port is taken because it is
+#: running, and misses a list that it does not need; in 4.0 it does not know the quorum mode yet.
 VALIDATE = """
 set -e
 if patroni --help | grep -q ignore-listen-port; then ignore=--ignore-listen-port; else ignore=; fi
 said=$(patroni --validate-config $ignore "$1" 2>&1) && exit 0
+said=$(echo "$said" | grep -v -e 'synchronous_mode quorum is not a boolean') || exit 0
 [ -n "$ignore" ] || said=$(echo "$said" | grep -v -e 'already in use' -e 'bootstrap.pg_hba  *is not') || exit 0
 printf '%s\\n' "$said" >&2
 exit 1
@@ -80,9 +81,10 @@ class Patroni(Component):
         return (Unit(UNIT),)
 
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
-        """Return Patroni's own validation of its configuration."""
-        del topology, host
-        return (Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}"), user="postgres"),)
+        """Return Patroni's own validation of its configuration, and the server's of its settings."""
+        del host
+        settings = Check(("sh", "-c", postgres.TRY, *postgres.trial(topology), f"{{{CONFIG}}}"), user="postgres")
+        return (Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}"), user="postgres"), settings)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
         """Return the certificate of its REST port, with which it also asks other members, and the one for etcd."""

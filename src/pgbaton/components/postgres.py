@@ -31,6 +31,31 @@ REWIND_ROLE = "rewind"
 POOLER_ROLE = "pgbouncer"
 PATRONI_UNIT = "patroni.service"
 
+#: Try settings in an empty directory, as initdb does: the server reads them, takes the memory they ask for, and ends.
+#: Arguments: the major version, then the settings.
+TRY = """
+set -eu
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+version=$0
+cd "$directory"
+echo "$version" > PG_VERSION
+: > postgresql.conf
+mkdir -p base global pg_commit_ts pg_dynshmem pg_logical/mappings pg_logical/snapshots pg_multixact/members \\
+  pg_multixact/offsets pg_notify pg_replslot pg_serial pg_snapshots pg_stat pg_stat_tmp pg_subtrans pg_tblspc \\
+  pg_twophase pg_wal/archive_status pg_xact
+count=$(($# - 1))
+while [ $count -gt 0 ]; do
+  set -- "$@" -c "$1"
+  shift
+  count=$((count - 1))
+done
+shift
+said=$("/usr/lib/postgresql/$version/bin/postgres" --check -D "$directory" "$@" -c huge_pages=off 2>&1) && exit 0
+echo "$said" | grep -E 'FATAL|ERROR|HINT' >&2 || echo "$said" >&2
+exit 1
+"""
+
 
 class Postgres(Component):
     """The server, without a unit of its own."""
@@ -174,6 +199,14 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
         "client_connection_check_interval": "2s",
     }
     return own | topology.postgresql.settings
+
+
+def trial(topology: Topology) -> tuple[str, ...]:
+    """Return the arguments with which TRY tries the settings that a user can choose."""
+    chosen = {**topology.postgresql.settings, "max_connections": topology.postgresql.max_connections}
+    words = {True: "on", False: "off"}
+    settings = (f"{name}={words[value] if isinstance(value, bool) else value}" for name, value in chosen.items())
+    return (str(topology.postgresql.version), *settings)
 
 
 def shared_parameters(topology: Topology) -> dict[str, str | int]:

@@ -381,6 +381,8 @@ def main() -> None:
         work.carry_out()
     except ProblemError as error:
         problem = {"kind": error.kind, "subject": error.subject, "message": str(error)}
+    except OSError as error:
+        problem = {"kind": "file", "subject": str(error.filename), "message": error.strerror or str(error)}
     sys.stdout.write(json.dumps({"done": work.done, "problem": problem}) + "\n")
 
 

@@ -51,8 +51,9 @@ async def make(
     seen = await plan.survey(topology, blueprint, hosts, wanted)
     indexes = dict(await together(*(index(undone, hosts[host.host]) for host in plan.present(blueprint))))
     steps = [step for host in plan.present(blueprint) for step in host_steps(host, seen.inventories, indexes)]
-    steps = await plan.describe(steps, seen, hosts, vault)
+    # What comes back has to be known before its cost can be.
     steps = await with_kept_texts(steps, hosts, vault)
+    steps = await plan.describe(steps, seen, hosts, vault)
     if seen.current:
         standbys = len(topology.with_role(Role.DATABASE)) > 1
         steps += objects.dynamic_steps(wanted, seen.current, standbys=standbys)

@@ -75,15 +75,20 @@ def to_toml(topology: Topology) -> str:
 
 def table_lines(path: str, table: dict[str, Any]) -> list[str]:
     """Return the lines of a table: its plain values first, as TOML demands, then the tables in it."""
-    lines = [f"{key} = {value_text(value)}" for key, value in table.items() if not is_nested(value)]
+    lines = [f"{key_text(key)} = {value_text(value)}" for key, value in table.items() if not is_nested(value)]
     for key, value in table.items():
-        inner = f"{path}.{key}" if path else key
+        inner = f"{path}.{key_text(key)}" if path else key_text(key)
         if isinstance(value, dict):
             lines += ["", f"[{inner}]", *table_lines(inner, value)]
         elif is_nested(value):
             for item in value:
                 lines += ["", f"[[{inner}]]", *table_lines(inner, item)]
     return lines
+
+
+def key_text(key: str) -> str:
+    """Return a key as TOML: bare where it may be, quoted where it has a dot in it."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def is_nested(value: object) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: HAProxy's listeners in front of the servers.
 PRIMARY_PROXY = "primary"
 STANDBY_PROXY = "standbys"
+#: Where reads go while there is no primary.
+STRANDED_PROXY = "stranded"
 #: HAProxy's backends in front of the poolers, by PgBouncer instance.
 POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
 #: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
@@ -105,8 +107,11 @@ class Facts:
 
     @cached_property
     def read_routes(self) -> dict[str, tuple[str, ...]]:
-        """Return the standbys that each balancer sends reads to, by balancer."""
-        return {name: proxies.get(STANDBY_PROXY, ()) for name, proxies in self._balancers.items()}
+        """Return the standbys that each balancer sends reads to, by balancer: without a primary, those left behind."""
+        return {
+            name: proxies.get(STANDBY_PROXY) or (() if self.routes[name] else proxies.get(STRANDED_PROXY, ()))
+            for name, proxies in self._balancers.items()
+        }
 
     @cached_property
     def _balancers(self) -> dict[str, dict[str, tuple[str, ...]]]:

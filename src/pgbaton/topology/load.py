@@ -34,6 +34,8 @@ DEEPEST = 8
 #: Dots in one key; tomllib takes quadratic time over them.
 MOST_DOTS = 32
 _PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+#: How a rendered file refers to a secret; see pgbaton.references.
+REFERENCE_MARK = "<<secret:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -137,6 +139,9 @@ def _smuggled(path: Path, value: object) -> Iterator[Objection]:
     if isinstance(value, str) and _CONTROL.search(value):
         reason = "holds a newline or another control character, which could begin a line of its own elsewhere"
         yield Objection(path, reason, "write it on one line, without control characters")
+    elif isinstance(value, str) and REFERENCE_MARK in value:
+        reason = "holds a reference to a secret, which would be put into a file in its place"
+        yield Objection(path, reason, f"write no {REFERENCE_MARK} in a topology file")
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if _CONTROL.search(key):

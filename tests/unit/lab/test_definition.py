@@ -17,7 +17,9 @@ DATA = {
     "databases": [{"name": "app", "owner": "app"}],
     "ssh": {"identity_file": 'keys/"odd"\\name é'},
     "security": {"client_networks": ["10.0.0.0/29", "10.1.0.0/16"], "firewall": False},
-    "postgresql": {"settings": {"work_mem": "8MB", "jit": False, "random_page_cost": 1.1}},
+    "postgresql": {
+        "settings": {"work_mem": "8MB", "auto_explain.log_analyze": True, "jit": False, "random_page_cost": 1.1}
+    },
 }
 
 

@@ -209,6 +209,12 @@ STRUCTURE = (
         "newline",
         '[postgresql.settings]\nwork_mem = "1MB\\nfsync=off" # here',
     ),
+    Case(
+        "a secret's reference in a setting",
+        "postgresql.settings.work_mem",
+        "reference to a secret",
+        '[postgresql]\nsettings = { work_mem = "<<secret:password/rest>>" } # here',
+    ),
     Case("NUL in a path", "ssh.identity_file", "control character", '[ssh]\nidentity_file = "/a\\u0000b" # here'),
     Case("newline in a key", 'network."a\\nb"', "control character", f'{VIP}\n"a\\nb" = 1 # here', VIP),
 )

@@ -83,5 +83,5 @@ def leader_beside_primary(facts: Facts) -> Iterator[Finding]:
     view = facts.snapshot.host(facts.primary) if facts.primary else None
     if view and view.etcd and view.etcd.is_leader and len(facts.topology.with_role(Role.DCS)) > 1:
         seen = "etcd's leader is on the primary's host: losing that host costs an election of each"
-        advice = "etcdctl move-leader to another member"
+        advice = "harmless; if that host loses its power, the failover takes a few seconds longer"
         yield Finding(Level.NOTE, "leader-beside-primary", view.name, seen, "another host", advice)
