@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Lab, down, up
+from labs import Lab, down, pgbaton, up
 
 from pgbaton import state as states
 from pgbaton.hosts import process
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 DATABASES = ("db1", "db2", "db3")
+IN_RECOVERY = "SELECT pg_is_in_recovery()"
 
 
 async def status(lab: Lab) -> dict[str, object]:
@@ -258,7 +259,7 @@ class TestChanges:
             assert made.ok, made.stderr
             seen = await status(standard_lab)
             assert seen["health"] == "healthy", seen
-            answered = await standard_lab.pgbaton("psql", "--", "-Atc", "SELECT pg_is_in_recovery()")
+            answered = await pgbaton("psql", "--cluster", standard_lab.name, "--", "-Atc", IN_RECOVERY)
             assert answered.stdout.strip() == "f", answered.stderr
 
     async def test_without_a_terminal_and_without_yes_nothing_is_done(self, standard_lab: Lab) -> None:

@@ -16,7 +16,7 @@ from pgbaton.operate.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from conftest import Lab
+    from labs import Lab
 
     from pgbaton.operate.members import View
 

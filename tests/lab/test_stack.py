@@ -12,7 +12,7 @@ import pytest
 from pgbaton.operate.waiting import until
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from labs import Lab
 
     from pgbaton.hosts.process import Result
 

@@ -22,7 +22,7 @@ from pgbaton.state import read_json
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from conftest import Lab
+    from labs import Lab
 
     from pgbaton.hosts.process import Result
 

@@ -52,6 +52,16 @@ printf '%s\\n' "$said" >&2
 exit 1
 """
 
+#: What is not as it should be yet, in words; nothing when all is. Patroni is told to reload by a signal, and gets to it
+#: when it can: until the server has read its settings again, an answer says nothing about the new ones.
+READY = f"""
+SELECT CASE
+  WHEN pg_conf_load_time() < (pg_stat_file('{CONFIG}')).modification THEN 'the server has not read its new settings yet'
+  WHEN pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+  THEN 'the standby does not stream from the primary yet'
+END
+"""  # noqa: S608 - a constant of this module
+
 
 class Patroni(Component):
     """One on every database host."""
@@ -120,18 +130,14 @@ class Patroni(Component):
         return ("rest",)
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
-        """Return when the member runs: as the leader, or as a standby that streams."""
+        """Return when the member runs as its file says: as the leader, or as a standby that streams."""
         seam = hosts[host.name]
         await require_active(seam, UNIT)
-        condition = (
-            "SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
-        )
         argv = ("runuser", "-u", "postgres", "--", "psql", "-XqAt", "-h", postgres.SOCKETS)
         port = str(topology.postgresql.port)
-        said = await require_success(seam, *argv, "-p", port, "-c", condition, what="PostgreSQL does not answer")
-        if said.strip() != "t":
-            message = "the standby does not stream from the primary yet"
-            raise UnhealthyError(message, where=host.name)
+        said = await require_success(seam, *argv, "-p", port, "-c", READY, what="PostgreSQL does not answer")
+        if said.strip():
+            raise UnhealthyError(said.strip(), where=host.name)
 
 
 def service(topology: Topology) -> dict[str, str | list[str]]:

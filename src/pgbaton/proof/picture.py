@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 #: What runs on a host of a role, in the order in which a client meets it.
 PARTS: tuple[tuple[Role, str], ...] = (
-    (Role.BALANCER, "HAProxy, PgBouncer"),
-    (Role.DATABASE, "PostgreSQL, Patroni"),
+    (Role.BALANCER, "HAProxy"),
+    (Role.BALANCER, "PgBouncer"),
+    (Role.DATABASE, "PostgreSQL"),
+    (Role.DATABASE, "Patroni"),
     (Role.DCS, "etcd"),
 )
 GAP = "  "

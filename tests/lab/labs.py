@@ -1,0 +1,68 @@
+"""A lab as tests use it, and the commands of users that make and remove one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton import state as states
+from pgbaton.hosts import process
+from pgbaton.hosts.connect import connect
+from pgbaton.secrets import Vault
+from pgbaton.topology.load import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.hosts.process import Result
+    from pgbaton.state import ClusterState
+    from pgbaton.topology.model import Topology
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running lab."""
+
+    state: ClusterState
+    topology: Topology
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name."""
+        return self.state.name
+
+    @property
+    def vault(self) -> Vault:
+        """Return the cluster's secrets."""
+        return Vault(self.state.vault_directory)
+
+    def hosts(self) -> Mapping[str, Host]:
+        """Return the machines as they are now."""
+        return connect(self.topology, self.state)
+
+    async def pgbaton(self, *arguments: str, timeout: float = 300) -> Result:
+        """Run a command on this cluster, as a user without a terminal would."""
+        return await pgbaton(*arguments, "--cluster", self.name, timeout=timeout)
+
+
+async def pgbaton(*arguments: str, timeout: float = 300, **environment: str) -> Result:
+    """Run a command of pgbaton to its end."""
+    extra = tuple(f"{key}={value}" for key, value in environment.items())
+    return await process.run("env", *extra, sys.executable, "-m", "pgbaton", *arguments, check=False, timeout=timeout)
+
+
+def up(name: str, *arguments: str) -> Lab:
+    """Bring a lab up; a failure shows what the command said."""
+    said = asyncio.run(pgbaton("lab", "up", "--cluster", name, *arguments, timeout=540))
+    assert said.ok, said.stderr
+    state = states.cluster(name)
+    return Lab(state, load(state.topology_file))
+
+
+def down(name: str) -> None:
+    """Remove a lab."""
+    said = asyncio.run(pgbaton("lab", "down", "--cluster", name))
+    assert said.ok, said.stderr
