@@ -91,9 +91,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.Abort:
-        sys.stderr.write("not confirmed: nothing was done\n")
-        sys.exit(1)
+    except click.Abort as error:
+        # Click turns ^C into this too, and keeps it as the cause.
+        interrupted = error.__cause__ is not None
+        sys.stderr.write("interrupted\n" if interrupted else "not confirmed: nothing was done\n")
+        sys.exit(130 if interrupted else 1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
