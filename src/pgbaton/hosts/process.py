@@ -164,20 +164,6 @@ def end_group(pid: int) -> None:
         return
 
 
-def spawn(*argv: str, log: Path, environment: dict[str, str] | None = None) -> int:
-    """Start a program that outlives this one, with all its output in ``log``; return its process id."""
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=None if environment is None else {**os.environ, **environment},
-        )
-    return process.pid
-
-
 def replace(*argv: str) -> None:
     """Become another program: terminal, signals and exit status are then its own."""
     os.execvp(argv[0], argv)  # noqa: S606 - an interactive program takes over this process

@@ -58,7 +58,10 @@ class HostSpec(Section):
         default=None, description="Hosts that fail together share one (rack, zone)."
     )
     failover: bool = Field(default=True, description="Whether this database may ever become primary.")
-    ssh: str | None = Field(default=None, description="What to give ssh as destination; by default the address.")
+    ssh: str | None = Field(
+        default=None,
+        description='What to give ssh as destination; by default the address. "local": the machine pgbaton runs on.',
+    )
 
     def has(self, role: Role) -> bool:
         """Tell whether the host has a role."""
