@@ -158,7 +158,8 @@ async def test_psql_shows_its_password_to_nobody_and_leaves_nothing(standard_lab
 
 
 async def test_an_interrupt_cancels_the_query_and_not_psql(standard_lab: Lab) -> None:
-    command = f"{sys.executable} -m pgbaton psql --cluster {standard_lab.name} -- -X -P pager=off"
+    # script(1) goes through a shell: it must not stay between, for which shell that is depends on the environment.
+    command = f"exec {sys.executable} -m pgbaton psql --cluster {standard_lab.name} -- -X -P pager=off"
     # script(1) gives the command a terminal, on which a byte 3 is ^C.
     argv = ("script", "-qec", command, "/dev/null")
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as terminal:  # noqa: ASYNC220 - it must be talked with
