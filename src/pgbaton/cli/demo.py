@@ -42,7 +42,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "chosen",
     metavar="NAME,…",
     default="",
-    help=f"Some of: {', '.join(each.name for each in faults.FAULTS)}.",
+    help=f"Some of: {', '.join(faults.DEMONSTRATED)}.",
 )
 @click.option("--keep", is_flag=True, help="Leave the lab up.")
 @click.option(

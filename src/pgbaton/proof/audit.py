@@ -20,7 +20,9 @@ WriteId = tuple[str, int]
 class FinalRead:
     """The rows that one database host holds after everything has come to rest.
 
-    ``caught_up`` tells whether it had replayed all the primary had written; ``problem`` why it could not be read.
+    ``rows`` are those of the workload *set*, ``registers``, ``accounts`` and ``lists`` what the others' tables hold by
+    key, None where the workload was not at work. ``caught_up`` tells whether the host had replayed all that the primary
+    had written; ``problem`` why it could not be read.
     """
 
     host: str
@@ -28,6 +30,9 @@ class FinalRead:
     rows: tuple[WriteId, ...] = ()
     caught_up: bool = True
     problem: str | None = None
+    registers: Mapping[int, int] | None = None
+    accounts: Mapping[int, int] | None = None
+    lists: Mapping[int, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pgbaton.lab.recipe import System
     from pgbaton.operate.waiting import Report as Tell
-    from pgbaton.proof.faults import Fault
+    from pgbaton.proof.faults.base import Fault
     from pgbaton.proof.history import History
     from pgbaton.proof.report import Event, Report
     from pgbaton.state import ClusterState
@@ -129,7 +129,7 @@ async def measured(demo: Demo, target: Target) -> tuple[tuple[trial.Trial, ...],
             demo.tell(f"fault {number} of {len(demo.faults)}: {fault.title.lower()}")
             done = await trial.run(target, meter, fault)
             trials.append(done)
-            prediction = expected[done.expectation.budget]
+            prediction = done.prediction(expected)
             demo.tell(told(reports.event(done, meter.history(), prediction)))
         await meter.until_calm(since=time.monotonic(), seconds=trial.RECOVERY_SECONDS)
     finally:

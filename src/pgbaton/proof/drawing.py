@@ -132,7 +132,8 @@ class Plot:
 def curves(report: Report, scale: Scale, top: float, bottom: float, *, bucket_seconds: float) -> list[str]:
     """Return writes and reads acknowledged per bucket, with the figure that the top stands for."""
     writes, reads = (
-        rate(acknowledgements(report.history.of(kind)), scale.span, bucket_seconds=bucket_seconds) for kind in Kind
+        rate(acknowledgements(report.history.of(kind)), scale.span, bucket_seconds=bucket_seconds)
+        for kind in (Kind.WRITE, Kind.READ)
     )
     plot = Plot(scale, top, bottom, bucket_seconds, max([*writes, *reads, 1]))
     return [

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What an operation asks of the cluster."""
+    """What an operation did, and on which port: changed something, or only looked, on the port for writes or for reads.
+
+    Only a change shows that writes are served: a server that may no longer write still answers who looks.
+    """
 
     WRITE = "write"
+    QUERY = "query"
     READ = "read"
 
 
@@ -41,6 +45,9 @@ class Operation:
     """One operation of one client; (``client``, ``id``) is unique in a history.
 
     ``server`` is the database host's address that answered, ``error`` is ``CLASS: detail`` for what did not end well.
+    ``workload`` and ``call`` name what was asked, ``value`` is what with, ``result`` what was answered: their shapes are
+    those of :mod:`pgbaton.proof.workloads`. ``timeline`` is the server's, ``lsn`` the position in bytes that it had
+    written (primary) or replayed (standby) when it answered.
     """
 
     client: str
@@ -51,6 +58,12 @@ class Operation:
     outcome: Outcome
     error: str | None = None
     server: str | None = None
+    workload: str = "set"
+    call: str = "add"
+    value: Any = None
+    result: Any = None
+    timeline: int | None = None
+    lsn: int | None = None
 
     @property
     def seconds(self) -> float:

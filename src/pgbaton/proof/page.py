@@ -133,9 +133,9 @@ def described(event: Event) -> Iterable[str]:
     """Return what happened to roles, clients and the cluster."""
     trial = event.trial
     yield f"struck {trial.host}"
-    if trial.after.primary != trial.before.primary:
+    if trial.after and trial.after.primary != trial.before.primary:
         yield f"primary {trial.before.primary} → {trial.after.primary}"
-    if trial.after.vip != trial.before.vip:
+    if trial.after and trial.after.vip != trial.before.vip:
         yield f"VIP {trial.before.vip} → {trial.after.vip}"
     slowest = max(event.write.clients, key=lambda client: event.write.clients[client].seconds)
     yield f"longest for a single client {seconds(event.write.clients[slowest].seconds)} ({slowest})"

@@ -80,8 +80,8 @@ class Event:
             "predicted": {"write": predicted.as_dict(), "read": self.prediction.read_seconds.as_dict()},
             "parts": {part.name: None if part.seconds is None else round(part.seconds, 3) for part in self.parts},
             "error_classes": {"write": dict(self.write.errors), "read": dict(self.read.errors)},
-            "primary": {"before": self.trial.before.primary, "after": self.trial.after.primary},
-            "vip": {"before": self.trial.before.vip, "after": self.trial.after.vip},
+            "primary": moved(self.trial, "primary"),
+            "vip": moved(self.trial, "vip"),
             "gaps": [
                 {"after_seconds": round(gap.begin - self.trial.injected, 3), "seconds": round(gap.seconds, 3)}
                 for gap in self.write.gaps
@@ -90,6 +90,11 @@ class Event:
             "whole_again_seconds": round(self.trial.end - self.trial.injected, 3),
             "meter_stalled_seconds": round(self.write.meter_stalled_seconds, 3),
         }
+
+
+def moved(trial: Trial, role: str) -> dict[str, str | None]:
+    """Return who had a role before and after."""
+    return {"before": getattr(trial.before, role), "after": getattr(trial.after, role, None)}
 
 
 def quantiles(latency: Latency | None) -> dict[str, float] | None:
@@ -171,7 +176,7 @@ def events(
         if (write.client, write.id) in missed:
             lost[min(bisect_left(ends, write.end), len(ends) - 1)] += 1
     return tuple(
-        event(trial, history, predictions[trial.expectation.budget], lost=count)
+        event(trial, history, trial.prediction(predictions), lost=count)
         for trial, count in zip(trials, lost, strict=True)
     )
 
@@ -195,11 +200,11 @@ def vip_lane(trials: Sequence[Trial], span: Span) -> tuple[Lane, ...]:
     lanes: list[Lane] = []
     begin = span.begin
     for trial in trials:
-        before, after = trial.before.vip, trial.after.vip
-        if before and after != before:
+        before, after = trial.before.vip, trial.after.vip if trial.after else None
+        if before and after and after != before:
             moved = next((mark.time for mark in trial.marks if mark.moment is Moment.CLAIMED), trial.injected)
             lanes.append(Lane(before, Span(begin, trial.injected)))
             begin = moved
-    if trials and (last := trials[-1].after.vip):
+    if trials and trials[-1].after and (last := trials[-1].after.vip):
         lanes.append(Lane(last, Span(begin, span.end)))
     return tuple(lanes)

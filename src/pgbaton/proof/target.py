@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import UnhealthyError
 from pgbaton.hosts.connect import connect
 from pgbaton.observe.collect import collect
+from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Health, health
 from pgbaton.observe.judge import judge
 from pgbaton.operate.operation import Operation
@@ -60,7 +61,7 @@ class Target:
 
     async def roles(self) -> Roles:
         """Return who is primary and who holds the VIP; raises UnhealthyError unless exactly one each does."""
-        return roles(await self.snapshot())
+        return roles(self.topology, await self.snapshot())
 
     async def until_whole(self, *, seconds: float) -> float:
         """Wait until nothing is wrong with the cluster any more; return how long that took.
@@ -111,20 +112,44 @@ class Target:
 
 @dataclass(frozen=True)
 class Roles:
-    """Who has which part now; ``vip`` is the holder's name, None in a cluster without a VIP."""
+    """Who has which part now; ``vip`` is the holder's name, None in a cluster without a VIP.
+
+    ``synchronous`` are the standbys that the primary waits for, ``dcs_leader`` is etcd's leading member.
+    """
 
     primary: str
     vip: str | None
     standbys: tuple[str, ...]
+    synchronous: tuple[str, ...] = ()
+    balancers: tuple[str, ...] = ()
+    dcs: tuple[str, ...] = ()
+    dcs_leader: str | None = None
+
+    @property
+    def asynchronous(self) -> tuple[str, ...]:
+        """Return the standbys that the primary does not wait for."""
+        return tuple(name for name in self.standbys if name not in self.synchronous)
+
+    @property
+    def backups(self) -> tuple[str, ...]:
+        """Return the balancers that do not hold the VIP."""
+        return tuple(name for name in self.balancers if name != self.vip)
 
 
-def roles(snapshot: Snapshot) -> Roles:
+def roles(topology: Topology, snapshot: Snapshot) -> Roles:
     """Read the roles from a snapshot; raises UnhealthyError unless there is one primary and at most one VIP. Pure."""
-    servers = {host.name: host.postgres.role for host in snapshot.hosts if host.postgres}
-    primaries = tuple(name for name, role in servers.items() if role == "primary")
-    holders = tuple(host.name for host in snapshot.hosts if host.holds_vip)
+    facts = Facts(topology, snapshot)
+    primaries, holders = facts.primaries, facts.vip_holders
     if len(primaries) != 1 or len(holders) > 1:
         message = f"primaries: {', '.join(primaries) or 'none'}; holders of the VIP: {', '.join(holders) or 'none'}"
         raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
-    standbys = tuple(name for name, role in servers.items() if role == "standby")
-    return Roles(primaries[0], holders[0] if holders else None, standbys)
+    members = {spec.name: view.etcd for spec, view in facts.reached(Role.DCS) if view.etcd}
+    return Roles(
+        primary=primaries[0],
+        vip=holders[0] if holders else None,
+        standbys=tuple(name for name, server in facts.servers.items() if server.role == "standby"),
+        synchronous=facts.confirming,
+        balancers=tuple(spec.name for spec in topology.with_role(Role.BALANCER)),
+        dcs=tuple(members),
+        dcs_leader=next((name for name, member in members.items() if member.is_leader), None),
+    )

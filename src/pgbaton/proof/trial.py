@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING
 
-from pgbaton.errors import RefusedError
+from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.proof import marks
+from pgbaton.proof.faults.base import Service, Strike
 from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
 
 if TYPE_CHECKING:
-    from pgbaton.proof.faults import Expectation, Fault
+    from collections.abc import Mapping
+
+    from pgbaton.proof.faults.base import Expectation, Fault
     from pgbaton.proof.marks import Mark
     from pgbaton.proof.running import RunningMeter
     from pgbaton.proof.target import Roles, Target
+    from pgbaton.topology.prediction import Prediction
 
 #: How long everything must be calm before a fault: long enough to know what normal is.
 QUIET_SECONDS = 2.0
@@ -28,57 +34,116 @@ LEAD_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How long to wait, in seconds: for the service while a fault lasts, and for a whole cluster after it."""
+
+    recovery_seconds: float = RECOVERY_SECONDS
+    whole_seconds: float = WHOLE_SECONDS
+
+
+@dataclass(frozen=True)
 class Trial:
     """What was done and when, on the meter's clock; ``begin`` to ``end`` is the window to measure in.
 
-    ``injected`` is when the fault was asked for, ``served`` when all clients had been served for a while, ``healed``
-    when it had been undone, ``end`` when nothing was wrong any more.
+    ``injected`` is when the fault was asked for, ``struck`` when it had been done, ``served`` when all clients had
+    been served for a while, while it lasted or after it, ``healed`` when it had been undone, ``end`` when nothing was
+    wrong any more. What never came to be in time is None, and said in ``remains``.
     """
 
     fault: Fault
-    host: str
+    hosts: tuple[str, ...]
+    expectation: Expectation
     before: Roles
-    after: Roles
+    after: Roles | None
     begin: float
     injected: float
-    served: float
+    struck: float
+    served: float | None
     healed: float
     end: float
     marks: tuple[Mark, ...]
+    remains: tuple[str, ...] = ()
 
     @property
-    def expectation(self) -> Expectation:
-        """Return what was expected of the fault on the host that it struck."""
-        return self.fault.expects(self.host, self.before)
+    def host(self) -> str:
+        """Return the first of the hosts struck."""
+        return self.hosts[0]
 
     @property
     def window(self) -> Span:
         """Return the time to measure in."""
         return Span(self.begin, self.end)
 
+    def prediction(self, predictions: Mapping[str, Prediction]) -> Prediction:
+        """Return what was predicted; raises KeyError for a fault of which nothing is."""
+        return predictions[self.expectation.budget or self.fault.name]
 
-async def run(target: Target, meter: RunningMeter, fault: Fault) -> Trial:
-    """Put a cluster that is whole through one fault.
 
-    Raises RefusedError when the fault would need a lab and the cluster is none; UnhealthyError when the service does
-    not come back, or the cluster does not become whole, in time.
+async def run(
+    target: Target, meter: RunningMeter, fault: Fault, *, seed: int = 0, patience: Patience | None = None
+) -> Trial:
+    """Put a cluster that is whole through one fault, and undo it whatever happens in between.
+
+    With ``patience`` a service that does not come back, or a cluster that does not become whole, is a result; without,
+    it raises UnhealthyError. Raises RefusedError when the fault would need a lab and the cluster is none.
     """
     if fault.lab and not target.state.lab_file.exists():
         message = f"{fault.name} can be done to lab machines alone, and {target.topology.name} is no lab"
         raise RefusedError(message, hint="leave that fault out")
+    allowed = patience or Patience()
+    remains: list[str] = []
+
+    def give_up(error: UnhealthyError) -> None:
+        if patience is None:
+            raise error
+        target.report(error.message)
+        remains.append(error.message)
+
     before = await target.roles()
-    host = fault.victim(before)
+    random = Random(seed)  # noqa: S311 - a choice that can be repeated, no secret
+    strike = Strike(target, fault.victims(before, random), before, random)
+    expectation = fault.expects(strike)
     await meter.until_calm(since=time.monotonic() + QUIET_SECONDS - CALM_SECONDS, seconds=RECOVERY_SECONDS)
-    target.report(f"{host}: {fault.does}")
+    target.report(f"{', '.join(strike.hosts)}: {fault.does}")
     injected, offset = time.monotonic(), time.time() - time.monotonic()
-    await fault.inject(target, host)
-    served = await meter.until_calm(since=time.monotonic(), seconds=RECOVERY_SECONDS)
-    target.report("every client is served; waiting until the cluster is whole again")
-    await fault.heal(target, host)
+    served: float | None = None
+    try:
+        await fault.inject(strike)
+        struck = time.monotonic()
+        if fault.service is Service.RETURNS:
+            try:
+                served = await meter.until_calm(since=struck, seconds=allowed.recovery_seconds)
+            except UnhealthyError as error:
+                give_up(error)
+        await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
+    finally:
+        await fault.heal(strike)
     healed = time.monotonic()
-    await target.until_whole(seconds=WHOLE_SECONDS)
+    target.report("the fault is undone; waiting until every client is served and the cluster is whole again")
+    try:
+        calm = await meter.until_calm(since=healed, seconds=allowed.recovery_seconds)
+        served = served or calm
+        await target.until_whole(seconds=allowed.whole_seconds)
+        after = await target.roles()
+    except UnhealthyError as error:
+        give_up(error)
+        after = None
     end = time.monotonic()
     begin = injected - LEAD_SECONDS
     found = await marks.collect(target.hosts, since=begin + offset)
     on_our_clock = tuple(replace(mark, time=mark.time - offset) for mark in found)
-    return Trial(fault, host, before, await target.roles(), begin, injected, served, healed, end, on_our_clock)
+    return Trial(
+        fault=fault,
+        hosts=strike.hosts,
+        expectation=expectation,
+        before=before,
+        after=after,
+        begin=begin,
+        injected=injected,
+        struck=struck,
+        served=served,
+        healed=healed,
+        end=end,
+        marks=on_our_clock,
+        remains=tuple(remains),
+    )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pgbaton.lab.definition import complete
 from pgbaton.proof import report as reports
 from pgbaton.proof.audit import FinalRead, audit
-from pgbaton.proof.faults import FAULTS
+from pgbaton.proof.faults import DEMONSTRATED, named
+from pgbaton.proof.faults.base import Strike
 from pgbaton.proof.history import History, Kind, Operation, Outcome
 from pgbaton.proof.marks import Mark, Moment
 from pgbaton.proof.report import Report
-from pgbaton.proof.target import Roles
+from pgbaton.proof.target import Roles, Target
 from pgbaton.proof.trial import Trial
+from pgbaton.state import ClusterState
 from pgbaton.topology import budget, load, presets
+
+if TYPE_CHECKING:
+    from pgbaton.proof.faults.base import Fault
 
 TOPOLOGY = complete(load.loads(presets.text("standard")), "demo")
 BEGIN, END = 1000.0, 1080.0
@@ -78,20 +87,28 @@ def operations() -> list[Operation]:
     return [each for each in made if each.end <= END]
 
 
+def strike(fault: Fault, before: Roles) -> Strike:
+    random = Random(1)
+    target = Target(TOPOLOGY, ClusterState("demo", Path("/nowhere")), lambda _: None)
+    return Strike(target, fault.victims(before, random), before, random)
+
+
 def trials() -> tuple[Trial, ...]:
-    struck = zip(FAULTS, ROLES, ROLES[1:], (each[1] for each in SERVED), MARKS, strict=False)
+    struck = zip(named(DEMONSTRATED), ROLES, ROLES[1:], (each[1] for each in SERVED), MARKS, strict=False)
     return tuple(
         Trial(
-            fault,
-            fault.victim(before),
-            before,
-            after,
-            at - 0.5,
-            at,
-            at + 5,
-            at + 6,
-            at + (25 if at == 1040 else 7),
-            marks,
+            fault=fault,
+            hosts=strike(fault, before).hosts,
+            expectation=fault.expects(strike(fault, before)),
+            before=before,
+            after=after,
+            begin=at - 0.5,
+            injected=at,
+            struck=at,
+            served=at + 5,
+            healed=at + 6,
+            end=at + (25 if at == 1040 else 7),
+            marks=marks,
         )
         for fault, before, after, at, marks in struck
     )

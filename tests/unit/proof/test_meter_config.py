@@ -33,7 +33,7 @@ def test_a_connection_string_bounds_the_kernels_patience_and_quotes_values() -> 
 
 def test_there_are_held_and_new_connections_for_writes_and_reads() -> None:
     kinds = {(client.kind, client.held) for client in standard_clients()}
-    assert kinds == {(kind, held) for kind in Kind for held in (True, False)}
+    assert kinds == {(kind, held) for kind in (Kind.WRITE, Kind.READ) for held in (True, False)}
     assert len({client.name for client in standard_clients()}) == len(standard_clients())
 
 

@@ -1,0 +1,58 @@
+"""The faults: adding one is a value in a module's FAULTS, adding a module a line in CATALOGUE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgbaton.errors import UsageError
+from pgbaton.proof.faults import operations, power, processes
+from pgbaton.proof.faults.base import Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgbaton.proof.faults.base import Fault
+    from pgbaton.topology.model import Topology
+
+CATALOGUE = (processes, operations, power)
+
+FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in module.FAULTS)
+
+#: The four that the demonstration shows, in its order.
+DEMONSTRATED = ("postmaster-killed", "switchover", "balancer-power-off", "primary-power-off")
+
+
+def named(names: Iterable[str]) -> tuple[Fault, ...]:
+    """Return faults by name, in the order given; raises UsageError for a name that is none."""
+    known = {fault.name: fault for fault in FAULTS}
+    chosen = []
+    for name in names:
+        if name not in known:
+            message = f"no fault named {name}"
+            raise UsageError(message, hint=f"known: {', '.join(known)}")
+        chosen.append(known[name])
+    return tuple(chosen)
+
+
+def of_suite(suite: Suite) -> tuple[Fault, ...]:
+    """Return the faults of a suite, those of the smaller suites among them."""
+    suites = tuple(Suite)
+    return tuple(fault for fault in FAULTS if suites.index(fault.suite) <= suites.index(suite))
+
+
+def choose(names: Iterable[str], topology: Topology) -> tuple[Fault, ...]:
+    """Return faults by name, the demonstrated ones when none is named; raises UsageError for what cannot be."""
+    chosen = named(names or DEMONSTRATED)
+    for fault in chosen:
+        if (reason := lacking(fault, topology)) is not None:
+            message = f"{fault.name} needs {reason}"
+            raise UsageError(message, hint="leave that fault out, or take a larger topology")
+    return chosen
+
+
+def lacking(fault: Fault, topology: Topology) -> str | None:
+    """Return what a topology lacks for a fault, None when it has the hosts that it needs."""
+    for role, count in fault.needs:
+        if len(topology.with_role(role)) < count:
+            return f"{count} hosts with the role {role}, {topology.name} has fewer"
+    return None

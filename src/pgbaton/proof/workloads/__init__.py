@@ -1,0 +1,1 @@
+"""Workloads: what clients do while something breaks; adding one is a line in WORKLOADS."""
