@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -40,4 +41,6 @@ def _decode(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - JSON has no s
         return tuple(_decode(get_args(annotation)[0], item) for item in value)
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return decode(annotation, value)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return annotation(value)
     return value

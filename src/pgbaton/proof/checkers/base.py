@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.proof.outage import Span  # noqa: TC001 - holdings are read back by their annotations
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgbaton.proof.audit import FinalRead
     from pgbaton.proof.history import History
-    from pgbaton.proof.outage import Span
     from pgbaton.topology.model import Topology
 
 
