@@ -7,31 +7,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgbaton.errors import RefusedError
-from pgbaton.lab import capabilities, definition, image, lifecycle
-from pgbaton.operate.bringup import bring_up
+from pgbaton.lab import capabilities, image
 from pgbaton.proof import final, picture, trial
 from pgbaton.proof import report as reports
 from pgbaton.proof.audit import audit
+from pgbaton.proof.ground import OwnLab
 from pgbaton.proof.running import SCHEMA, TABLE, RunningMeter
-from pgbaton.proof.target import Target
 from pgbaton.topology import budget
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from pgbaton.lab.recipe import System
     from pgbaton.operate.waiting import Report as Tell
     from pgbaton.proof.faults.base import Fault
     from pgbaton.proof.history import History
     from pgbaton.proof.report import Event, Report
+    from pgbaton.proof.target import Target
     from pgbaton.state import ClusterState
     from pgbaton.topology.model import Topology
     from pgbaton.topology.prediction import Prediction
 
-#: A file in the state of a lab that a demonstration made and will take down again.
-MARKER = "demo"
 #: How long clients may take to be served at the very beginning, when pools are empty.
 START_SECONDS = 30.0
 
@@ -48,9 +44,9 @@ class Demo:
     keep: bool = False
 
     @property
-    def marker(self) -> Path:
-        """Return the file that tells that the lab is a demonstration's own."""
-        return self.state.directory / MARKER
+    def ground(self) -> OwnLab:
+        """Return the lab to demonstrate on."""
+        return OwnLab(self.state, self.topology, self.system, self.tell, purpose="demo", keep=self.keep)
 
 
 async def demonstrate(demo: Demo) -> Report:
@@ -61,10 +57,10 @@ async def demonstrate(demo: Demo) -> Report:
     """
     started = time.monotonic()
     await capabilities.require()
-    made = await image.ensure(demo.system, report=demo.tell)
-    await take_over(demo)
+    await image.ensure(demo.system, report=demo.tell)
+    await demo.ground.take_over()
     begun = time.monotonic()
-    async with lab(demo, made) as target:
+    async with lab(demo) as target:
         brought_up = time.monotonic() - begun
         demo.tell(
             f"the cluster, brought up in {brought_up:.0f} s:\n{picture.draw(target.topology, await target.roles())}"
@@ -88,34 +84,13 @@ async def demonstrate(demo: Demo) -> Report:
     )
 
 
-async def take_over(demo: Demo) -> None:
-    """Clear away what a demonstration that was killed left; raises RefusedError for anybody else's cluster."""
-    if demo.marker.exists():
-        demo.tell("taking down what an interrupted demo left")
-        await lifecycle.destroy(demo.state, report=demo.tell)
-    elif demo.state.exists or demo.state.lab_file.exists():
-        message = f"a cluster named {demo.state.name} exists already, and the demo would break it"
-        hint = f"pgbaton lab down --cluster {demo.state.name}, if it is a lab to be done with; or --cluster NAME"
-        raise RefusedError(message, hint=hint)
-
-
 @asynccontextmanager
-async def lab(demo: Demo, made: image.Image) -> AsyncIterator[Target]:
+async def lab(demo: Demo) -> AsyncIterator[Target]:
     """Hold a lab with a running cluster; it is gone afterwards, unless it is to be kept."""
-    demo.state.create()
-    demo.marker.touch()
     try:
-        topology = definition.on_system(demo.topology, demo.system)
-        topology = await lifecycle.create(demo.state, topology, image=made, report=demo.tell)
-        await bring_up(demo.state, topology, report=demo.tell)
-        target = Target(topology, demo.state, demo.tell)
-        await target.until_whole(seconds=trial.WHOLE_SECONDS)
-        yield target
+        yield await demo.ground.prepare()
     finally:
-        if demo.keep:
-            demo.marker.unlink()
-        else:
-            await lifecycle.destroy(demo.state, report=demo.tell)
+        await demo.ground.leave()
 
 
 async def measured(demo: Demo, target: Target) -> tuple[tuple[trial.Trial, ...], History]:

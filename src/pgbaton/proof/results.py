@@ -48,9 +48,10 @@ class Latencies:
 class TrialResult:
     """One trial, measured and judged.
 
-    Outages are infinite while they had not ended. ``limit_seconds`` is the objective for writes, None where there is
-    none; ``served`` tells whether clients were served again when they had to be. ``parts`` are where the outage of
-    writes went. ``gaps`` are the further ones of at least 0.1 s, as (seconds after the fault, length).
+    Outages are infinite when they had not ended. ``limit_seconds`` and ``read_limit_seconds`` are the objectives, None
+    where there is none, ``limit_source`` is where they come from; ``served`` tells whether clients were served again
+    when they had to be. ``parts`` are where the outage of writes went. ``gaps`` are the further ones of at least 0.1 s,
+    as (seconds after the fault, length). ``clients`` are the longest gaps by client.
     """
 
     fault: str
@@ -68,6 +69,7 @@ class TrialResult:
     checks: tuple[Check, ...]
     parts: tuple[Part, ...] = ()
     limit_seconds: float | None = None
+    read_limit_seconds: float | None = None
     limit_source: str = ""
     served: bool = True
     error_classes: Mapping[str, int] = field(default_factory=dict)
@@ -86,7 +88,9 @@ class TrialResult:
     @property
     def met(self) -> bool:
         """Tell whether clients were served in time."""
-        return self.served and (self.limit_seconds is None or self.write_outage_seconds <= self.limit_seconds)
+        writes = self.limit_seconds is None or self.write_outage_seconds <= self.limit_seconds
+        reads = self.read_limit_seconds is None or self.read_outage_seconds <= self.read_limit_seconds
+        return self.served and writes and reads
 
     @property
     def verdict(self) -> Verdict:

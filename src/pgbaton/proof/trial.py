@@ -47,7 +47,8 @@ class Trial:
 
     ``injected`` is when the fault was asked for, ``struck`` when it had been done, ``served`` when all clients had
     been served for a while, while it lasted or after it, ``healed`` when it had been undone, ``end`` when nothing was
-    wrong any more. What never came to be in time is None, and said in ``remains``.
+    wrong any more. What never came to be in time is None, and said in ``remains``; ``kept_service`` tells whether
+    clients were served when they had to be.
     """
 
     fault: Fault
@@ -62,6 +63,7 @@ class Trial:
     healed: float
     end: float
     marks: tuple[Mark, ...]
+    kept_service: bool = True
     remains: tuple[str, ...] = ()
 
     @property
@@ -107,6 +109,7 @@ async def run(
     target.report(f"{', '.join(strike.hosts)}: {fault.does}")
     injected, offset = time.monotonic(), time.time() - time.monotonic()
     served: float | None = None
+    kept_service = True
     try:
         await fault.inject(strike)
         struck = time.monotonic()
@@ -115,6 +118,7 @@ async def run(
                 served = await meter.until_calm(since=struck, seconds=allowed.recovery_seconds)
             except UnhealthyError as error:
                 give_up(error)
+                kept_service = False
         await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
     finally:
         await fault.heal(strike)
@@ -127,7 +131,7 @@ async def run(
         after = await target.roles()
     except UnhealthyError as error:
         give_up(error)
-        after = None
+        kept_service, after = kept_service and served is not None, None
     end = time.monotonic()
     begin = injected - LEAD_SECONDS
     found = await marks.collect(target.hosts, since=begin + offset)
@@ -145,5 +149,6 @@ async def run(
         healed=healed,
         end=end,
         marks=on_our_clock,
+        kept_service=kept_service,
         remains=tuple(remains),
     )

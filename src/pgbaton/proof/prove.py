@@ -1,0 +1,102 @@
+"""Prove: experiment after experiment, each measured, checked, judged and stored."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pgbaton.errors import Error
+from pgbaton.proof import evidence, experiment, judgement, store
+from pgbaton.proof.faults import lacking
+from pgbaton.proof.results import NotRun, RunResult
+
+if TYPE_CHECKING:
+    from pgbaton.operate.waiting import Report
+    from pgbaton.proof.experiment import Setting
+    from pgbaton.proof.faults.base import Fault
+    from pgbaton.proof.ground import Ground
+    from pgbaton.proof.store import StoredRun
+    from pgbaton.proof.target import Target
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is to be proven: every fault ``trials`` times, the n-th time with the seed ``seed + n``."""
+
+    faults: tuple[Fault, ...]
+    trials: int
+    seed: int
+    setting: Setting
+    tell: Report
+
+    @property
+    def rounds(self) -> tuple[tuple[Fault, int], ...]:
+        """Return the trials in order, fault and seed: all faults once, then again, so that an early end shows all."""
+        return tuple((fault, self.seed + number) for number in range(self.trials) for fault in self.faults)
+
+
+@dataclass
+class Prover:
+    """A run under way: what it works on, and what it has come to so far."""
+
+    proof: Proof
+    ground: Ground
+    stored: StoredRun
+    result: RunResult
+    began: float = field(default_factory=time.monotonic)
+
+    async def run(self) -> RunResult:
+        """Make all trials, and save after each: whatever ends the run early, what was shown until then is kept."""
+        target: Target | None = None
+        try:
+            target = await self.ground.prepare()
+            target = await self._all(target)
+            await experiment.clean_up(target)
+            self._note(complete=True)
+        finally:
+            self._note()
+            await self.ground.leave()
+        return self.result
+
+    async def _all(self, target: Target) -> Target:
+        self._note(versions=await evidence.versions(target))
+        rounds = self.proof.rounds
+        impossible: set[str] = set()
+        for number, (fault, seed) in enumerate(rounds, 1):
+            if fault.name in impossible:
+                continue
+            self.proof.tell(f"trial {number} of {len(rounds)}: {fault.title.lower()} (seed {seed})")
+            if (reason := await obstacle(target, fault)) is not None:
+                impossible.add(fault.name)
+                self.proof.tell(f"not run: {reason}")
+                self._note(not_run=(*self.result.not_run, NotRun(fault.name, fault.title, reason)))
+                continue
+            target = await self._one(target, fault, seed)
+        return target
+
+    async def _one(self, target: Target, fault: Fault, seed: int) -> Target:
+        """Make one experiment and keep its result; return a cluster that is fit for the next."""
+        folder = self.stored.begin_trial(fault.name)
+        try:
+            result, whole = await experiment.run(target, self.proof.setting, fault, seed=seed, folder=folder)
+        except Error as error:
+            result, whole = judgement.failed(fault, seed, f"the trial came to no end: {error}"), False
+        result = replace(result, folder=str(folder.relative_to(self.stored.path)))
+        store.write(folder, "trial.json", result.to_dict())
+        self._note(trials=(*self.result.trials, result))
+        self.proof.tell(judgement.told(result))
+        return target if whole else await self.ground.renew()
+
+    def _note(self, **changes: Any) -> None:  # noqa: ANN401 - fields of RunResult
+        self.result = replace(self.result, total_seconds=time.monotonic() - self.began, **changes)
+        self.stored.save(self.result)
+
+
+async def obstacle(target: Target, fault: Fault) -> str | None:
+    """Return why a fault cannot be made on a cluster, None when it can."""
+    if fault.lab and not target.state.lab_file.exists():
+        return "it can be done to lab machines alone"
+    if (reason := lacking(fault, target.topology)) is not None:
+        return f"it needs {reason}"
+    return await fault.obstacle(target)
