@@ -11,11 +11,16 @@ from pgbaton.errors import UsageError
 
 @dataclass(frozen=True)
 class System:
-    """An operating system that labs run: its Debian suite and the PostgreSQL it brings."""
+    """An operating system that labs run: its Debian suite and the PostgreSQL it brings.
+
+    ``extra`` are packages beyond what pgbaton deploys. Images are kept by ``name``, so a system with extra packages
+    has a name of its own that begins with no other's.
+    """
 
     name: str
     suite: str
     postgresql: int
+    extra: tuple[str, ...] = ()
 
 
 SYSTEMS = {
@@ -121,7 +126,7 @@ def system_for(postgresql: int) -> System:
 
 def packages(system: System) -> tuple[str, ...]:
     """Return the packages of the full image."""
-    return tuple(sorted(name.format(postgresql=system.postgresql) for name in BASE + SERVICES + TOOLS))
+    return tuple(sorted(name.format(postgresql=system.postgresql) for name in BASE + SERVICES + TOOLS + system.extra))
 
 
 def finish() -> str:
