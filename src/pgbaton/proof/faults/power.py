@@ -5,12 +5,41 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from pgbaton.components.etcd import etcdctl
+from pgbaton.errors import UnhealthyError
 from pgbaton.lab import lifecycle
-from pgbaton.proof.faults.base import Fault, Suite, primary, silence, vip_holder
+from pgbaton.operate.waiting import until
+from pgbaton.proof.faults import victims
+from pgbaton.proof.faults.base import (
+    Fault,
+    Service,
+    Suite,
+    predicted,
+    primary,
+    silence,
+    unpromised,
+    vip_holder,
+    within,
+)
+from pgbaton.proof.faults.expectations import no_longer_than
+from pgbaton.proof.faults.signals import signal_server, titled
+from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Strike
+    from pgbaton.proof.target import Target
+
+#: How long the primary acknowledges, or tries to, while nothing leaves it: less than wal_sender_timeout, so that the
+#: standbys do not count as gone.
+LAG_SECONDS = 1.0
+#: Beyond the leader lock's usual life and an election: who may be promoted has been by then.
+BEYOND_TTL_SECONDS = 35.0
+#: The darkness that everybody notices.
+DARK_SECONDS = 5.0
+#: What clients may notice of a host that serves none of them.
+BLIP_SECONDS = 1.0
+LEADERSHIP_SECONDS = 10.0
 
 
 async def power_off(strike: Strike) -> None:
@@ -23,6 +52,50 @@ async def power_on(strike: Strike) -> None:
     state = strike.target.state
     off = [host for host in strike.hosts if lifecycle.status(state).machine(host).leader_pid is None]
     await asyncio.gather(*(lifecycle.power_on(state, host, report=strike.target.report) for host in off))
+
+
+async def lag_and_power_off(strike: Strike) -> None:
+    """Have the primary send nothing for a while, then cut its power: what it acknowledged meanwhile is on it alone."""
+    await signal_server(strike, "STOP", "all", titled(strike, "walsender"))
+    await asyncio.sleep(LAG_SECONDS)
+    await power_off(strike)
+
+
+async def power_off_with_etcd_leader(strike: Strike) -> None:
+    """Move etcd's leadership to the primary's host, then cut its power."""
+    await lead_etcd(strike.target, strike.host)
+    await power_off(strike)
+
+
+async def lead_etcd(target: Target, wanted: str) -> None:
+    """Move etcd's leadership to a host's member; raises UnhealthyError when it does not come to lead in time."""
+    leader = (await target.roles()).dcs_leader
+    if leader == wanted:
+        return
+    if leader is None:
+        message = "etcd has no leader that could be asked to hand over"
+        raise UnhealthyError(message, hint="pgbaton status shows etcd's members")
+    control, host = etcdctl(target.topology), target.hosts[leader]
+    members = member_ids((await host.run(*control, "member", "list")).stdout)
+    await host.run(*control, "move-leader", members[wanted])
+
+    async def look() -> str | None:
+        seen = (await target.roles()).dcs_leader
+        return None if seen == wanted else f"etcd's leader is {seen}"
+
+    await until(f"etcd is led by {wanted}", look, seconds=LEADERSHIP_SECONDS)
+
+
+def member_ids(listing: str) -> dict[str, str]:
+    """Read the members' ids, by name, from what ``etcdctl member list`` prints. Pure."""
+    rows = (line.split(", ") for line in listing.splitlines() if line.strip())
+    return {name: identity for identity, _, name, *_ in rows}
+
+
+async def primary_without_etcd(target: Target) -> str | None:
+    """Tell when the primary's host has no member of etcd that could lead."""
+    roles = await target.roles()
+    return None if roles.primary in roles.dcs else f"no member of etcd runs on {roles.primary}"
 
 
 FAULTS = (
@@ -49,5 +122,129 @@ FAULTS = (
         expects=silence,
         needs=((Role.DATABASE, 2),),
         suite=Suite.SMOKE,
+    ),
+    Fault(
+        name="primary-power-off-with-etcd-leader",
+        title="Primary and etcd's leader powered off",
+        does="etcd's leadership is moved to the primary's host, then its power is cut",
+        right="etcd elects, then a synchronous standby takes over; the old primary rejoins",
+        victims=primary,
+        inject=power_off_with_etcd_leader,
+        heal=power_on,
+        expects=predicted("primary-power-off-with-etcd-leader", PRIMARY_PARTS),
+        needs=((Role.DATABASE, 2), (Role.DCS, 3)),
+        obstacle=primary_without_etcd,
+    ),
+    Fault(
+        name="lagging-primary-power-off",
+        title="Lagging primary powered off",
+        does=f"the primary's walsenders are stopped for {LAG_SECONDS:g} s, then the power of its host is cut",
+        right="what no standby has was not acknowledged: commits wait, then a synchronous standby takes over",
+        victims=primary,
+        inject=lag_and_power_off,
+        heal=power_on,
+        expects=no_longer_than("primary-power-off", PRIMARY_PARTS, extra_seconds=LAG_SECONDS),
+        needs=((Role.DATABASE, 2),),
+        suite=Suite.STANDARD,
+    ),
+    Fault(
+        name="standby-power-off",
+        title="Synchronous standby powered off",
+        does="the power of a synchronous standby's host is cut",
+        right="commits wait until another standby is synchronous, and no longer; the standby rejoins",
+        victims=victims.confirming_standby,
+        inject=power_off,
+        heal=power_on,
+        expects=predicted("standby-power-off"),
+        needs=((Role.DATABASE, 2),),
+        suite=Suite.STANDARD,
+    ),
+    Fault(
+        name="asynchronous-standby-power-off",
+        title="Asynchronous standby powered off",
+        does="the power of a standby's host is cut that no commit waits for",
+        right="writes go on undisturbed; reads move to other servers; the standby rejoins",
+        victims=victims.asynchronous_standby,
+        inject=power_off,
+        heal=power_on,
+        expects=within(BLIP_SECONDS),
+        needs=((Role.DATABASE, 3),),
+        obstacle=victims.no_asynchronous_standby,
+    ),
+    Fault(
+        name="backup-balancer-power-off",
+        title="Backup balancer powered off",
+        does="the power of a balancer without the VIP is cut",
+        right="clients notice nothing",
+        victims=victims.backup_balancer,
+        inject=power_off,
+        heal=power_on,
+        expects=within(BLIP_SECONDS),
+        needs=((Role.BALANCER, 2),),
+    ),
+    Fault(
+        name="primary-and-standby-power-off",
+        title="Primary and synchronous standby powered off",
+        does="the power of the primary's and a synchronous standby's hosts is cut at once",
+        right="no standby that may lack acknowledged writes is promoted: no writes until one of the two is back",
+        victims=victims.primary_and_confirming_standby,
+        inject=power_off,
+        heal=power_on,
+        expects=unpromised,
+        needs=((Role.DATABASE, 3),),
+        service=Service.AFTER_HEALING,
+        hold_seconds=BEYOND_TTL_SECONDS,
+        suite=Suite.STANDARD,
+    ),
+    Fault(
+        name="primary-and-balancer-power-off",
+        title="Primary and active balancer powered off",
+        does="the power of the primary's host and of the VIP's holder is cut at once",
+        right="the other balancer takes the VIP, a synchronous standby takes over; both hosts rejoin",
+        victims=victims.primary_and_vip_holder,
+        inject=power_off,
+        heal=power_on,
+        expects=silence,
+        needs=((Role.DATABASE, 2), (Role.BALANCER, 2)),
+        suite=Suite.STANDARD,
+    ),
+    Fault(
+        name="balancers-power-off",
+        title="All balancers powered off",
+        does="the power of all balancers is cut at once",
+        right="no way in until one is back; one of them has the VIP then, and the primary is the same",
+        victims=victims.balancers,
+        inject=power_off,
+        heal=power_on,
+        expects=unpromised,
+        needs=((Role.BALANCER, 1),),
+        service=Service.AFTER_HEALING,
+        hold_seconds=DARK_SECONDS,
+    ),
+    Fault(
+        name="databases-power-off",
+        title="All databases powered off",
+        does="the power of all database hosts is cut at once",
+        right="when they are back, one that has every acknowledged write is primary, and the others follow it",
+        victims=victims.databases,
+        inject=power_off,
+        heal=power_on,
+        expects=unpromised,
+        needs=((Role.DATABASE, 1),),
+        service=Service.AFTER_HEALING,
+        hold_seconds=DARK_SECONDS,
+        suite=Suite.STANDARD,
+    ),
+    Fault(
+        name="cluster-power-off",
+        title="Whole cluster powered off",
+        does="the power of all hosts is cut at once",
+        right="when they are back, the cluster comes up by itself with every acknowledged write",
+        victims=victims.everything,
+        inject=power_off,
+        heal=power_on,
+        expects=unpromised,
+        service=Service.AFTER_HEALING,
+        hold_seconds=DARK_SECONDS,
     ),
 )
