@@ -197,7 +197,11 @@ def print_table(current: Lab) -> None:
     if current.vip:
         out().print(f"writes {current.vip}:{current.write_port}, reads {current.vip}:{current.read_port}")
     for cut_link in current.cuts:
-        out().print(f"[red]cut[/] {cut_link.source} -> {cut_link.target}")
+        out().print(f"[red]cut[/] {cut_link}")
+    for loss in current.losses:
+        out().print(f"[red]loss[/] {loss.machine}: {loss.percent} %")
+    for delay in current.delays:
+        out().print(f"[red]delay[/] {delay.machine}: {delay.milliseconds:g} ms each way")
 
 
 @lab.command(
@@ -295,7 +299,7 @@ def cut(cluster: str | None, a: str, b: str, *, one_way: bool) -> None:
 @lab.command(epilog="Example: pgbaton lab heal")
 @cluster_option
 def heal(cluster: str | None) -> None:
-    """Take all cuts back."""
+    """Take back all cuts, losses and delays."""
     need_root("a lab")
     run(lifecycle.heal(select(cluster)))
     say("healed")

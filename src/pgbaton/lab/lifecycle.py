@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pgbaton import state as states
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.hosts.machine import MachineHost, is_living, started
-from pgbaton.lab import capabilities, cgroups, claims, definition, disk, limits, machine, network, record
+from pgbaton.lab import capabilities, cgroups, claims, definition, disk, limits, links, machine, network, record
 from pgbaton.lab.record import Cut, Lab, Machine
 from pgbaton.state import write_private
 
@@ -115,7 +115,7 @@ def shape(lab: Lab) -> Lab:
     """Return what of a lab cannot change while it exists."""
     machines = (replace(each, roles=(), leader_pid=None, leader_started=None) for each in lab.machines)
     images = (replace(each, image=Path(each.image).name, packages=None) for each in machines)
-    return replace(lab, machines=tuple(images), cuts=(), vip=None, write_port=0, read_port=0)
+    return replace(lab, machines=tuple(images), cuts=(), losses=(), delays=(), vip=None, write_port=0, read_port=0)
 
 
 async def start(state: ClusterState, lab: Lab, each: Machine, report: Callable[[str], None]) -> None:
@@ -232,25 +232,15 @@ async def power_on(state: ClusterState, host: str, *, report: Callable[[str], No
 
 async def cut(state: ClusterState, a: str, b: str, *, one_way: bool = False) -> Lab:
     """Have the fabric drop everything from ``a`` to ``b``, and back unless ``one_way``; return the lab."""
-
-    def with_cuts(lab: Lab) -> Lab:
-        ends = lab.machine(a).name, lab.machine(b).name
-        added = [Cut(*ends)] if one_way else [Cut(*ends), Cut(*reversed(ends))]
-        return replace(lab, cuts=tuple(dict.fromkeys([*lab.cuts, *added])))
-
     if a == b:
         message = f"{a} cannot be cut off from itself"
         raise UsageError(message, hint="name two machines")
-    lab = record.update(state, with_cuts)
-    await network.apply_cuts(lab)
-    return lab
+    return await links.impair(state, Cut(a, b)) if one_way else await links.impair(state, Cut(a, b), Cut(b, a))
 
 
 async def heal(state: ClusterState) -> Lab:
-    """Take all cuts back; return the lab."""
-    lab = record.update(state, lambda lab: replace(lab, cuts=()))
-    await network.apply_cuts(lab)
-    return lab
+    """Take back all cuts, losses and delays; return the lab."""
+    return await links.heal(state)
 
 
 async def together(work: Iterable[Coroutine[None, None, None]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgbaton.hosts import process
+from pgbaton.lab import relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,8 @@ async def ensure(lab: Lab) -> None:
     for machine in lab.machines:
         if not await has_link(machine.netns, lab.interface):
             await replug(lab, machine, up=True)
-    await apply_cuts(lab)
+    await apply_rules(lab)
+    await apply_delays(lab)
 
 
 async def make_fabric(lab: Lab) -> None:
@@ -78,12 +80,59 @@ async def set_link(lab: Lab, machine: Machine, *, up: bool) -> None:
     await batch(lab.fabric, [f"link set dev {machine.port} {'up' if up else 'down'}"])
 
 
-async def apply_cuts(lab: Lab) -> None:
-    """Have the fabric drop what the lab's cuts say, and nothing else."""
-    ports = {machine.name: machine.port for machine in lab.machines}
-    lines = (f'    iifname "{ports[cut.source]}" oifname "{ports[cut.target]}" drop' for cut in lab.cuts)
-    rules = RULES.format(rules="\n".join(lines))
-    await process.run(*inside(lab.fabric), "nft", "-f", "-", input=rules, where=f"lab {lab.name}")
+async def apply_rules(lab: Lab) -> None:
+    """Have the fabric drop what the lab's cuts and losses say, and nothing else."""
+    text = RULES.format(rules="\n".join(f"    {rule}" for rule in rules(lab)))
+    await process.run(*inside(lab.fabric), "nft", "-f", "-", input=text, where=f"lab {lab.name}")
+
+
+def rules(lab: Lab) -> tuple[str, ...]:
+    """Return the fabric's rules for a lab's cuts and losses. Pure."""
+    ends = {machine.name: f'{{ "{machine.port}", "{relay.bridge_end(machine)}" }}' for machine in lab.machines}
+    made: list[str] = []
+    for cut in lab.cuts:
+        way = f"iifname {ends[cut.source]} oifname {ends[cut.target]}"
+        ports = ", ".join(map(str, cut.ports))
+        matches = (f"tcp sport {{ {ports} }} ", f"tcp dport {{ {ports} }} ") if ports else ("",)
+        made += (f"{way} {match}drop" for match in matches)
+    for loss in lab.losses:
+        share = f"numgen random mod 100 < {loss.percent} drop"
+        made += (f"{side} {ends[loss.machine]} {share}" for side in ("iifname", "oifname"))
+    return tuple(made)
+
+
+async def apply_delays(lab: Lab) -> None:
+    """Have a relay stand in the links that are to be slow, as slow as the slowest says, and in no others."""
+    for machine in lab.machines:
+        wanted = max((delay.milliseconds for delay in lab.delays if delay.machine == machine.name), default=None)
+        if wanted == relay.running(lab, machine):
+            continue
+        await relay.end(lab, machine)
+        await straighten(lab, machine)
+        if wanted is not None:
+            await divert(lab, machine)
+            await relay.start(lab, machine, wanted, inside(lab.fabric))
+
+
+async def divert(lab: Lab, machine: Machine) -> None:
+    """Part a machine's link from the bridge, and give the bridge another one; a relay joins the two."""
+    ours, theirs = relay.relay_end(machine), relay.bridge_end(machine)
+    await batch(
+        lab.fabric,
+        [
+            f"link add name {theirs} type veth peer name {ours}",
+            f"link set dev {ours} addrgenmode none up",
+            f"link set dev {machine.port} nomaster addrgenmode none",
+            f"link set dev {theirs} master {BRIDGE} up",
+        ],
+    )
+
+
+async def straighten(lab: Lab, machine: Machine) -> None:
+    """Plug a machine's link into the bridge again, if it was diverted."""
+    if await has_link(lab.fabric, relay.bridge_end(machine)):
+        commands = [f"link del dev {relay.bridge_end(machine)}", f"link set dev {machine.port} master {BRIDGE}"]
+        await batch(lab.fabric, commands)
 
 
 async def has_link(namespace: str, link: str) -> bool:

@@ -50,10 +50,38 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cut:
-    """A direction in which the fabric drops everything, by host name."""
+    """A direction in which the fabric drops everything, or only TCP that has one of ``ports`` at either end.
+
+    ``by`` says who made it, so that it can be taken back alone; what people cut by hand has no name.
+    """
 
     source: str
     target: str
+    ports: tuple[int, ...] = ()
+    by: str = ""
+
+    def __str__(self) -> str:
+        """Return the cut as people read it."""
+        only = f" (TCP {', '.join(map(str, self.ports))})" if self.ports else ""
+        return f"{self.source} -> {self.target}{only}"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A share of frames that the fabric drops, of those to a machine and of those from it."""
+
+    machine: str
+    percent: int
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A time that each frame to a machine and each from it takes longer; a round trip takes it twice."""
+
+    machine: str
+    milliseconds: float
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +100,8 @@ class Lab:
     system: str
     durable: str | None = None
     cuts: tuple[Cut, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    delays: tuple[Delay, ...] = ()
 
     @property
     def run_directory(self) -> Path:
@@ -108,14 +138,17 @@ class Lab:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Lab:
         """Return the lab that a JSON form describes."""
-        fields = {key: value for key, value in data.items() if key not in {"ports", "hosts", "cuts"}}
+        apart = {"ports", "hosts", "cuts", "losses", "delays"}
+        fields = {key: value for key, value in data.items() if key not in apart}
         hosts = ({key: value for key, value in host.items() if key != "state"} for host in data["hosts"])
         return Lab(
             **fields,
             write_port=data["ports"]["write"],
             read_port=data["ports"]["read"],
             machines=tuple(Machine(**host | {"roles": tuple(host["roles"])}) for host in hosts),
-            cuts=tuple(Cut(**cut) for cut in data["cuts"]),
+            cuts=tuple(Cut(**cut | {"ports": tuple(cut.get("ports", ()))}) for cut in data["cuts"]),
+            losses=tuple(Loss(**loss) for loss in data.get("losses", ())),
+            delays=tuple(Delay(**delay) for delay in data.get("delays", ())),
         )
 
 
