@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pgbaton import __version__
 from pgbaton.proof import drawing, picture
 from pgbaton.proof.report import Verdict
+from pgbaton.proof.reporting.markup import style
+from pgbaton.proof.reporting.words import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +32,7 @@ def render(report: Report, *, finished: str) -> str:
     template = Template(resources.files("pgbaton.proof").joinpath("page.html").read_text(encoding="utf-8"))
     first = report.events[0].trial.before
     return template.substitute(
+        style=style(),
         verdict=str(report.verdict),
         kicker=escape(f"pgbaton demo · cluster {report.topology.name} · {report.system} · {finished}"),
         headline=escape(headline(report)),
@@ -188,8 +191,3 @@ def audited(report: Report, read: FinalRead) -> str:
 def duration(measured: Measurement) -> str:
     """Return an outage, and whether it had ended at all."""
     return f"more than {seconds(measured.seconds)}" if measured.longest.open else seconds(measured.seconds)
-
-
-def seconds(value: float) -> str:
-    """Return a duration with the digits that matter: three under a second, else two."""
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
