@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dsn": ("pgbaton.cli.access:dsn", "Print how applications connect."),
     "psql": ("pgbaton.cli.access:psql", "Open psql on the cluster."),
     "secrets": ("pgbaton.cli.access:secrets", "Show generated secrets."),
+    "prove": ("pgbaton.cli.prove:prove", "Break a cluster on purpose, measure it, check every promise."),
     "demo": ("pgbaton.cli.demo:demo", "Bring a lab up, break it four ways, show what it cost."),
 }
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
-from pgbaton.errors import RefusedError
+from pgbaton.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -70,3 +71,15 @@ def need_root(purpose: str) -> None:
     if os.geteuid() != 0:
         message = f"{purpose} needs root: it makes namespaces, mounts and machines"
         raise RefusedError(message, hint="run it with sudo, or as root: ./run does")
+
+
+def require_writable(path: Path, *, option: str) -> None:
+    """Raise UsageError when a file could not be written, before minutes are spent on what is to stand in it."""
+    there = path.exists()
+    try:
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        message = f"cannot write the file: {error.strerror}"
+        raise UsageError(message, where=str(path), hint=f"choose another place with {option} FILE") from None

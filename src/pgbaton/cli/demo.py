@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +11,9 @@ from rich.table import Table
 
 from pgbaton import state as states
 from pgbaton.cli import common
-from pgbaton.cli.progress import reporter
-from pgbaton.errors import Error, ObjectiveMissedError, UsageError
+from pgbaton.cli.interruption import interruptible
+from pgbaton.cli.progress import teller
+from pgbaton.errors import Error, ObjectiveMissedError
 from pgbaton.lab import definition, recipe
 from pgbaton.proof import demo as demonstration
 from pgbaton.proof import faults, page
@@ -23,12 +21,8 @@ from pgbaton.proof.report import Verdict
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from pgbaton.proof.demo import Demo
     from pgbaton.proof.report import Event, Report
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(epilog="Example: pgbaton demo --faults postmaster-killed,switchover --keep")
@@ -66,7 +60,7 @@ def demo(output: str, path: Path, **options: Any) -> None:  # noqa: ANN401 - cli
     than predicted.
     """
     wanted = prepared(**options)
-    require_writable(path)
+    common.require_writable(path, option="--report")
     common.need_root("a lab")
     report = interruptible(demonstration.demonstrate(wanted))
     finished = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
@@ -88,54 +82,6 @@ def prepared(*, preset: str, system: str | None, cluster: str, chosen: str, keep
         teller(),
         keep=keep,
     )
-
-
-def teller() -> Callable[[str], None]:
-    """Return a function that shows progress; further lines of one report are set under its first."""
-    report, console = reporter(), common.err()
-
-    def tell(text: str) -> None:
-        first, *rest = text.split("\n")
-        report(first)
-        for line in rest:
-            console.print(f"{'':11}{line}", markup=False)
-
-    return tell
-
-
-def require_writable(path: Path) -> None:
-    """Raise UsageError when the page could not be written, before two minutes are spent on it."""
-    there = path.exists()
-    try:
-        path.open("ab").close()
-        if not there:
-            path.unlink()
-    except OSError as error:
-        message = f"cannot write the page: {error.strerror}"
-        raise UsageError(message, where=str(path), hint="choose another place with --report FILE") from None
-
-
-def interruptible(work: Coroutine[Any, Any, Report]) -> Report:
-    """Run work to its end; the first signal cancels it in an orderly way, later ones are asked for patience."""
-    received: list[signal.Signals] = []
-
-    async def watched() -> Report:
-        task = asyncio.ensure_future(work)
-
-        def stop(number: signal.Signals) -> None:
-            common.err().print("still cleaning up" if received else "interrupted: cleaning up")
-            received.append(number)
-            if len(received) == 1:
-                task.cancel()
-
-        for number in STOPPING:
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
-        return await task
-
-    try:
-        return common.run(watched())
-    except asyncio.CancelledError:
-        sys.exit(128 + received[0] if received else 1)
 
 
 def show(report: Report, path: Path) -> None:

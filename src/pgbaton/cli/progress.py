@@ -23,3 +23,16 @@ def reporter() -> Callable[[str], None]:
         console.print(elapsed.append(Text(line, style="default")))
 
     return report
+
+
+def teller() -> Callable[[str], None]:
+    """Return a function that shows progress; further lines of one report are set under its first."""
+    report, console = reporter(), err()
+
+    def tell(text: str) -> None:
+        first, *rest = text.split("\n")
+        report(first)
+        for line in rest:
+            console.print(f"{'':11}{line}", markup=False)
+
+    return tell

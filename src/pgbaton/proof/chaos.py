@@ -84,17 +84,18 @@ def as_fault(schedule: Schedule) -> Fault:
     async def inject(strike: Strike) -> None:
         await carry_out(schedule, strike)
 
-    hosts = "faults at random moments: " + str(schedule)
     return Fault(
         name="chaos",
         title="Chaos",
-        does=hosts,
+        does=f"faults at random moments: {schedule}",
         right="nothing acknowledged is lost, and the cluster becomes whole again by itself",
         victims=everybody,
         inject=inject,
         expects=unpromised,
         service=Service.AFTER_HEALING,
         tolerates=excuses(schedule),
+        composable=False,
+        plan=schedule.to_dict(),
     )
 
 
@@ -125,6 +126,9 @@ async def perform(act: Act, whole: Strike, begin: float) -> None:
     await asyncio.sleep(max(0.0, begin + act.at - time.monotonic()))
     random = Random(act.seed)  # noqa: S311 - a choice that can be repeated, no secret
     try:
+        if (reason := await fault.obstacle(target)) is not None:
+            target.report(f"{act.fault} is left out: {reason}")
+            return
         roles = await current_roles(whole)
         strike = Strike(target, fault.victims(roles, random), roles, random)
     except Error as error:
@@ -164,22 +168,23 @@ async def shrink(
     Ever smaller pieces are left out, and what still fails is gone on with (delta debugging, Zeller 1999). ``fails``
     tells whether a schedule breaks a promise; at most ``attempts`` are tried.
     """
-    acts, pieces, tried = list(schedule.acts), 2, 0
-    while len(acts) > 1 and tried < attempts:
-        size = -(-len(acts) // pieces)
-        for begin in range(0, len(acts), size):
-            rest = acts[:begin] + acts[begin + size :]
-            if tried == attempts or not rest:
-                break
+    acts, pieces, tried = schedule.acts, 2, 0
+    while len(acts) > 1:
+        for fewer in without_a_piece(acts, pieces):
+            if tried == attempts:
+                return Schedule(acts), tried
             tried += 1
-            if await fails(Schedule(tuple(rest))):
-                acts, pieces = rest, max(pieces - 1, 2)
+            if await fails(Schedule(fewer)):
+                acts, pieces = fewer, max(pieces - 1, 2)
                 break
         else:
-            if size == 1:
+            if pieces >= len(acts):
                 break
             pieces = min(pieces * 2, len(acts))
-            continue
-        if not acts[1:]:
-            break
-    return Schedule(tuple(acts)), tried
+    return Schedule(acts), tried
+
+
+def without_a_piece(acts: tuple[Act, ...], pieces: int) -> list[tuple[Act, ...]]:
+    """Return what is left of some acts without each of so many pieces of them. Pure."""
+    size = -(-len(acts) // pieces)
+    return [acts[:begin] + acts[begin + size :] for begin in range(0, len(acts), size)]

@@ -64,6 +64,8 @@ async def run(target: Target, setting: Setting, fault: Fault, *, seed: int, fold
     Raises Error when the fault could not be made or undone.
     """
     started, began_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
+    if fault.plan is not None:
+        store.write(folder, "schedule.json", fault.plan)
     (folder / "topology.toml").write_text(target.state.topology_file.read_text(encoding="utf-8"), encoding="utf-8")
     seen = await observe(target, setting, fault, seed=seed, folder=folder)
     finals, remains = await asyncio.gather(read_finals(target, setting), evidence.remains(target))

@@ -7,28 +7,33 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error
-from pgbaton.proof import evidence, experiment, judgement, store
+from pgbaton.proof import chaos, evidence, experiment, judgement, store
 from pgbaton.proof.faults import lacking
-from pgbaton.proof.results import NotRun, RunResult
+from pgbaton.proof.results import NotRun, RunResult, Verdict
 
 if TYPE_CHECKING:
     from pgbaton.operate.waiting import Report
     from pgbaton.proof.experiment import Setting
     from pgbaton.proof.faults.base import Fault
     from pgbaton.proof.ground import Ground
+    from pgbaton.proof.results import TrialResult
     from pgbaton.proof.store import StoredRun
     from pgbaton.proof.target import Target
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What is to be proven: every fault ``trials`` times, the n-th time with the seed ``seed + n``."""
+    """What is to be proven: every fault ``trials`` times, the n-th time with the seed ``seed + n``.
+
+    A schedule of faults that breaks a promise is made shorter afterwards, in at most ``shrinking`` further trials.
+    """
 
     faults: tuple[Fault, ...]
     trials: int
     seed: int
     setting: Setting
     tell: Report
+    shrinking: int = 0
 
     @property
     def rounds(self) -> tuple[tuple[Fault, int], ...]:
@@ -72,11 +77,14 @@ class Prover:
                 self.proof.tell(f"not run: {reason}")
                 self._note(not_run=(*self.result.not_run, NotRun(fault.name, fault.title, reason)))
                 continue
-            target = await self._one(target, fault, seed)
+            result, target = await self._one(target, fault, seed)
+            self._note(trials=(*self.result.trials, result))
+            if fault.plan is not None and result.verdict is Verdict.VIOLATED and self.proof.shrinking:
+                target = await self._shorten(target, fault, seed)
         return target
 
-    async def _one(self, target: Target, fault: Fault, seed: int) -> Target:
-        """Make one experiment and keep its result; return a cluster that is fit for the next."""
+    async def _one(self, target: Target, fault: Fault, seed: int) -> tuple[TrialResult, Target]:
+        """Make one experiment and keep its result; return that, and a cluster that is fit for the next."""
         folder = self.stored.begin_trial(fault.name)
         try:
             result, whole = await experiment.run(target, self.proof.setting, fault, seed=seed, folder=folder)
@@ -84,9 +92,23 @@ class Prover:
             result, whole = judgement.failed(fault, seed, f"the trial came to no end: {error}"), False
         result = replace(result, folder=str(folder.relative_to(self.stored.path)))
         store.write(folder, "trial.json", result.to_dict())
-        self._note(trials=(*self.result.trials, result))
         self.proof.tell(judgement.told(result))
-        return target if whole else await self.ground.renew()
+        return result, target if whole else await self.ground.renew()
+
+    async def _shorten(self, target: Target, fault: Fault, seed: int) -> Target:
+        """Look for the shortest schedule that still breaks a promise, and keep it beside the run."""
+        self.proof.tell(f"looking for a shorter schedule that still fails, in at most {self.proof.shrinking} trials")
+
+        async def fails(schedule: chaos.Schedule) -> bool:
+            nonlocal target
+            result, target = await self._one(target, chaos.as_fault(schedule), seed)
+            return result.verdict is Verdict.VIOLATED
+
+        whole = chaos.Schedule.from_dict(fault.plan or {})
+        shortest, tried = await chaos.shrink(whole, fails, attempts=self.proof.shrinking)
+        store.write(self.stored.path, "schedule-shortest.json", shortest.to_dict())
+        self.proof.tell(f"after {tried} trials, the shortest that fails: {shortest}")
+        return target
 
     def _note(self, **changes: Any) -> None:  # noqa: ANN401 - fields of RunResult
         self.result = replace(self.result, total_seconds=time.monotonic() - self.began, **changes)

@@ -11,7 +11,6 @@ from pgbaton.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pgbaton.proof.demo import Demo
 
@@ -49,16 +48,3 @@ def test_faults_are_given_by_name() -> None:
 def test_what_cannot_be_is_refused_before_anything_is_made(changes: Mapping[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         prepared(**changes)
-
-
-def test_a_page_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot write the page"):
-        command.require_writable(tmp_path / "missing" / "page.html")
-
-
-def test_looking_whether_the_page_can_be_written_leaves_no_trace(tmp_path: Path) -> None:
-    command.require_writable(tmp_path / "page.html")
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "page.html").write_text("an older one")
-    command.require_writable(tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text() == "an older one"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import UnhealthyError
 from pgbaton.proof.parts import BALANCER_PARTS, PRIMARY_PARTS
@@ -104,7 +104,8 @@ class Fault:
     served while it does. ``needs`` are roles with the number of hosts that must have them; ``obstacle`` tells why it
     cannot be made on this cluster or machine (it is then not run, which is never a pass). ``lab``: only lab machines
     can be treated so; all others are safe on a cluster in use. ``tolerates`` are checks that the fault breaks by its
-    nature, each with the reason.
+    nature, each with the reason. ``composable``: it may be struck while others last. ``plan`` is kept beside the trial,
+    where the fault was drawn by chance.
     """
 
     name: str
@@ -122,6 +123,8 @@ class Fault:
     hold_seconds: float = 0.0
     suite: Suite = Suite.FULL
     tolerates: Mapping[str, str] = field(default_factory=dict)
+    composable: bool = True
+    plan: Mapping[str, Any] | None = None
 
 
 def primary(roles: Roles, random: Random) -> tuple[str, ...]:

@@ -1,0 +1,258 @@
+"""``pgbaton prove``: break a cluster on purpose, measure what that costs, check that nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from pgbaton import __version__
+from pgbaton import state as states
+from pgbaton.cli import common
+from pgbaton.cli.interruption import interruptible
+from pgbaton.cli.opened import open_cluster
+from pgbaton.cli.progress import teller
+from pgbaton.cli.report import conclude, summarize
+from pgbaton.errors import RefusedError, UsageError
+from pgbaton.lab import definition, recipe
+from pgbaton.proof import chaos, faults, publishing, store, workloads
+from pgbaton.proof.experiment import Setting
+from pgbaton.proof.faults.base import Suite
+from pgbaton.proof.ground import OwnLab, Standing
+from pgbaton.proof.judgement import Objectives
+from pgbaton.proof.prove import Proof, Prover
+from pgbaton.proof.results import RunResult
+from pgbaton.proof.running import SCHEMA
+from pgbaton.proof.target import Target
+from pgbaton.topology import load, presets
+
+if TYPE_CHECKING:
+    from pgbaton.operate.waiting import Report
+    from pgbaton.proof.faults.base import Fault
+    from pgbaton.proof.ground import Ground
+
+#: The target that is made for the purpose and removed afterwards.
+LAB = "lab"
+CHAOS = "chaos"
+#: How often each fault is struck, by suite, unless the user says how often.
+TRIALS = {Suite.SMOKE: 1, Suite.STANDARD: 3, Suite.FULL: 3}
+#: Half a minute of quiet and of recovery belong to a minute of chaos, and a schedule without acts proves nothing.
+LEAST_MINUTES = 0.5
+#: How many schedules are tried to make one that failed shorter.
+SHRINK_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for, as the options say it."""
+
+    topology: Path | None
+    preset: str | None
+    fault: tuple[str, ...]
+    suite: str | None
+    minutes: float
+    schedule: Path | None
+    trials: int | None
+    seed: int
+    workload: tuple[str, ...]
+    max_outage: float | None
+    max_lost: int
+    target: str
+    name: str
+    keep: bool
+
+    @property
+    def is_chaos(self) -> bool:
+        """Tell whether faults are to be composed."""
+        return self.suite == CHAOS or self.schedule is not None
+
+    @property
+    def times(self) -> int:
+        """Return how often each fault is to be struck."""
+        by_suite = 1 if self.fault or self.is_chaos else TRIALS[Suite(self.suite or Suite.SMOKE)]
+        return self.trials or by_suite
+
+    @property
+    def words(self) -> str:
+        """Return the faults in short."""
+        return f"suite {self.suite or Suite.SMOKE}" if not self.fault else f"faults {', '.join(self.fault)}"
+
+    @property
+    def label(self) -> str:
+        """Return what the run's folder is named by."""
+        return f"{self.name if self.target == LAB else self.target}"
+
+
+def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's own
+    """Print every fault, and end."""
+    if not wanted or context.resilient_parsing:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for head in ("Fault", "Suite", "What is done", "What must come of it"):
+        table.add_column(head, no_wrap=head in {"Fault", "Suite"})
+    for fault in faults.FAULTS:
+        table.add_row(
+            fault.name, str(fault.suite), fault.does + ("" if fault.lab else " (safe in production)"), fault.right
+        )
+    common.out().print(table)
+    context.exit()
+
+
+@click.command(epilog="Example: pgbaton prove --fault primary-power-off --trials 3 orders.toml")
+@click.argument("topology", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--preset", type=click.Choice(presets.NAMES), help="A topology by name instead of a file.")
+@click.option("--fault", multiple=True, metavar="FAULT", help="What to break; can be given several times.")
+@click.option(
+    "--suite",
+    type=click.Choice([*map(str, Suite), CHAOS]),
+    help="A set of faults; by default smoke. chaos: at random moments, overlapping.",
+)
+@click.option("--minutes", type=click.FloatRange(min=LEAST_MINUTES, max=240), default=3.0, help="Length of chaos.")
+@click.option(
+    "--schedule",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Repeat the chaos of a schedule.json.",
+)
+@click.option("--trials", type=click.IntRange(1, 1000), help="How often each; by default 3, in smoke and chaos 1.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=lambda: secrets.randbelow(1 << 16),
+    help="Of all random choices; each further trial adds one.",
+)
+@click.option("--workload", multiple=True, metavar="NAME", help="What clients do; by default all that check.")
+@click.option("--max-outage", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of writes.")
+@click.option("--max-lost", type=click.IntRange(min=0), default=0, show_default=True, help="Acknowledged writes.")
+@click.option(
+    "--target", default=LAB, show_default=True, metavar="lab|CLUSTER", help="A lab of its own, or a cluster that runs."
+)
+@click.option("--name", default="prove", show_default=True, metavar="NAME", help="Of the lab that is made.")
+@click.option("--keep", is_flag=True, help="Leave that lab up.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the report's page there too.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML there too.")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=list_faults, help="Show all faults.")
+@common.yes_option
+@common.output_option
+def prove(*, output: str, yes: bool, html: Path | None, junit: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's own
+    """Break a cluster on purpose; prove what that costs its clients, and that nothing acknowledged is lost.
+
+    For each trial: clients read and write through the VIP, something breaks, is undone, and the cluster must become
+    whole by itself. Every operation is recorded; every database is read at the end; checkers look for lost, doubled
+    and stale data, for two primaries and for two holders of the VIP. All of it is kept: pgbaton report shows it.
+
+    Without --target a lab of TOPOLOGY is made on this machine, which needs root, and removed at the end. On a real
+    cluster only faults that are safe in production are made, after the plan was shown and confirmed.
+
+    Exit codes: 0 proven, 1 a promise about data was broken, or something could not be shown, 5 an outage was longer
+    than allowed.
+    """
+    for path, option in ((html, "--html"), (junit, "--junit")):
+        if path is not None:
+            common.require_writable(path, option=option)
+    asked = Asked(**options)
+    proof = proof_of(asked)
+    ground = ground_of(asked, proof.tell)
+    agree(ground, proof, yes=yes)
+    stored = store.create(asked.label)
+    prover = Prover(proof, ground, stored, begun(asked, ground))
+    common.err().print(f"seed {asked.seed}; everything is kept in {stored.path}", markup=False)
+    try:
+        interruptible(prover.run())
+    finally:
+        publishing.publish(stored, html=html, junit=junit)
+    common.emit(output, prover.result.to_dict(), lambda: summarize(prover.result, stored))
+    conclude(prover.result, stored)
+
+
+def proof_of(asked: Asked) -> Proof:
+    """Return what is to be proven; raises UsageError for what cannot be."""
+    names = workloads.names(asked.workload)
+    objectives = Objectives(asked.max_outage, asked.max_lost)
+    chosen = chosen_faults(asked)
+    trials = 1 if asked.is_chaos else asked.times
+    return Proof(chosen, trials, asked.seed, Setting(names, objectives), teller(), shrinking=SHRINK_ATTEMPTS)
+
+
+def chosen_faults(asked: Asked) -> tuple[Fault, ...]:
+    """Return what to break; of chaos a schedule for every trial."""
+    if asked.schedule is not None:
+        return (chaos.as_fault(read_schedule(asked.schedule)),) * asked.times
+    if asked.suite == CHAOS:
+        among = [each.name for each in faults.named(asked.fault) or faults.FAULTS if each.composable]
+        drawn = (chaos.draw(asked.seed + number, asked.minutes * 60, among) for number in range(asked.times))
+        return tuple(chaos.as_fault(schedule) for schedule in drawn)
+    if asked.fault:
+        return faults.named(asked.fault)
+    return faults.of_suite(Suite(asked.suite or Suite.SMOKE))
+
+
+def read_schedule(path: Path) -> chaos.Schedule:
+    """Return the schedule in a file; raises UsageError for what is none."""
+    try:
+        return chaos.Schedule.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        message = f"not JSON: {error}"
+        raise UsageError(message, where=str(path), hint="give the schedule.json of a trial's folder") from None
+
+
+def ground_of(asked: Asked, tell: Report) -> Ground:
+    """Return where the proof takes place; raises UsageError when the target and the topology do not fit."""
+    if asked.target == LAB:
+        definition.check_name(asked.name)
+        common.need_root("a lab")
+        text = presets.text(asked.preset or presets.NAMES[0], cluster=asked.name)
+        topology = load.load(asked.topology) if asked.topology else load.loads(text)
+        system = recipe.system_for(topology.postgresql.version)
+        return OwnLab(states.cluster(asked.name), topology, system, tell, purpose="prove", keep=asked.keep)
+    for value, option in ((asked.topology, "a topology"), (asked.preset, "--preset"), (asked.keep, "--keep")):
+        if value:
+            message = f"{option} is for a lab that is made; --target {asked.target} is a cluster that exists"
+            raise UsageError(message, hint="leave one of them out")
+    opened = open_cluster(asked.target)
+    return Standing(Target(opened.topology, opened.state, tell))
+
+
+def agree(ground: Ground, proof: Proof, *, yes: bool) -> None:
+    """Show what would be done to a real cluster, and ask; labs are there to be broken."""
+    if not isinstance(ground, Standing) or ground.target.state.lab_file.exists():
+        return
+    topology = ground.target.topology
+    safe = [fault for fault in proof.faults if not fault.lab]
+    console = common.err()
+    database = topology.databases[0]
+    console.print(f"On the real cluster {topology.name}, through {topology.entry_address}:", style="bold")
+    console.print(
+        f"  clients write and read in the schema {SCHEMA} of the database {database.name}, as {database.owner};"
+    )
+    console.print(
+        f"  the schema is made for that, and dropped at the end; workloads: {', '.join(proof.setting.workloads)}"
+    )
+    for fault in safe:
+        console.print(f"  {proof.trials} × {fault.title}: {fault.does}", markup=False)
+    if left_out := [fault.name for fault in proof.faults if fault.lab]:
+        console.print(f"  left out, as they can be done to labs alone: {', '.join(left_out)}")
+    if not safe:
+        message = "none of these faults is safe in production, so there is nothing to prove here"
+        raise RefusedError(message, hint="pgbaton prove --list shows which are; a lab bears them all")
+    common.confirm("Go on?", yes=yes)
+
+
+def begun(asked: Asked, ground: Ground) -> RunResult:
+    """Return the record of a run that has just begun."""
+    topology = ground.target.topology if isinstance(ground, Standing) else ground.topology
+    name = ground.target.topology.name if isinstance(ground, Standing) else asked.name
+    system = ground.system.name if isinstance(ground, OwnLab) else "the cluster's own machines"
+    return RunResult(
+        label=f"pgbaton {__version__}, {topology.replication.mode} replication",
+        cluster=name,
+        system=f"{system}, PostgreSQL {topology.postgresql.version}",
+        seed=asked.seed,
+        began_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        asked=asked.words,
+    )
