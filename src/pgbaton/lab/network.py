@@ -107,32 +107,30 @@ async def apply_delays(lab: Lab) -> None:
         wanted = max((delay.milliseconds for delay in lab.delays if delay.machine == machine.name), default=None)
         if wanted == relay.running(lab, machine):
             continue
-        await relay.end(lab, machine)
         await straighten(lab, machine)
         if wanted is not None:
-            await divert(lab, machine)
-            await relay.start(lab, machine, wanted, inside(lab.fabric))
+            await divert(lab, machine, wanted)
 
 
-async def divert(lab: Lab, machine: Machine) -> None:
-    """Part a machine's link from the bridge, and give the bridge another one; a relay joins the two."""
+async def divert(lab: Lab, machine: Machine, milliseconds: float) -> None:
+    """Lead a machine's link to the bridge through a relay, at one stroke once that is ready."""
     ours, theirs = relay.relay_end(machine), relay.bridge_end(machine)
-    await batch(
-        lab.fabric,
-        [
-            f"link add name {theirs} type veth peer name {ours}",
-            f"link set dev {ours} addrgenmode none up",
-            f"link set dev {machine.port} nomaster addrgenmode none",
-            f"link set dev {theirs} master {BRIDGE} up",
-        ],
-    )
+    silent = (f"link set dev {end} addrgenmode none" for end in (machine.port, ours, theirs))
+    up = (f"link set dev {end} up" for end in (ours, theirs))
+    await batch(lab.fabric, [f"link add name {theirs} type veth peer name {ours}", *silent, *up])
+    await relay.start(lab, machine, milliseconds, inside(lab.fabric))
+    await batch(lab.fabric, [f"link set dev {machine.port} nomaster", f"link set dev {theirs} master {BRIDGE}"])
 
 
 async def straighten(lab: Lab, machine: Machine) -> None:
-    """Plug a machine's link into the bridge again, if it was diverted."""
-    if await has_link(lab.fabric, relay.bridge_end(machine)):
-        commands = [f"link del dev {relay.bridge_end(machine)}", f"link set dev {machine.port} master {BRIDGE}"]
-        await batch(lab.fabric, commands)
+    """Plug a machine's link into the bridge again, if it was diverted: first, so that it is never interrupted."""
+    theirs = relay.bridge_end(machine)
+    diverted = await has_link(lab.fabric, theirs)
+    if diverted:
+        await batch(lab.fabric, [f"link set dev {theirs} nomaster", f"link set dev {machine.port} master {BRIDGE}"])
+    await relay.end(lab, machine)
+    if diverted:
+        await batch(lab.fabric, [f"link del dev {theirs}"])
 
 
 async def has_link(namespace: str, link: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import UsageError
-from pgbaton.proof.faults import operations, power, processes, services
+from pgbaton.proof.faults import dcs, links, operations, partitions, power, processes, services
 from pgbaton.proof.faults.base import Suite
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Fault
     from pgbaton.topology.model import Topology
 
-CATALOGUE = (processes, services, operations, power)
+CATALOGUE = (processes, services, operations, power, partitions, links, dcs)
 
 FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in module.FAULTS)
 
