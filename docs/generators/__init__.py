@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from generators import commands, hosts, refused, topology
+from generators import commands, faults, hosts, refused, topology
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PAGES = {
     "commands.md": commands.page,
+    "faults.md": faults.page,
     "hosts.md": hosts.page,
     "refused.md": refused.page,
     "topology.md": topology.page,
