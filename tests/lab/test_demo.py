@@ -19,8 +19,10 @@ from pgbaton.proof.audit import audit
 from pgbaton.proof.faults import choose
 from pgbaton.proof.history import Kind, Outcome
 from pgbaton.proof.outage import measure
-from pgbaton.proof.running import SCHEMA, TABLE, RunningMeter
+from pgbaton.proof.running import RunningMeter
 from pgbaton.proof.target import Target
+from pgbaton.proof.workloads.base import SCHEMA
+from pgbaton.proof.workloads.sets import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -122,7 +124,7 @@ async def test_an_audit_passes_a_cluster_that_kept_its_promises_and_fails_one_th
     seen = measure(history, Kind.WRITE, done.window)
     assert seen.longest.begin >= done.injected - 0.5
     assert not seen.longest.open
-    kept = audit(history.operations, await final.read_all(target, TABLE))
+    kept = audit(history.operations, await final.read_all(target))
     assert kept.findings == ()
     assert kept.acknowledged > 100
 
@@ -132,14 +134,14 @@ async def test_an_audit_passes_a_cluster_that_kept_its_promises_and_fails_one_th
     write = next(each for each in history.of(Kind.WRITE) if each.outcome is Outcome.OK)
     row = f"client = '{write.client}' AND id = {write.id}"
     await tampered(f"DELETE FROM {TABLE} WHERE {row}")  # noqa: S608 - made here
-    lost = audit(history.operations, await final.read_all(target, TABLE))
+    lost = audit(history.operations, await final.read_all(target))
     assert lost.lost == ((write.client, write.id),)
     assert set(lost.missing) == {"db1", "db2", "db3"}
     await tampered(f"INSERT INTO {TABLE} SELECT '{write.client}', {write.id} FROM generate_series(1, 2)")  # noqa: S608 - made here
-    twice = audit(history.operations, await final.read_all(target, TABLE))
+    twice = audit(history.operations, await final.read_all(target))
     assert twice.duplicated[done.after.primary] == ((write.client, write.id),)
     await tampered(f"INSERT INTO {TABLE} VALUES ('nobody', 1)")  # noqa: S608 - made here
-    strange = audit(history.operations, await final.read_all(target, TABLE))
+    strange = audit(history.operations, await final.read_all(target))
     assert strange.strangers == (("nobody", 1),)
 
 
@@ -152,11 +154,11 @@ async def test_a_standby_that_does_not_catch_up_is_a_finding(target: Target) -> 
     roles = await target.roles()
     lagging = roles.standbys[0]
     await final.sql(target, roles.primary, f"CREATE SCHEMA {SCHEMA} CREATE TABLE writes (client text, id bigint)")
-    assert all(read.caught_up for read in await final.read_all(target, TABLE))
+    assert all(read.caught_up for read in await final.read_all(target))
     await replay(target, lagging, "STOP")
     try:
         await final.sql(target, roles.primary, f"INSERT INTO {TABLE} VALUES ('a', 1)")  # noqa: S608 - our own name
-        reads = await final.read_all(target, TABLE, seconds=2)
+        reads = await final.read_all(target, seconds=2)
     finally:
         await replay(target, lagging, "CONT")
     assert [read.host for read in reads if not read.caught_up] == [lagging]

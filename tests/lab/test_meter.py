@@ -20,8 +20,10 @@ import pytest
 from pgbaton.errors import CommandError
 from pgbaton.hosts import process
 from pgbaton.proof.history import Kind, Outcome, parse
-from pgbaton.proof.meter import MeterConfig, standard_clients
+from pgbaton.proof.meter import MeterConfig
 from pgbaton.proof.outage import Span, acknowledgements, measure
+from pgbaton.proof.running import PREPARE
+from pgbaton.proof.workloads.sets import SET, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -34,7 +36,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become the user postgres"),
     pytest.mark.skipif(BINARIES is None, reason="needs PostgreSQL's server programs on this machine"),
 ]
-TABLE = "public.writes"
 PASSWORD = "not-in-argv"
 
 
@@ -73,7 +74,7 @@ class Server:
         return (self.pid, *map(int, children))
 
     async def rows(self) -> set[tuple[str, int]]:
-        lines = await self.sql("TABLE writes")
+        lines = await self.sql(f"TABLE {TABLE}")
         return {(client, int(number)) for client, number in (line.split("|") for line in lines.splitlines())}
 
     def signal_all(self, number: int) -> None:
@@ -118,8 +119,7 @@ async def server(directory: Path) -> AsyncIterator[Server]:
     await server.start()
     try:
         await server.sql(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'")
-        await server.sql(f"CREATE TABLE {TABLE} (client text, id bigint); CREATE INDEX ON {TABLE} (client, id)")
-        await server.sql(f"GRANT SELECT, INSERT ON {TABLE} TO app")
+        await server.sql("GRANT CREATE ON DATABASE postgres TO app")
         yield server
     finally:
         await server.stop()
@@ -149,7 +149,7 @@ class Running:
 @pytest.fixture
 async def meter(server: Server, tmp_path: Path) -> AsyncIterator[Running]:
     conninfo = {"host": "127.0.0.1", "port": server.port, "user": "app", "password": PASSWORD, "dbname": "postgres"}
-    config = MeterConfig(str(tmp_path / "log"), TABLE, conninfo, conninfo, standard_clients())
+    config = MeterConfig(str(tmp_path / "log"), conninfo, conninfo, SET.clients, prepare=(*PREPARE, *SET.tables))
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pgbaton.proof.meter", stdin=asyncio.subprocess.PIPE
     )
@@ -177,7 +177,7 @@ async def test_a_server_frozen_for_half_a_second_measures_half_a_second(server: 
     frozen = time.monotonic() - frozen_at
     await meter.acknowledged(50, after=frozen_at + frozen)
     history = await finish(meter)
-    for kind in Kind:
+    for kind in (Kind.WRITE, Kind.READ):
         seen = measure(history, kind, Span(frozen_at - 0.2, frozen_at + frozen + 0.2))
         assert seen.seconds == pytest.approx(frozen, abs=0.06 + seen.meter_stalled_seconds)
         assert (seen.failed, seen.unknown) == (0, 0)

@@ -12,7 +12,7 @@ from pgbaton.proof import final, picture, trial
 from pgbaton.proof import report as reports
 from pgbaton.proof.audit import audit
 from pgbaton.proof.ground import OwnLab
-from pgbaton.proof.running import SCHEMA, TABLE, RunningMeter
+from pgbaton.proof.running import RunningMeter
 from pgbaton.topology import budget
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgbaton.proof.history import History
     from pgbaton.proof.report import Event, Report
     from pgbaton.proof.target import Target
+from pgbaton.proof.workloads.base import SCHEMA
     from pgbaton.state import ClusterState
     from pgbaton.topology.model import Topology
     from pgbaton.topology.prediction import Prediction
@@ -67,7 +68,7 @@ async def demonstrate(demo: Demo) -> Report:
         )
         trials, history = await measured(demo, target)
         demo.tell("reading every database, comparing with what clients were told")
-        reads = await final.read_all(target, TABLE)
+        reads = await final.read_all(target)
         if demo.keep:
             await final.sql(target, (await target.roles()).primary, f"DROP SCHEMA {SCHEMA} CASCADE")
     audited = audit(history.operations, reads)

@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error
 from pgbaton.operate.waiting import until
-from pgbaton.proof.audit import FinalRead, WriteId
+from pgbaton.proof.audit import FinalRead
+from pgbaton.proof.workloads import named
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pgbaton.hosts.base import Host
     from pgbaton.proof.target import Target
+    from pgbaton.proof.workloads.base import Workload
 
 #: How long a standby may take to replay all that the primary had written.
 CATCH_UP_SECONDS = 60.0
 READ_SECONDS = 60.0
 
 
-async def read_all(target: Target, table: str, *, seconds: float = CATCH_UP_SECONDS) -> tuple[FinalRead, ...]:
-    """Read a table of writes on every database host, each directly and as superuser.
+async def read_all(
+    target: Target, workloads: Sequence[str] = ("set",), *, seconds: float = CATCH_UP_SECONDS
+) -> tuple[FinalRead, ...]:
+    """Read what some workloads left on every database host, each directly and as superuser.
 
     Standbys have ``seconds`` to catch up; one that does not, or does not answer, is told of.
     """
+    chosen = named(workloads)
     primary = (await target.roles()).primary
     position = await sql(target, primary, "SELECT pg_current_wal_flush_lsn()")
     names = [host.name for host in target.topology.with_role(Role.DATABASE)]
     return tuple(
-        await asyncio.gather(*(_read(target, table, name, primary, position, seconds=seconds) for name in names))
+        await asyncio.gather(*(_read(target, chosen, name, primary, position, seconds=seconds) for name in names))
     )
 
 
-async def _read(target: Target, table: str, name: str, primary: str, position: str, *, seconds: float) -> FinalRead:
+async def _read(
+    target: Target, chosen: Sequence[Workload], name: str, primary: str, position: str, *, seconds: float
+) -> FinalRead:
     is_primary = name == primary
+    found: dict[str, Any] = {}
     try:
         caught_up = is_primary or await _catch_up(target, name, position, seconds=seconds)
-        text = await sql(target, name, f"COPY (SELECT client, id FROM {table}) TO STDOUT (FORMAT csv)")  # noqa: S608 - our own name
+        for workload in chosen:
+            if workload.final is not None and workload.settle is not None:
+                text = await sql(target, name, f"COPY ({workload.final}) TO STDOUT (FORMAT csv)")
+                found.update(workload.settle(text))
     except Error as error:
         return FinalRead(name, primary=is_primary, caught_up=False, problem=error.message)
-    return FinalRead(name, primary=is_primary, rows=parse(text), caught_up=caught_up)
-
-
-def parse(text: str) -> tuple[WriteId, ...]:
-    """Read rows of client and id as CSV. Pure."""
-    return tuple((client, int(number)) for client, number in csv.reader(io.StringIO(text)))
+    return FinalRead(name, primary=is_primary, caught_up=caught_up, **found)
 
 
 async def _catch_up(target: Target, name: str, position: str, *, seconds: float) -> bool:

@@ -5,14 +5,15 @@ configuration as JSON, so that no password stands in argv or the environment; th
 SIGINT ends it. The log stays outside the cluster that is being measured.
 
 A held client keeps its connection as long as the server answers, even with errors; a new-connection client makes one
-per operation. Both reconnect at once when they lose it. Every write is a row of its own with an id that is never used
-again, so that what was acknowledged can be compared with what is there.
+per operation. Both reconnect at once when they lose it. No operation is ever repeated: what failed or stayed unknown is
+left as it is, and the next one is a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import signal
 import sys
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from psycopg.conninfo import make_conninfo
 
+from pgbaton.proof import workloads
 from pgbaton.proof.history import (
     Kind,
     Operation,
@@ -34,9 +36,14 @@ from pgbaton.proof.history import (
     stall_line,
 )
 from pgbaton.proof.session import ConnectFailure, Deadlines, Rejected, Session, Undecided
+from pgbaton.proof.workloads.base import ClientSpec, Port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pgbaton.proof.workloads.base import Generator, Reading, Reply, Request
+
+    Read = Callable[[Request, Sequence[Reply]], Reading]
 
 #: A loop that wakes up later than this was not scheduled: that time is reported as the meter's own.
 STALL_SECONDS = 0.005
@@ -57,29 +64,20 @@ PATIENCE = {
 
 
 @dataclass(frozen=True)
-class ClientSpec:
-    """One client: what it does, how often at most, and whether it keeps its connection."""
-
-    name: str
-    kind: Kind
-    period_seconds: float
-    held: bool = True
-
-
-@dataclass(frozen=True)
 class MeterConfig:
     """Everything a meter needs to know; ``write`` and ``read`` are libpq parameters and hold the password.
 
-    ``prepare`` are statements that are executed on the write side before the clients begin.
+    ``clients`` are those of the workloads named in them. ``prepare`` are statements that are executed on the write side
+    before the clients begin. What clients choose, they choose by ``seed``.
     """
 
     log: str
-    table: str
     write: Mapping[str, Any] = field(repr=False)
     read: Mapping[str, Any] = field(repr=False)
     clients: tuple[ClientSpec, ...]
     deadlines: Deadlines = field(default_factory=Deadlines)
     prepare: tuple[str, ...] = ()
+    seed: int = 0
 
     def dump(self) -> str:
         """Return the configuration as the line that the meter reads."""
@@ -89,29 +87,13 @@ class MeterConfig:
 def load(line: str) -> MeterConfig:
     """Read the configuration line."""
     data = json.loads(line)
-    clients = tuple(ClientSpec(**{**client, "kind": Kind(client["kind"])}) for client in data.pop("clients"))
+    clients = tuple(_client(client) for client in data.pop("clients"))
     deadlines, prepare = Deadlines(**data.pop("deadlines")), tuple(data.pop("prepare"))
     return MeterConfig(**data, clients=clients, deadlines=deadlines, prepare=prepare)
 
 
-def standard_clients(*, held_writers: int = 4, new_writers: int = 2, held_readers: int = 2) -> tuple[ClientSpec, ...]:
-    """Return the usual set: together about 400 writes a second, so that gaps are known to a few milliseconds."""
-    writers = [ClientSpec(f"writer-{number}", Kind.WRITE, 0.01) for number in range(1, held_writers + 1)]
-    connecting = [
-        ClientSpec(f"connector-{number}", Kind.WRITE, 0.2, held=False) for number in range(1, new_writers + 1)
-    ]
-    readers = [ClientSpec(f"reader-{number}", Kind.READ, 0.01) for number in range(1, held_readers + 1)]
-    return (*writers, *connecting, *readers, ClientSpec("read-connector-1", Kind.READ, 0.2, held=False))
-
-
-def statement(kind: Kind, table: str) -> bytes:
-    """Return what a client of a kind executes; both return the address of the server that answered."""
-    if kind is Kind.WRITE:
-        text = f"INSERT INTO {table} (client, id) VALUES ($1, $2::bigint) RETURNING host(inet_server_addr())"  # noqa: S608 - our own name
-    else:
-        newest = f"SELECT max(id) FROM {table} WHERE client = $1 AND id <= $2::bigint"  # noqa: S608 - our own name
-        text = f"SELECT host(inet_server_addr()), ({newest})"
-    return text.encode()
+def _client(data: Mapping[str, Any]) -> ClientSpec:
+    return ClientSpec(**{**data, "port": Port(data["port"]), "calls": tuple(data["calls"])})
 
 
 def conninfo(parameters: Mapping[str, Any]) -> bytes:
@@ -131,61 +113,116 @@ class Log:
         self._file.write(line + "\n")
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the clients of one workload have in common: what comes next, and what answers mean."""
+
+    workload: str
+    generator: Generator
+    read: Read
+
+
 class Client:
     """One client with at most one session."""
 
-    def __init__(self, spec: ClientSpec, config: MeterConfig, log: Log) -> None:
+    def __init__(self, spec: ClientSpec, work: Work, config: MeterConfig, log: Log) -> None:
         self.spec = spec
+        self._work = work
         self._log = log
         self._deadlines = config.deadlines
-        parameters = config.write if spec.kind is Kind.WRITE else config.read
-        self._conninfo = conninfo(parameters)
-        self._statement = statement(spec.kind, config.table)
+        self._conninfo = conninfo(config.write if spec.port is Port.WRITE else config.read)
         self._session: Session | None = None
         self._failures = 0
 
     async def work(self, stop: asyncio.Event) -> None:
         """Operate at the client's pace until told to stop; the operation under way is finished first."""
         number = 0
-        due = time.monotonic()
+        beat = time.monotonic() + self.spec.phase_seconds
+        await asyncio.sleep(self.spec.phase_seconds)
         while not stop.is_set():
             number += 1
             operation = await self._operate(number)
             self._log.write(operation_line(operation))
-            due = max(due + self._pause(operation), operation.end)
+            pause = self._back_off(operation)
+            due = operation.end + pause if pause else next_beat(beat, self.spec.period_seconds, operation)
             await asyncio.sleep(due - time.monotonic())
         self._drop()
 
-    def _pause(self, ended: Operation) -> float:
+    def _back_off(self, ended: Operation) -> float:
         if ended.outcome is Outcome.OK:
             self._failures = 0
-            return self.spec.period_seconds
+            return 0.0
         first, longest = BACKOFF_SECONDS
         self._failures += 1
         return min(first * 2.0 ** (self._failures - 1), longest) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
     async def _operate(self, number: int) -> Operation:
         start = time.monotonic()
-        attempt = Operation(self.spec.name, self.spec.kind, number, start, start, Outcome.OK)
+        request = self._work.generator.next(self.spec, number)
+        attempt = Operation(
+            self.spec.name, request.kind, number, start, start, Outcome.OK,
+            workload=self.spec.workload, call=request.call, value=request.value,
+        )  # fmt: skip
         try:
-            session = self._session or await Session.open(self._conninfo, self._deadlines)
-            self._session = session
-            parameters = (self.spec.name.encode(), str(number).encode())
-            server = await session.execute(self._statement, parameters, timeout=self._deadlines.answer_seconds)
-            ended = replace(attempt, server=server)
+            replies = await self._ask(request)
+            ended = replace(attempt, end=time.monotonic(), **self._reading(request, replies))
         except (ConnectFailure, Rejected) as error:
-            ended = replace(attempt, outcome=Outcome.FAIL, error=str(error))
+            ended = replace(attempt, end=time.monotonic(), outcome=Outcome.FAIL, error=str(error))
         except Undecided as error:
-            ended = replace(attempt, outcome=Outcome.UNKNOWN, error=str(error))
-        end = time.monotonic()
+            ended = replace(attempt, end=time.monotonic(), outcome=Outcome.UNKNOWN, error=str(error))
+        self._work.generator.learn(request, ended.outcome, ended.result)
+        await self._settle(ended)
+        return ended
+
+    async def _ask(self, request: Request) -> tuple[Reply, ...]:
+        session = self._session or await Session.open(self._conninfo, self._deadlines)
+        self._session = session
+        parameters = tuple(parameter.encode() for parameter in request.parameters)
+        timeout = self._deadlines.answer_seconds
+        return await session.execute(request.statement.encode(), parameters, timeout=timeout, script=request.script)
+
+    def _reading(self, request: Request, replies: tuple[Reply, ...]) -> dict[str, Any]:
+        seen = self._work.read(request, replies)
+        kind = request.kind if seen.changed else Kind.QUERY
+        return {"kind": kind, "server": seen.server, "timeline": seen.timeline, "lsn": seen.lsn, "result": seen.result}
+
+    async def _settle(self, ended: Operation) -> None:
+        """Leave no half transaction behind, nor a session that is of no further use."""
+        session = self._session
+        if session is None:
+            return
         if ended.outcome is Outcome.UNKNOWN or not self.spec.held:
             self._drop()
-        return replace(ended, end=end)
+        elif not session.idle:
+            try:
+                await session.execute(b"ROLLBACK", timeout=self._deadlines.answer_seconds)
+            except (Rejected, Undecided):
+                self._drop()
 
     def _drop(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def next_beat(first: float, period: float, ended: Operation) -> float:
+    """Return when a client's next operation is due: on the beats that began at ``first``, so that clients stay apart.
+
+    One that took longer than a period misses beats. Pure.
+    """
+    return first + period * math.ceil((ended.end - first) / period)
+
+
+def works(config: MeterConfig) -> dict[str, Work]:
+    """Return what the clients of each workload have in common; raises UsageError for a workload there is none of."""
+    found = {}
+    for workload in workloads.named(client.workload for client in config.clients):
+        if workload.generator is None or workload.read is None:
+            continue
+        specs = tuple(client for client in config.clients if client.workload == workload.name)
+        chance = random.Random(f"{config.seed} {workload.name}")  # noqa: S311 - a choice that can be repeated
+        found[workload.name] = Work(workload.name, workload.generator(chance, specs), workload.read)
+    return found
 
 
 async def watch_scheduling(log: Log, stop: asyncio.Event) -> None:
@@ -203,7 +240,7 @@ async def prepare(config: MeterConfig) -> None:
     if config.prepare:
         session = await Session.open(conninfo(config.write), config.deadlines)
         for text in config.prepare:
-            await session.execute(text.encode(), (), timeout=PREPARE_SECONDS)
+            await session.execute(text.encode(), timeout=PREPARE_SECONDS)
         session.close()
 
 
@@ -211,7 +248,8 @@ async def measure(config: MeterConfig, stop: asyncio.Event) -> None:
     """Run all clients until ``stop`` is set, and write what they see into the log."""
     with Path(config.log).open("w", encoding="utf-8", buffering=1) as file:  # noqa: ASYNC230 - the log is local
         log = Log(file)
-        clients = [Client(spec, config, log) for spec in config.clients]
+        work = works(config)
+        clients = [Client(spec, work[spec.workload], config, log) for spec in config.clients]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(watch_scheduling(log, stop))
             for client in clients:
@@ -233,7 +271,7 @@ async def main() -> None:
         await prepare(config)
         await measure(config, stop)
     except (ConnectFailure, Rejected, Undecided) as error:
-        sys.exit(f"the meter could not prepare its table: {error}")
+        sys.exit(f"the meter could not prepare its tables: {error}")
     finally:
         ended.cancel()
         transport.close()

@@ -10,26 +10,24 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.hosts import process
 from pgbaton.proof.history import Outcome, parse
-from pgbaton.proof.meter import MeterConfig, standard_clients
+from pgbaton.proof.meter import MeterConfig
 from pgbaton.proof.outage import Span, longest_gap
+from pgbaton.proof.workloads import named
+from pgbaton.proof.workloads.base import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pgbaton.hosts.process import Child
     from pgbaton.proof.history import History, Operation
     from pgbaton.proof.target import Target
+    from pgbaton.proof.workloads.base import Workload
 
-SCHEMA = "pgbaton_proof"
-TABLE = f"{SCHEMA}.writes"
-#: Statements that make the table; without a unique index, so that a write that happened twice is seen.
-PREPARE = (
-    f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE",
-    f"CREATE SCHEMA {SCHEMA}",
-    f"CREATE TABLE {TABLE} (client text NOT NULL, id bigint NOT NULL)",
-    f"CREATE INDEX ON {TABLE} (client, id)",
-)
+__all__ = ["CALM_SECONDS", "SCHEMA", "RunningMeter", "unserved"]
+
+#: What makes room for the tables of the workloads.
+PREPARE = (f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE", f"CREATE SCHEMA {SCHEMA}")
 #: The service counts as back when no client waited longer than this for CALM_SECONDS.
 CALM_GAP_SECONDS = 0.5
 CALM_SECONDS = 1.0
@@ -41,23 +39,35 @@ STOP_SECONDS = 15.0
 
 @dataclass
 class RunningMeter:
-    """A meter's process, and what its log has said lately."""
+    """A meter's process, what its log has said lately, and the clients that must be ``served`` before all is calm."""
 
     child: Child
     log: Path
+    served: tuple[str, ...]
     _offset: int = 0
     _recent: tuple[Operation, ...] = ()
 
     @classmethod
-    async def start(cls, target: Target) -> RunningMeter:
-        """Start the standard clients against a cluster."""
-        ports = target.topology.balancing
-        write, read = target.conninfo(ports.write_port), target.conninfo(ports.read_port)
-        log = target.directory / "history.jsonl"
+    async def start(
+        cls,
+        target: Target,
+        *,
+        workloads: Sequence[str] = ("set",),
+        directory: Path | None = None,
+        seed: int = 0,
+    ) -> RunningMeter:
+        """Start the clients of some workloads against a cluster; their log is ``history.jsonl`` in a directory.
+
+        Raises UsageError for a workload there is none of.
+        """
+        directory = directory or target.directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = directory / "history.jsonl"
         log.unlink(missing_ok=True)
-        config = MeterConfig(str(log), TABLE, write, read, standard_clients(), prepare=PREPARE)
+        config = configuration(target, named(workloads), log, seed=seed)
         argv = target.client_argv("pgbaton.proof.meter")
-        return cls(await process.start(*argv, input=config.dump(), log=target.directory / "meter.log"), log)
+        child = await process.start(*argv, input=config.dump(), log=directory / "meter.log")
+        return cls(child, log, tuple(client.name for client in config.clients if client.must_be_served))
 
     def recent(self) -> tuple[Operation, ...]:
         """Return the operations that ended within the last RECENT_SECONDS; only what is new is read."""
@@ -84,7 +94,7 @@ class RunningMeter:
             if (status := self.child.exit_status) is not None:
                 raise self._failure(status)
             now = time.monotonic()
-            waiting = unserved(self.recent(), now)
+            waiting = unserved(self.recent(), self.served, now)
             if now - CALM_SECONDS >= since and not waiting:
                 return now
             if now > deadline:
@@ -111,11 +121,24 @@ class RunningMeter:
             return parse(lines)
 
 
-def unserved(recent: Iterable[Operation], now: float) -> tuple[str, ...]:
-    """Return the standard clients that waited too long within the last CALM_SECONDS. Pure."""
+def configuration(target: Target, chosen: Iterable[Workload], log: Path, *, seed: int) -> MeterConfig:
+    """Return what the meter is told."""
+    chosen, ports = tuple(chosen), target.topology.balancing
+    return MeterConfig(
+        log=str(log),
+        write=target.conninfo(ports.write_port),
+        read=target.conninfo(ports.read_port),
+        clients=tuple(client for workload in chosen for client in workload.clients),
+        prepare=(*PREPARE, *(statement for workload in chosen for statement in workload.tables)),
+        seed=seed,
+    )
+
+
+def unserved(recent: Iterable[Operation], clients: Iterable[str], now: float) -> tuple[str, ...]:
+    """Return the clients that waited too long within the last CALM_SECONDS. Pure."""
     window = Span(now - CALM_SECONDS, now)
-    served: dict[str, list[float]] = {client.name: [] for client in standard_clients()}
+    served: dict[str, list[float]] = {client: [] for client in clients}
     for operation in recent:
-        if operation.outcome is Outcome.OK:
+        if operation.outcome is Outcome.OK and operation.client in served:
             served[operation.client].append(operation.end)
     return tuple(client for client, times in served.items() if longest_gap(times, window).seconds > CALM_GAP_SECONDS)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from psycopg import OperationalError
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PGconn, PollingStatus, TransactionStatus
 
+from pgbaton.proof.workloads.base import Reply
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,6 +50,14 @@ class Undecided(Exception):  # noqa: N818 - likewise
     """Nothing certain is known about the statement; the session is of no further use."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that the server, or libpq without a SQLSTATE, answered a statement with."""
+
+    state: str
+    text: str
+
+
 class Session:
     """A logged-in connection."""
 
@@ -77,45 +87,44 @@ class Session:
         """Close the connection at once."""
         self._connection.finish()
 
-    async def execute(self, statement: bytes, parameters: Sequence[bytes], *, timeout: float) -> str | None:
-        """Run one statement in its own transaction and return the first value of its first row.
+    @property
+    def idle(self) -> bool:
+        """Tell whether the server waits for the next statement, outside any transaction."""
+        return self._connection.transaction_status == TransactionStatus.IDLE
+
+    async def execute(
+        self, statement: bytes, parameters: Sequence[bytes] = (), *, timeout: float, script: bool = False
+    ) -> tuple[Reply, ...]:
+        """Run one statement in its own transaction, or a script that ends with COMMIT, and return what was answered.
 
         Returns only when the server has said that it is ready for the next one, outside any transaction, and without
         a warning: an earlier "command complete" may stand for a commit that never reached a standby.
-        Raises Rejected or Undecided.
+        Raises Rejected, after which a script may have left a transaction to roll back, or Undecided.
         """
         self._warnings.clear()
         try:
             async with asyncio.timeout(timeout):
-                results = await self._exchange(statement, parameters)
+                results = await self._exchange(statement, None if script else parameters)
         except TimeoutError:
             message = f"no answer: within {timeout:g} s"
             raise Undecided(message) from None
         except OperationalError as error:
             message = f"connection lost: {first_line(str(error))}"
             raise Undecided(message) from None
-        return self._judge(results)
-
-    def _judge(self, results: list[abc.PGresult]) -> str | None:
-        ready = self._connection.transaction_status == TransactionStatus.IDLE
-        failure = next((result for result in results if result.status == ExecStatus.FATAL_ERROR), None)
-        if failure is not None:
-            _raise_for(failure, ready=ready)
-        if not ready or len(results) != 1:
-            message = "connection lost: before the server was ready again"
-            raise Undecided(message)
-        if self._warnings:
-            raise Undecided(self._warnings[0])
-        value = results[0].get_value(0, 0) if results[0].ntuples else None
-        return None if value is None else value.decode()
+        status = TransactionStatus(self._connection.transaction_status)
+        answers = tuple(_answer(result) for result in results)
+        return judge(answers, status, self._warnings, script=script)
 
     def _note(self, notice: abc.PGresult) -> None:
         if _field(notice, DiagnosticField.SEVERITY_NONLOCALIZED) in WARNING_SEVERITIES:
             self._warnings.append(f"warning {describe(notice)}")
 
-    async def _exchange(self, statement: bytes, parameters: Sequence[bytes]) -> list[abc.PGresult]:
+    async def _exchange(self, statement: bytes, parameters: Sequence[bytes] | None) -> list[abc.PGresult]:
         connection = self._connection
-        connection.send_query_params(statement, parameters)
+        if parameters is None:
+            connection.send_query(statement)
+        else:
+            connection.send_query_params(statement, parameters)
         while connection.flush():
             await _ready(connection.socket, read=True, write=True)
             connection.consume_input()
@@ -128,6 +137,54 @@ class Session:
             if result is None:
                 return results
             results.append(result)
+
+
+def judge(
+    answers: Sequence[Reply | Failure], status: TransactionStatus, warnings: Sequence[str], *, script: bool = False
+) -> tuple[Reply, ...]:
+    """Return what the server said, when it stands for an acknowledgement without reservation. Pure.
+
+    ``status`` is what the session was left in, ``warnings`` what came along. Raises Rejected when the transaction
+    certainly did not take place, Undecided when it may have.
+    """
+    replies: list[Reply] = []
+    for answer in answers:
+        if isinstance(answer, Failure):
+            raise _meaning(answer, replies, status)
+        replies.append(answer)
+    last = replies[-1].tag if replies else ""
+    if status != TransactionStatus.IDLE or not replies or (not script and len(replies) > 1):
+        message = "connection lost: before the server was ready again"
+        raise Undecided(message)
+    if script and last == "ROLLBACK":
+        message = "rolled back: COMMIT was answered with ROLLBACK"
+        raise Rejected(message)
+    if warnings:
+        raise Undecided(warnings[0])
+    if script and last != "COMMIT":
+        message = f"no commit: the last answer was {last!r}"
+        raise Undecided(message)
+    return tuple(replies)
+
+
+def _meaning(failure: Failure, before: Sequence[Reply], status: TransactionStatus) -> Rejected | Undecided:
+    """Return what an error means: certain only when the session outlived it, and nothing was committed before it."""
+    alive = status in {TransactionStatus.IDLE, TransactionStatus.INERROR}
+    committed = any(reply.tag == "COMMIT" for reply in before)
+    if alive and not committed and failure.state and failure.state not in UNDECIDED:
+        return Rejected(failure.text)
+    return Undecided(failure.text if failure.state else f"connection lost: {failure.text}")
+
+
+def _answer(result: abc.PGresult) -> Reply | Failure:
+    if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+        return Failure(_field(result, DiagnosticField.SQLSTATE), describe(result))
+    columns = range(result.nfields)
+    rows = tuple(
+        tuple(None if (value := result.get_value(row, column)) is None else value.decode() for column in columns)
+        for row in range(result.ntuples)
+    )
+    return Reply((result.command_status or b"").decode(), rows)
 
 
 async def _log_in(connection: abc.PGconn, connect_seconds: float) -> None:
@@ -161,15 +218,6 @@ async def _ready(descriptor: int, *, read: bool = False, write: bool = False) ->
     finally:
         loop.remove_reader(descriptor)
         loop.remove_writer(descriptor)
-
-
-def _raise_for(failure: abc.PGresult, *, ready: bool) -> None:
-    """Raise what an error result means: certain only when the session outlived it."""
-    text = describe(failure)
-    state = _field(failure, DiagnosticField.SQLSTATE)
-    if ready and state and state not in UNDECIDED:
-        raise Rejected(text)
-    raise Undecided(text if state else f"connection lost: {text}")
 
 
 def _refusal(connection: abc.PGconn) -> str:

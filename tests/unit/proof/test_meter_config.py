@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import pytest
+
 from pgbaton.proof.history import Kind, Operation, Outcome
-from pgbaton.proof.meter import MeterConfig, conninfo, load, standard_clients
+from pgbaton.proof.meter import MeterConfig, conninfo, load, next_beat
 from pgbaton.proof.running import unserved
 from pgbaton.proof.session import first_line
+from pgbaton.proof.workloads import WORKLOADS
+from pgbaton.proof.workloads.base import Port
 
+CLIENTS = tuple(client for workload in WORKLOADS.values() for client in workload.clients)
 CONFIG = MeterConfig(
     "/tmp/log",  # noqa: S108 - never opened
-    "pgbaton_proof.writes",
     {"host": "10.0.0.1", "password": "hush"},
     {"host": "10.0.0.1", "password": "hush"},
-    standard_clients(),
+    CLIENTS,
     prepare=("SELECT 1",),
+    seed=7,
 )
 
 
@@ -32,9 +37,24 @@ def test_a_connection_string_bounds_the_kernels_patience_and_quotes_values() -> 
 
 
 def test_there_are_held_and_new_connections_for_writes_and_reads() -> None:
-    kinds = {(client.kind, client.held) for client in standard_clients()}
-    assert kinds == {(kind, held) for kind in (Kind.WRITE, Kind.READ) for held in (True, False)}
-    assert len({client.name for client in standard_clients()}) == len(standard_clients())
+    kinds = {(client.port, client.held) for client in WORKLOADS["set"].clients}
+    assert kinds == {(port, held) for port in Port for held in (True, False)}
+
+
+def test_no_two_clients_of_any_workloads_share_a_name() -> None:
+    assert len({client.name for client in CLIENTS}) == len(CLIENTS)
+
+
+def test_the_writers_that_measure_beat_in_turns_of_less_than_five_milliseconds() -> None:
+    writers = [client for client in WORKLOADS["set"].clients if client.held and client.port is Port.WRITE]
+    assert {client.period_seconds for client in writers} == {0.01}
+    assert [client.phase_seconds for client in writers] == pytest.approx([0.0, 0.0025, 0.005, 0.0075])
+
+
+@pytest.mark.parametrize(("ended", "due"), [(100.003, 100.01), (100.0101, 100.02), (100.035, 100.04)])
+def test_a_client_keeps_to_its_beats_and_misses_those_that_an_operation_took(ended: float, due: float) -> None:
+    operation = Operation("writer-1", Kind.WRITE, 1, 100.0, ended, Outcome.OK)
+    assert next_beat(100.0, 0.01, operation) == pytest.approx(due)
 
 
 def served(client: str, times: list[float], outcome: Outcome = Outcome.OK) -> list[Operation]:
@@ -43,15 +63,15 @@ def served(client: str, times: list[float], outcome: Outcome = Outcome.OK) -> li
 
 def test_a_client_counts_as_served_only_without_a_break() -> None:
     steady = [97 + step / 10 for step in range(31)]
-    names = [client.name for client in standard_clients()]
-    everybody = [operation for name in names for operation in served(name, steady)]
-    assert unserved(everybody, 100.0) == ()
+    names = ("writer-1", "writer-2")
+    everybody = [operation for name in (*names, "reader-1") for operation in served(name, steady)]
+    assert unserved(everybody, names, 100.0) == ()
     without = [operation for operation in everybody if operation.client != "writer-2"]
-    assert unserved(without, 100.0) == ("writer-2",)
+    assert unserved(without, names, 100.0) == ("writer-2",)
     broken = [*without, *served("writer-2", [98.9, 99.0, 99.9])]
-    assert unserved(broken, 100.0) == ("writer-2",)
+    assert unserved(broken, names, 100.0) == ("writer-2",)
     failing = [*without, *served("writer-2", steady, Outcome.FAIL)]
-    assert unserved(failing, 100.0) == ("writer-2",)
+    assert unserved(failing, names, 100.0) == ("writer-2",)
 
 
 def test_a_libpq_message_is_shortened_to_what_it_says() -> None:
