@@ -13,6 +13,7 @@ from pgbaton.proof import report as reports
 from pgbaton.proof.audit import audit
 from pgbaton.proof.ground import OwnLab
 from pgbaton.proof.running import RunningMeter
+from pgbaton.proof.workloads.base import SCHEMA
 from pgbaton.topology import budget
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pgbaton.proof.history import History
     from pgbaton.proof.report import Event, Report
     from pgbaton.proof.target import Target
-from pgbaton.proof.workloads.base import SCHEMA
     from pgbaton.state import ClusterState
     from pgbaton.topology.model import Topology
     from pgbaton.topology.prediction import Prediction

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from psycopg import OperationalError
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PGconn, PollingStatus, TransactionStatus
 
+from pgbaton.proof.attempts import attempts
 from pgbaton.proof.workloads.base import Reply
 
 if TYPE_CHECKING:
@@ -69,7 +70,17 @@ class Session:
 
     @classmethod
     async def open(cls, conninfo: bytes, deadlines: Deadlines) -> Session:
-        """Connect and log in; raises ConnectFailure."""
+        """Connect and log in, to the first of the hosts named that is as asked for; raises ConnectFailure."""
+        failure = ConnectFailure("connect: no host named")
+        for attempt in attempts(conninfo):
+            try:
+                return await cls._open(attempt, deadlines)
+            except ConnectFailure as error:
+                failure = error
+        raise failure
+
+    @classmethod
+    async def _open(cls, conninfo: bytes, deadlines: Deadlines) -> Session:
         connection = PGconn.connect_start(conninfo)
         try:
             async with asyncio.timeout(deadlines.login_seconds):
