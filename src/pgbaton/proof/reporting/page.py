@@ -12,7 +12,7 @@ from pgbaton import __version__
 from pgbaton.proof.history import History
 from pgbaton.proof.reporting import overview, tables, timeline
 from pgbaton.proof.reporting.markup import badge, bullets, resource, style
-from pgbaton.proof.reporting.words import count, headline, lead, right, seconds, shortcomings, worst
+from pgbaton.proof.reporting.words import count, day, headline, lead, right, seconds, shortcomings, worst
 from pgbaton.proof.results import TrialResult, Verdict
 from pgbaton.proof.story import Story
 
@@ -31,7 +31,7 @@ def render(run: RunResult, story_of: StoryOf, history_of: HistoryOf) -> str:
         style=style(),
         verdict=str(run.verdict),
         title=escape(f"{run.label}: {run.verdict}"),
-        kicker=escape(f"pgbaton prove · {run.label} · cluster {run.cluster} · {run.system} · {run.began_at}"),
+        kicker=escape(f"pgbaton prove · {run.label} · cluster {run.cluster} · {run.system} · {day(run.began_at)}"),
         headline=escape(headline(run)),
         lead=escape(lead(run)),
         tiles="".join(tiles(run)),
@@ -82,7 +82,7 @@ def card(summary: FaultSummary, story_of: StoryOf, history_of: HistoryOf) -> str
     told = [f"Done: {story.does}." if story else "", f"Right: {right(trial.fault)}." if right(trial.fault) else ""]
     facts = " · ".join((f"{which}, seed {trial.seed}{limit}", *described(trial)))
     return (
-        f'<div class="card fault" id="{escape(summary.fault)}"><h3>{title}</h3>'
+        f'<div class="card trial" id="{escape(summary.fault)}"><h3>{title}</h3>'
         f"<p>{escape(' '.join(filter(None, told)))}</p>"
         f'<p class="facts">{escape(facts)}</p>{complaints(trial)}{drawn(trial, story, history_of)}</div>'
     )

@@ -34,6 +34,8 @@ HEIGHT = 100
 PAUSE_SECONDS = 0.1
 #: Labels nearer to each other than this, in percent, would run into each other.
 LABEL_PERCENT = 9.0
+#: Width of a character.
+CHARACTER_PERCENT = 0.75
 #: A label beyond this stands to the left of its mark.
 RIGHT_PERCENT = 82.0
 ROUTED = re.compile(r"primary/(\S+) is UP")
@@ -114,10 +116,10 @@ def chart(seen: View, story: Story, history: History, *, parts: bool = False) ->
         rows.append(("parts", "lane", spent(seen, story)))
     rows.append(("", "ticks", ticks(seen)))
     body = "".join(f'<span>{label}</span><div class="{css}">{content}</div>' for label, css, content in rows)
-    return f'<div class="plot">{backdrop(seen, story, len(rows))}{body}</div>'
+    return f'<div class="plot">{backdrop(seen, story)}{body}</div>'
 
 
-def backdrop(seen: View, story: Story, rows: int) -> str:
+def backdrop(seen: View, story: Story) -> str:
     """Return what lies behind all rows: the outage, and the moments of the fault."""
     drawn = "".join(place(at, css="grid-line") for at, _ in _axis(seen))
     if seen.shows(story.outage):
@@ -125,7 +127,7 @@ def backdrop(seen: View, story: Story, rows: int) -> str:
         title = f"no write acknowledged for {seconds(story.outage.seconds)}"
         drawn += place(left, css="shade", width=width, title=title)
     drawn += "".join(place(seen.percent(time), css="fault-line") for time, _ in _moments(seen, story))
-    return f'<div class="backdrop" style="grid-row:1/span {rows}">{drawn}</div>'
+    return f'<div class="backdrop">{drawn}</div>'
 
 
 def _moments(seen: View, story: Story) -> list[tuple[float, str]]:
@@ -211,7 +213,7 @@ def lane(seen: View, name: str, stretches: Iterable[Stretch], story: Story) -> t
     shown = sorted((each for each in stretches if seen.shows(each.span)), key=lambda each: each.span.begin)
     levels = layered(shown)
     depth = max(levels, default=0) + 1
-    order = sorted(set(story.addresses.values()))
+    order = tuple(dict.fromkeys(story.addresses.values()))
     boxes = "".join(_box(seen, each, level, depth, order) for each, level in zip(shown, levels, strict=True))
     return name, f"lane {'twice' if depth > 1 else 'once'}", boxes
 
@@ -233,7 +235,14 @@ def _box(seen: View, stretch: Stretch, level: int, depth: int, order: Sequence[s
     begin, end = (time - seen.origin for time in (stretch.span.begin, stretch.span.end))
     layer = f" layer-{min(level, 2)} of-{min(depth, 3)}" if depth > 1 else ""
     css = f"box host-{number}{layer}"
-    return place(left, stretch.host, css=css, width=width, title=f"{stretch.host} {begin:+.3f} to {end:+.3f} s")
+    return place(
+        left, fitting(stretch.host, width), css=css, width=width, title=f"{stretch.host} {begin:+.3f} to {end:+.3f} s"
+    )
+
+
+def fitting(label: str, width: float) -> str:
+    """Return a label when a box of a width in percent has room for it on a wide screen."""
+    return label if width > CHARACTER_PERCENT * (len(label) + 1) else ""
 
 
 def routing(seen: View, story: Story) -> str:
@@ -253,16 +262,31 @@ def journals(seen: View, story: Story) -> str:
 
 
 def _flags(seen: View, marks: Sequence[tuple[float, str, str]], css: str) -> str:
-    """Return marks with labels, but for those whose label would run into the one before."""
-    drawn, free = "", -1.0
-    for time, label, title in sorted(marks):
-        if not seen.span.begin <= time <= seen.span.end:
-            continue
-        at = seen.percent(time)
-        labelled = at >= free and at <= RIGHT_PERCENT + LABEL_PERCENT
-        free = at + LABEL_PERCENT if labelled else free
-        drawn += place(at, label if labelled else "", css=css, title=f"{time - seen.origin:+.3f} s {title}")
+    """Return marks with labels; those whose labels would run into each other share one, at the last of them."""
+    shown = [mark for mark in sorted(marks) if seen.span.begin <= mark[0] <= seen.span.end]
+    drawn = ""
+    for group in grouped([(seen.percent(time), label) for time, label, _ in shown]):
+        for index in group:
+            time, _, title = shown[index]
+            at = seen.percent(time)
+            last = index == group[-1] and at <= RIGHT_PERCENT + LABEL_PERCENT
+            label = ", ".join(dict.fromkeys(shown[each][1] for each in group)) if last else ""
+            drawn += place(at, label, css=css, title=f"{time - seen.origin:+.3f} s {title}")
     return drawn
+
+
+def grouped(labels: Sequence[tuple[float, str]]) -> list[list[int]]:
+    """Return which labels, in order of their places in percent, have to share one."""
+    groups: list[list[int]] = []
+    free = -1.0
+    for index, (at, label) in enumerate(labels):
+        if at < free:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+        together = ", ".join(dict.fromkeys(labels[each][1] for each in groups[-1]))
+        free = at + CHARACTER_PERCENT * (len(together or label) + 2)
+    return groups
 
 
 def spent(seen: View, story: Story) -> str:
@@ -273,7 +297,7 @@ def spent(seen: View, story: Story) -> str:
             continue
         left, width = seen.scale.box(Span(reached, reached + part.seconds), least=0.1)
         title = f"{part.name}: {seconds(part.seconds)}; ended by {part.told_by}"
-        drawn += place(left, part.name, css=f"box part-{colour(part.name)}", width=width, title=title)
+        drawn += place(left, fitting(part.name, width), css=f"box part-{colour(part.name)}", width=width, title=title)
         reached += part.seconds
     return drawn
 

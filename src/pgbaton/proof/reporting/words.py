@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pgbaton.proof import faults
@@ -28,6 +29,11 @@ def seconds(value: float | None) -> str:
     if round(value, 3) < 1:
         return f"{value * 1000:.0f} ms"
     return f"{value:.2f} s" if value < LONG_SECONDS else f"{value:.0f} s"
+
+
+def day(began_at: str) -> str:
+    """Return when something began, for people."""
+    return f"{datetime.fromisoformat(began_at):%-d %B %Y, %H:%M %Z}".strip()
 
 
 def count(number: int, thing: str) -> str:
@@ -61,7 +67,7 @@ def lead(run: RunResult) -> str:
     if run.verdict is Verdict.UNKNOWN and (reason := _unproven(run)) is not None:
         return reason
     titles = [each.title for each in run.summary if each.verdict is run.verdict]
-    return f"{told}: {listed(titles)}."
+    return f"{told}, under {listed(titles)}."
 
 
 def _unproven(run: RunResult) -> str | None:

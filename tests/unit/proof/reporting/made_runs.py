@@ -14,7 +14,7 @@ from pgbaton.proof.parts import Part
 from pgbaton.proof.results import Latencies, NotRun, RunResult, TrialResult
 from pgbaton.proof.story import Story
 
-ADDRESSES = {"10.77.0.21": "db1", "10.77.0.22": "db2", "10.77.0.23": "db3", "10.77.0.11": "lb1", "10.77.0.12": "lb2"}
+ADDRESSES = {"10.77.0.11": "lb1", "10.77.0.12": "lb2", "10.77.0.21": "db1", "10.77.0.22": "db2", "10.77.0.23": "db3"}
 DB1, DB2 = "10.77.0.21", "10.77.0.22"
 CHECKERS = ("set", "register", "bank", "append", "primaries", "vip", "stale-reads", "whole")
 INJECTED = 1000.0
@@ -60,7 +60,7 @@ def trial(fault: str = "postmaster-killed", *, outage: float = 1.2, seed: int = 
         },
         "primary": ("db1", "db2"),
         "vip": ("lb1", "lb1"),
-        "gaps": ((0.1, ended),),
+        "gaps": ((4.5, 0.13),),
         "operations_per_second": 1012.0,
         "whole_again_seconds": 6.0 + ended,
         "total_seconds": 31.5,
