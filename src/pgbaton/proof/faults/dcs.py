@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pgbaton.proof.target import Roles
 
 MEMBERS = ((Role.DCS, 3), (Role.DATABASE, 2))
+#: Long enough for what an election of etcd's costs to be seen, Patroni's patience of a few seconds included.
+ELECTION_SECONDS = 10.0
 #: Longer than a lock of the usual ttl of 20 s lives: it must have been renewed without the member that is missing.
 BEYOND_TTL_SECONDS = 30.0
 #: Long enough for the primary to have given up, and for a majority that never comes to be told from a slow one.
@@ -166,6 +168,7 @@ FAULTS = (
         inject=sending("KILL"),
         expects=predicted("etcd-member-lost"),
         needs=MEMBERS,
+        hold_seconds=ELECTION_SECONDS,
     ),
     Fault(
         name="etcd-member-stopped",
@@ -188,6 +191,7 @@ FAULTS = (
         inject=sending("KILL"),
         expects=predicted("etcd-member-lost"),
         needs=MEMBERS,
+        hold_seconds=ELECTION_SECONDS,
         suite=Suite.STANDARD,
     ),
     Fault(
@@ -249,6 +253,7 @@ FAULTS = (
         inject=sending("KILL"),
         expects=within(RESTART_SECONDS),
         needs=MEMBERS,
+        hold_seconds=ELECTION_SECONDS,
     ),
     Fault(
         name="etcd-out-of-space",
