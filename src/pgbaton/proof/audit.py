@@ -76,14 +76,19 @@ class Audit:
         return sentences + tuple(f"{host} was not audited: {why}" for host, why in self.unread.items())
 
 
+def is_audited(operation: Operation) -> bool:
+    """Tell whether an operation adds a row that the final reads show: a write of the workload *set*."""
+    return operation.kind is Kind.WRITE and operation.workload == "set"
+
+
 def audit(operations: Iterable[Operation], reads: Iterable[FinalRead]) -> Audit:
-    """Compare all writes with the final reads of all database hosts.
+    """Compare all writes of the workload *set* with the final reads of all database hosts.
 
     Without a readable primary every acknowledged write counts as lost: nobody can show it.
     """
     outcomes: dict[Outcome, set[WriteId]] = {outcome: set() for outcome in Outcome}
     for operation in operations:
-        if operation.kind is Kind.WRITE:
+        if is_audited(operation):
             outcomes[operation.outcome].add((operation.client, operation.id))
     acknowledged, failed, unknown = outcomes[Outcome.OK], outcomes[Outcome.FAIL], outcomes[Outcome.UNKNOWN]
     reads = tuple(reads)
