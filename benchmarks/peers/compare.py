@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Compare pgbaton with its peers: the same faults, clients, meter and checkers, in the same lab, in one run.
+
+Run as root from a checkout: ``sudo .venv/bin/python benchmarks/peers/compare.py [--trials 3] [--write]``. Each round
+takes every system in turn, so that all of them see the same machine's weather. The page goes to standard output, and
+with ``--write`` to results.md and results.json beside this program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patroni import PatroniDefaults, PatroniFloor, PatroniSynchronous
+from pg_auto_failover import PgAutoFailover
+from repmgr import Repmgr
+from tables import page
+from trials import Entry, PeerLab, one
+
+from pgbaton.proof import faults, store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from peer import Peer, PeerTarget
+
+    from pgbaton.proof.faults.base import Fault
+    from pgbaton.proof.store import StoredRun
+
+HERE = Path(__file__).parent
+PEERS: tuple[Peer, ...] = (PatroniFloor(), PatroniDefaults(), PatroniSynchronous(), PgAutoFailover(), Repmgr())
+FAULTS = ("postmaster-killed", "primary-power-off", "switchover", "standby-power-off")
+CLUSTER = "peers"
+#: Whose versions are told, beside PostgreSQL's.
+PROGRAMS = ("patroni", "pg-auto-failover-cli", "repmgr-common")
+
+
+def tell(text: str) -> None:
+    """Report progress."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Comparison:
+    """A comparison under way."""
+
+    peers: Sequence[Peer]
+    faults: Sequence[Fault]
+    cluster: str
+    stored: StoredRun
+    began: float = field(default_factory=time.monotonic)
+    entries: list[Entry] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    async def run(self, trials: int) -> None:
+        """Make all rounds; each begins with another system, so that none always follows the same one."""
+        for number in range(1, trials + 1):
+            shift = (number - 1) % len(self.peers)
+            for peer in (*self.peers[shift:], *self.peers[:shift]):
+                tell(f"round {number} of {trials}: {peer.title}")
+                await self._round(peer, number)
+
+    async def _round(self, peer: Peer, number: int) -> None:
+        lab = PeerLab.of(peer, self.cluster, tell)
+        try:
+            target = await lab.prepare()
+            self.versions.update(await versions(target))
+            for fault in self.faults:
+                tell(f"{peer.name}: {fault.title.lower()}")
+                folder = self.stored.begin_trial(f"{peer.name}-{fault.name}")
+                entry = await one(target, fault, number=number, folder=folder)
+                self._note(entry)
+                if not entry.whole and fault is not self.faults[-1]:
+                    target = await lab.renew()
+        finally:
+            await lab.leave()
+
+    def _note(self, entry: Entry) -> None:
+        result = entry.result
+        tell(
+            f"{entry.system}: no writes for {result.write_outage_seconds:.2f} s, {result.lost} lost, "
+            f"{result.errors} errors"
+        )
+        self.entries.append(entry)
+        store.write(self.stored.path, "comparison.json", self.data())
+
+    def data(self) -> dict[str, Any]:
+        """Return everything that is known as JSON can carry it."""
+        trials = [
+            {"system": each.system, "round": each.round, "by_hand": list(each.by_hand), **each.result.to_dict()}
+            for each in self.entries
+        ]
+        return {
+            "began_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{os.cpu_count()} cores, Linux {platform.release()}",
+            "postgresql": self.versions.get("postgresql-17", "unknown"),
+            "total_seconds": round(time.monotonic() - self.began),
+            "systems": {peer.name: self._described(peer) for peer in self.peers},
+            "trials": trials,
+        }
+
+    def _described(self, peer: Peer) -> dict[str, Any]:
+        return {
+            "title": peer.title,
+            "version": self.versions.get(peer.package, "unknown"),
+            "durability": peer.durability,
+            "path": peer.path,
+            "documentation": peer.documentation,
+        }
+
+
+async def versions(target: PeerTarget) -> dict[str, str]:
+    """Return the versions of the programs on the first database machine, by package."""
+    asked = ("dpkg-query", "-W", "-f", "${Package} ${Version}\n", "postgresql-17", *PROGRAMS)
+    listing = (await target.hosts[next(iter(target.addresses))].run(*asked)).stdout
+    return dict(line.split() for line in listing.splitlines())
+
+
+def chosen(names: str | None, known: Sequence[str]) -> list[str]:
+    """Return the names in a list parted by commas, all for None; ends the program for an unknown one."""
+    wanted = names.split(",") if names else list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        sys.exit(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
+    return wanted
+
+
+def options() -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--systems", metavar="A,B", help=f"of {', '.join(peer.name for peer in PEERS)}")
+    parser.add_argument("--faults", metavar="A,B", help=f"by default {', '.join(FAULTS)}")
+    parser.add_argument("--cluster", default=CLUSTER, help="name of the labs")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument("--write", action="store_true", help="write results.md and results.json")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="make the page of an earlier run's JSON anew")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare, and show what came of it."""
+    asked = options()
+    data = json.loads(asked.render.read_text(encoding="utf-8")) if asked.render else compare(asked)
+    print(json.dumps(data, indent=1) if asked.output == "json" else page(data))
+    if asked.write:
+        (HERE / "results.md").write_text(page(data), encoding="utf-8")
+        (HERE / "results.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def compare(asked: argparse.Namespace) -> dict[str, Any]:
+    """Run the comparison that was asked for, as far as it gets."""
+    names = chosen(asked.systems, [peer.name for peer in PEERS])
+    wanted = faults.named(chosen(asked.faults, [fault.name for fault in faults.FAULTS]) if asked.faults else FAULTS)
+    stored = store.create("peers")
+    tell(f"histories and journals are kept in {stored.path}")
+    comparison = Comparison([peer for peer in PEERS if peer.name in names], wanted, asked.cluster, stored)
+    asyncio.run(comparison.run(asked.trials))
+    return comparison.data()
+
+
+if __name__ == "__main__":
+    main()
