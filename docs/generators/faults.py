@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 HEAD = """# Faults
 
-Everything that [`pgbaton prove`](../../howto/prove-a-cluster.md) can break. *Right* is what must come of it, whether or not a cluster
-manages that: a trial in which it does not is a miss or a violation, never a pass. A suite contains the smaller ones: smoke,
-standard, full.
+Everything that [`pgbaton prove`](../../howto/prove-a-cluster.md) can break. *Right* is what must come of it, whether or
+not a cluster manages that: a trial in which it does not is a miss or a violation, never a pass. A suite contains the
+smaller ones: smoke, standard, full.
 """
 
 

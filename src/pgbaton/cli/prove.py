@@ -18,7 +18,7 @@ from pgbaton.cli import common
 from pgbaton.cli.interruption import interruptible
 from pgbaton.cli.opened import open_cluster
 from pgbaton.cli.progress import teller
-from pgbaton.cli.report import conclude, summarize
+from pgbaton.cli.report import conclude, show_run
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.lab import definition, recipe
 from pgbaton.proof import chaos, faults, publishing, store, workloads
@@ -86,7 +86,7 @@ class Asked:
     @property
     def label(self) -> str:
         """Return what the run's folder is named by."""
-        return f"{self.name if self.target == LAB else self.target}"
+        return self.name if self.target == LAB else self.target
 
 
 def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's own
@@ -166,8 +166,8 @@ def prove(*, output: str, yes: bool, html: Path | None, junit: Path | None, **op
         interruptible(prover.run())
     finally:
         publishing.publish(stored, html=html, junit=junit)
-    common.emit(output, prover.result.to_dict(), lambda: summarize(prover.result, stored))
-    conclude(prover.result, stored)
+    common.emit(output, prover.result.to_dict(), lambda: show_run(stored, prover.result))
+    conclude(prover.result)
 
 
 def proof_of(asked: Asked) -> Proof:
@@ -234,7 +234,7 @@ def agree(ground: Ground, proof: Proof, *, yes: bool) -> None:
         f"  the schema is made for that, and dropped at the end; workloads: {', '.join(proof.setting.workloads)}"
     )
     for fault in safe:
-        console.print(f"  {proof.trials} × {fault.title}: {fault.does}", markup=False)
+        console.print(f"  {proof.trials} times {fault.title}: {fault.does}", markup=False)
     if left_out := [fault.name for fault in proof.faults if fault.lab]:
         console.print(f"  left out, as they can be done to labs alone: {', '.join(left_out)}")
     if not safe:
@@ -245,13 +245,11 @@ def agree(ground: Ground, proof: Proof, *, yes: bool) -> None:
 
 def begun(asked: Asked, ground: Ground) -> RunResult:
     """Return the record of a run that has just begun."""
-    topology = ground.target.topology if isinstance(ground, Standing) else ground.topology
-    name = ground.target.topology.name if isinstance(ground, Standing) else asked.name
-    system = ground.system.name if isinstance(ground, OwnLab) else "the cluster's own machines"
+    topology = ground.topology
     return RunResult(
         label=f"pgbaton {__version__}, {topology.replication.mode} replication",
-        cluster=name,
-        system=f"{system}, PostgreSQL {topology.postgresql.version}",
+        cluster=asked.label,
+        system=f"{ground.machines}, PostgreSQL {topology.postgresql.version}",
         seed=asked.seed,
         began_at=datetime.now(UTC).isoformat(timespec="seconds"),
         asked=asked.words,

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 class Ground(Protocol):
     """A cluster to prove things on."""
 
+    @property
+    def topology(self) -> Topology:
+        """Return the cluster's description."""
+
+    @property
+    def machines(self) -> str:
+        """Return what the cluster's hosts are, in a few words."""
+
     async def prepare(self) -> Target:
         """Return the cluster, whole; raises Error when there is none to be had."""
 
@@ -46,6 +54,11 @@ class OwnLab:
     tell: Report
     purpose: str
     keep: bool = False
+
+    @property
+    def machines(self) -> str:
+        """Return the operating system of the lab's machines."""
+        return f"lab machines, {self.system.name}"
 
     @property
     def marker(self) -> Path:
@@ -98,6 +111,16 @@ class Standing:
     """A cluster that exists: nothing of it is made or removed."""
 
     target: Target
+
+    @property
+    def topology(self) -> Topology:
+        """Return the cluster's description."""
+        return self.target.topology
+
+    @property
+    def machines(self) -> str:
+        """Return whether the hosts are a lab's."""
+        return "lab machines" if self.target.state.lab_file.exists() else "the cluster's own machines"
 
     async def prepare(self) -> Target:
         """Return the cluster when it is whole; raises UnhealthyError with what is wrong with it."""
