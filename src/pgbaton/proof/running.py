@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.hosts import process
+from pgbaton.operate.waiting import until
+from pgbaton.proof import load
 from pgbaton.proof.history import Outcome, parse
 from pgbaton.proof.meter import MeterConfig
 from pgbaton.proof.outage import Span, longest_gap
@@ -35,6 +37,8 @@ RECENT_SECONDS = 3.0
 POLL_SECONDS = 0.1
 #: Clients finish what they are at before they end: longer than their deadline for an answer.
 STOP_SECONDS = 15.0
+#: How long the meter may take to make its tables.
+START_SECONDS = 60.0
 
 
 @dataclass
@@ -44,6 +48,7 @@ class RunningMeter:
     child: Child
     log: Path
     served: tuple[str, ...]
+    load: Child | None = None
     _offset: int = 0
     _recent: tuple[Operation, ...] = ()
 
@@ -64,10 +69,34 @@ class RunningMeter:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = directory / "history.jsonl"
         log.unlink(missing_ok=True)
-        config = configuration(target, named(workloads), log, seed=seed)
+        chosen = named(workloads)
+        loaded = any(workload.is_load for workload in chosen)
+        if loaded:
+            load.require()
+        config = configuration(target, chosen, log, seed=seed)
         argv = target.client_argv("pgbaton.proof.meter")
         child = await process.start(*argv, input=config.dump(), log=directory / "meter.log")
-        return cls(child, log, tuple(client.name for client in config.clients if client.must_be_served))
+        meter = cls(child, log, tuple(client.name for client in config.clients if client.must_be_served))
+        if loaded:
+            await meter._add_load(target, directory, seed=seed)
+        return meter
+
+    async def _add_load(self, target: Target, directory: Path, *, seed: int) -> None:
+        """Start the load once its tables are there; the meter ends when that fails."""
+
+        async def look() -> str | None:
+            if (status := self.child.exit_status) is not None:
+                raise self._failure(status)
+            return None if self.log.exists() else "no log yet"
+
+        config = load.LoadConfig(str(directory), target.conninfo(target.topology.balancing.write_port), seed)
+        argv = target.client_argv("pgbaton.proof.load")
+        try:
+            await until("the meter has made its tables", look, seconds=START_SECONDS)
+            self.load = await process.start(*argv, input=config.dump(), log=directory / "load.log")
+        except BaseException:
+            await self.child.end(timeout=STOP_SECONDS)
+            raise
 
     def recent(self) -> tuple[Operation, ...]:
         """Return the operations that ended within the last RECENT_SECONDS; only what is new is read."""
@@ -107,6 +136,8 @@ class RunningMeter:
 
     async def stop(self) -> History:
         """End the clients and return the whole history; raises Error when they did not end in good order."""
+        if self.load is not None:
+            await self.load.end(timeout=STOP_SECONDS)
         status = await self.child.end(timeout=STOP_SECONDS)
         history = self.history()
         if status or not history.finished:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import UsageError
+from pgbaton.proof.workloads.append import APPEND
+from pgbaton.proof.workloads.bank import BANK
+from pgbaton.proof.workloads.pgbench import PGBENCH
 from pgbaton.proof.workloads.register import REGISTER
 from pgbaton.proof.workloads.sets import SET
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from pgbaton.proof.workloads.base import Workload
 
-WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in (SET, REGISTER)}
+WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in (SET, REGISTER, BANK, APPEND, PGBENCH)}
 
 
 def named(names: Iterable[str]) -> tuple[Workload, ...]:
