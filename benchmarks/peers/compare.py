@@ -26,6 +26,7 @@ from repmgr import Repmgr
 from tables import page
 from trials import Entry, PeerLab, one
 
+from pgbaton.errors import Error
 from pgbaton.proof import faults, store
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class Comparison:
     cluster: str
     stored: StoredRun
     began: float = field(default_factory=time.monotonic)
+    began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     entries: list[Entry] = field(default_factory=list)
+    not_run: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     async def run(self, trials: int) -> None:
@@ -67,7 +70,11 @@ class Comparison:
             shift = (number - 1) % len(self.peers)
             for peer in (*self.peers[shift:], *self.peers[:shift]):
                 tell(f"round {number} of {trials}: {peer.title}")
-                await self._round(peer, number)
+                try:
+                    await self._round(peer, number)
+                except Error as error:
+                    tell(f"{peer.name}: {error}")
+                    self.not_run.append({"system": peer.name, "round": number, "reason": error.message})
 
     async def _round(self, peer: Peer, number: int) -> None:
         lab = PeerLab.of(peer, self.cluster, tell)
@@ -100,12 +107,13 @@ class Comparison:
             for each in self.entries
         ]
         return {
-            "began_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "began_at": self.began_at,
             "machine": f"{os.cpu_count()} cores, Linux {platform.release()}",
             "postgresql": self.versions.get("postgresql-17", "unknown"),
             "total_seconds": round(time.monotonic() - self.began),
             "systems": {peer.name: self._described(peer) for peer in self.peers},
             "trials": trials,
+            "not_run": self.not_run,
         }
 
     def _described(self, peer: Peer) -> dict[str, Any]:

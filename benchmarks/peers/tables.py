@@ -34,7 +34,11 @@ def page(data: Mapping[str, Any]) -> str:
         LEGEND,
         systems(data["systems"]),
         *(f"## {title}\n\n{of_fault(fault, trials, data['systems'])}" for fault, title in faults.items()),
-        *([f"## Remarks\n\n{remarks(trials)}"] if remarks(trials) else []),
+        *section("Remarks", remarks(trials)),
+        *section(
+            "Not run to its end",
+            [f"- {each['system']}, trial {each['round']}: {each['reason']}" for each in data["not_run"]],
+        ),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -110,7 +114,12 @@ def violations(trials: Iterable[Trial]) -> str:
     return ", ".join(sorted(found)) or "none"
 
 
-def remarks(trials: Iterable[Trial]) -> str:
+def section(title: str, lines: Sequence[str]) -> tuple[str, ...]:
+    """Return a list under its title, nothing for an empty one."""
+    return (f"## {title}\n\n" + "\n".join(lines),) if lines else ()
+
+
+def remarks(trials: Iterable[Trial]) -> list[str]:
     """Return what else was seen, one line a trial that has something to tell."""
     lines = []
     for trial in trials:
@@ -118,7 +127,7 @@ def remarks(trials: Iterable[Trial]) -> str:
         said = dict.fromkeys((*found, *trial["remarks"], *trial["by_hand"]))
         if said:
             lines.append(f"- {trial['system']}, {trial['fault']}, trial {trial['round']}: {'; '.join(said)}")
-    return "\n".join(lines)
+    return lines
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
