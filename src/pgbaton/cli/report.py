@@ -14,7 +14,7 @@ from pgbaton.cli import common
 from pgbaton.errors import Error, ObjectiveMissedError, UsageError
 from pgbaton.proof import store
 from pgbaton.proof.reporting import compare as comparing
-from pgbaton.proof.reporting import junit, page, text, words
+from pgbaton.proof.reporting import junit, page, text
 from pgbaton.proof.results import Verdict
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def show(run: str | None, html: Path | None, junit_file: Path | None, output: st
     if junit_file is not None:
         write(junit_file, junit.junit(result), option="--junit")
     common.emit(output, result.to_dict(), lambda: show_run(stored, result))
-    conclude(result)
+    conclude(stored, result)
 
 
 def drawn(stored: StoredRun, result: RunResult) -> str:
@@ -139,12 +139,13 @@ def show_lines(lines: tuple[Line, ...]) -> None:
         console.print(Text(line.text, style=STYLES.get(line.tone, "")), soft_wrap=True)
 
 
-def conclude(result: RunResult) -> None:
-    """Return when all was proven; raises Error with what was found otherwise."""
+def conclude(stored: StoredRun, result: RunResult) -> None:
+    """Return when all was proven; raises Error otherwise."""
+    message, hint = f"{stored.name} is {result.verdict}", f"pgbaton report open {stored.name} shows when and where"
     if result.verdict is Verdict.MISSED:
-        raise ObjectiveMissedError(words.lead(result), hint="pgbaton report open shows when and where")
+        raise ObjectiveMissedError(message, hint=hint)
     if result.verdict is not Verdict.PROVEN:
-        raise Error(words.lead(result), hint="pgbaton report open shows when and where")
+        raise Error(message, hint=hint)
 
 
 @report.command("open", epilog="Example: pgbaton report open")

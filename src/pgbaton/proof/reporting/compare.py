@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Differences of medians within this share are told as none.
 SAME = 0.05
+#: Ratios from here on are told without decimals.
+MANY = 100
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def side(summary: FaultSummary) -> Side:
 
 def lines(comparison: Comparison, *, width: int = 80) -> tuple[str, ...]:
     """Return the comparison as a table for a terminal."""
-    name = max(12, min(max((len(each.fault) for each in comparison.faults), default=12), width - 57))
+    name = max(12, min(max((len(each.fault) for each in comparison.faults), default=12), width - 59))
     head = f"{'Fault':<{name}} {'n':>5} {'A median':>9} {'worst':>9} {'B median':>9} {'worst':>9} {'B/A':>5} "
     table = [head] if comparison.faults else ["no fault has trials in both runs"]
     for each in comparison.faults:
@@ -155,6 +157,6 @@ def lines(comparison: Comparison, *, width: int = 80) -> tuple[str, ...]:
 def _row(each: Difference, name: int) -> str:
     durations = (each.a.median_seconds, each.a.max_seconds, each.b.median_seconds, each.b.max_seconds)
     figures = " ".join(f"{seconds(value):>9}" for value in durations)
-    ratio = "-" if each.ratio is None else f"{each.ratio:.2f}"
+    ratio = "-" if each.ratio is None else f"{each.ratio:.2f}" if each.ratio < MANY else f"{each.ratio:.0f}"
     fault = each.fault if len(each.fault) <= name else f"{each.fault[: name - 1]}…"
     return f"{fault:<{name}} {f'{each.a.trials}/{each.b.trials}':>5} {figures} {ratio:>5} {each.told}"

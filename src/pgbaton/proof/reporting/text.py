@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Findings of one trial that are told here; the page has all.
 FINDINGS = 3
 #: The narrowest column of names.
-LEAST_NAME = 16
+LEAST_NAME = 12
 
 
 class Style(StrEnum):

@@ -67,7 +67,7 @@ def lead(run: RunResult) -> str:
     if run.verdict is Verdict.UNKNOWN and (reason := _unproven(run)) is not None:
         return reason
     titles = [each.title for each in run.summary if each.verdict is run.verdict]
-    return f"{told}, under {listed(titles)}."
+    return f"{told}. Where: {listed(titles)}."
 
 
 def _unproven(run: RunResult) -> str | None:
