@@ -1,10 +1,11 @@
 """Whether the accesses to one register can be put in one order that everybody's view agrees with. Pure.
 
 The search is that of Wing and Gong ("Testing and verifying concurrent objects"), just in time as Lowe has it ("Testing
-for linearizability"): an access takes effect no earlier than some access that returns needs it to. Three things keep
-it small. Configurations are remembered by what has taken effect and by the value. A read takes effect as soon as the
-value suits it, since it changes nothing. And of two configurations that differ only in which accesses of unknown
-outcome they have used up, the one that used fewer stands for both: these may also never take effect.
+for linearizability"): an access takes effect no earlier than some access that returns needs it to. Four things keep it
+small. Configurations are remembered by what has taken effect and by the value. A read takes effect as soon as the value
+suits it, since it changes nothing. Of two configurations that differ only in which accesses of unknown outcome they
+have used up, the one that used fewer stands for both: these may also never take effect. And such an access does so only
+where somebody needs the value that it leaves.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Value = int | None
 #: The register's value, the required accesses that have taken effect and not returned, and those of unknown outcome
 #: that have taken effect: both as bits.
 Configuration = tuple[Value, int, int]
+#: How many configurations are looked at to say what was possible, once it is clear that something was not.
+EXPLAINING_STEPS = 1_000
 
 
 class Act(Enum):
@@ -173,26 +176,36 @@ class _Search:
         """Add what comes of an access that takes effect after any of the others that may come before it."""
         seen = _Frontier()
         seen.add(first)
-        todo = [first]
+        todo, useful = [first], self._useful()
         while todo:
             value, done, used = configuration = todo.pop()
             if access.changes and access.suits(value):
                 after = self._look((access.new, done | bit, used))
                 kept.add((after[0], after[1] & ~bit, after[2]))
-            for following in self._next(configuration, bit):
+            for following in self._next(configuration, bit, useful):
                 self.steps.take()
                 if following[1] & bit:
                     kept.add((following[0], following[1] & ~bit, following[2]))
                 elif seen.add(following):
                     todo.append(following)
 
-    def _next(self, configuration: Configuration, placed: int) -> Iterator[Configuration]:
+    def _useful(self) -> list[tuple[int, Access]]:
+        """Return the undecided accesses that leave a value which another one under way needs."""
+        waiting = (*self.looks.values(), *self.changes.values(), *self.undecided.values())
+        if any(access.act is Act.MISS for access in waiting):
+            return list(self.undecided.items())
+        needed = {access.old for access in waiting if access.act is not Act.WRITE}
+        return [(bit, access) for bit, access in self.undecided.items() if access.new in needed]
+
+    def _next(
+        self, configuration: Configuration, placed: int, undecided: Iterable[tuple[int, Access]]
+    ) -> Iterator[Configuration]:
         """Return what one further change leads to, other than the one that is being placed."""
         value, done, used = configuration
         for bit, access in self.changes.items():
             if bit != placed and not done & bit and access.suits(value):
                 yield self._look((access.new, done | bit, used))
-        for bit, access in self.undecided.items():
+        for bit, access in undecided:
             twin = self.needs_twin[bit]
             if not used & bit and twin & used == twin and access.suits(value):
                 yield self._look((access.new, done, used | bit))
@@ -206,15 +219,17 @@ class _Search:
         return value, done, used
 
     def values(self, configurations: Iterable[Configuration]) -> tuple[Value, ...]:
-        """Return the values that can be reached from some configurations, in order."""
-        seen, todo = set(configurations), list(configurations)
-        while todo:
-            self.steps.take()
-            for following in self._next(todo.pop(), 0):
-                if following not in seen:
-                    seen.add(following)
+        """Return values that can be reached from some configurations, in order; not all where there are too many."""
+        seen, todo = _Frontier(), list(configurations)
+        found = {value for value, _, _ in todo}
+        for _ in range(EXPLAINING_STEPS):
+            if not todo:
+                break
+            for following in self._next(todo.pop(), 0, self.undecided.items()):
+                found.add(following[0])
+                if seen.add(following):
                     todo.append(following)
-        return tuple(sorted({value for value, _, _ in seen}, key=lambda value: (value is not None, value or 0)))
+        return tuple(sorted(found, key=lambda value: (value is not None, value or 0)))
 
 
 @dataclass
