@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from pgbaton.hosts import process
+from pgbaton.lab import volume
 from pgbaton.lab.mounts import below
 
 if TYPE_CHECKING:
@@ -36,11 +37,17 @@ def console(lab: Lab, machine: Machine) -> Path:
 
 async def ensure(lab: Lab, machine: Machine) -> None:
     """Make and mount a machine's disk unless it is mounted; the overlay comes last, so it is whole when it is there."""
-    if root(lab, machine) in below(directory(lab, machine)):
-        return
+    if root(lab, machine) not in below(directory(lab, machine)):
+        await lay(lab, machine)
+    if machine.volume:
+        await volume.make(volume_image(lab, machine), root(lab, machine))
+
+
+async def lay(lab: Lab, machine: Machine) -> None:
+    """Lay a machine's changes over its image."""
     await unmount(directory(lab, machine))
     root(lab, machine).mkdir(parents=True, exist_ok=True)
-    changes = await changes_directory(lab, machine)
+    changes = await make_changes(lab, machine)
     upper, work = changes / "upper", changes / "work"
     for path in (upper, work):
         make_directory(path)
@@ -49,16 +56,23 @@ async def ensure(lab: Lab, machine: Machine) -> None:
     await process.run("mount", "-t", "overlay", "-o", layers, f"pgbaton-{lab.name}", str(root(lab, machine)))
 
 
-async def changes_directory(lab: Lab, machine: Machine) -> Path:
+def changes_directory(lab: Lab, machine: Machine) -> Path:
     """Return where a machine's changes go: memory, or a directory that outlives a reboot of this machine."""
-    if lab.durable:
-        durable = Path(lab.durable) / machine.name
-        durable.mkdir(parents=True, exist_ok=True)
-        return durable
-    memory = directory(lab, machine) / "disk"
-    memory.mkdir(exist_ok=True)
-    await process.run("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", f"pgbaton-{lab.name}", str(memory))
-    return memory
+    return Path(lab.durable) / machine.name if lab.durable else directory(lab, machine) / "disk"
+
+
+def volume_image(lab: Lab, machine: Machine) -> Path:
+    """Return the file that a machine's data volume is in."""
+    return changes_directory(lab, machine) / volume.IMAGE
+
+
+async def make_changes(lab: Lab, machine: Machine) -> Path:
+    """Make the place for a machine's changes, and return it."""
+    place = changes_directory(lab, machine)
+    place.mkdir(parents=True, exist_ok=True)
+    if not lab.durable:
+        await process.run("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", f"pgbaton-{lab.name}", str(place))
+    return place
 
 
 def seed(lab: Lab, machine: Machine, upper: Path) -> None:

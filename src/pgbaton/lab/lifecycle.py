@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pgbaton import state as states
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.hosts.machine import MachineHost, is_living, started
-from pgbaton.lab import capabilities, cgroups, claims, definition, disk, limits, links, machine, network, record
+from pgbaton.lab import capabilities, cgroups, claims, definition, disk, limits, links, machine, network, record, volume
 from pgbaton.lab.record import Cut, Lab, Machine
 from pgbaton.state import write_private
 
@@ -72,9 +72,14 @@ def refuse_real(state: ClusterState) -> None:
 
 
 def assign(lab: Lab, image: Image, *, bare: bool) -> Lab:
-    """Give every machine its image. Clients need their programs, so the application machine is never bare."""
+    """Give every machine its image, and databases a volume where this machine can make one.
 
-    def with_image(each: Machine) -> Machine:
+    Clients need their programs, so the application machine is never bare.
+    """
+    volumes = volume.possible()
+
+    def with_image(given: Machine) -> Machine:
+        each = replace(given, volume=volumes and "database" in given.roles)
         if bare and "application" not in each.roles:
             return replace(each, image=str(image.bare), packages=str(image.packages))
         return replace(each, image=str(image.root))
@@ -104,7 +109,7 @@ def renewed(existing: Lab, wanted: Lab) -> Lab:
 
     def kept(now: Machine, then: Machine) -> Machine:
         if not Path(then.image).is_dir():
-            return now
+            return replace(now, volume=then.volume)
         return replace(then, roles=now.roles)
 
     machines = (kept(each, existing.machine(each.name)) for each in wanted.machines)
@@ -114,7 +119,7 @@ def renewed(existing: Lab, wanted: Lab) -> Lab:
 def shape(lab: Lab) -> Lab:
     """Return what of a lab cannot change while it exists."""
     machines = (replace(each, roles=(), leader_pid=None, leader_started=None) for each in lab.machines)
-    images = (replace(each, image=Path(each.image).name, packages=None) for each in machines)
+    images = (replace(each, image=Path(each.image).name, packages=None, volume=False) for each in machines)
     return replace(lab, machines=tuple(images), cuts=(), losses=(), delays=(), vip=None, write_port=0, read_port=0)
 
 

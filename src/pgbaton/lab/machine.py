@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import CommandError, UnhealthyError
 from pgbaton.hosts import process
 from pgbaton.hosts.machine import MachineHost, started
-from pgbaton.lab import cgroups, disk, network, recipe
+from pgbaton.lab import cgroups, disk, network, recipe, record, volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,8 @@ async def boot(lab: Lab, machine: Machine) -> int:
 
     Raises UnhealthyError, with the end of what its console shows, when it does not start.
     """
-    argv = (*cgroups.enter(lab.name, machine.name), *nspawn(lab, machine))
+    prefix = volume.mounted(disk.volume_image(lab, machine), disk.root(lab, machine)) if machine.volume else ()
+    argv = (*cgroups.enter(lab.name, machine.name), *prefix, *nspawn(lab, machine))
     log = str(disk.console(lab, machine))
     printed = await process.run("sh", "-c", DETACH, "sh", log, *argv, where=machine.name)
     guardian = int(printed.stdout)
@@ -131,14 +132,16 @@ async def kill(cluster: str, host: str) -> None:
     """End a machine as a power cut does, and wait until nothing of it runs; raises CommandError if something stays.
 
     The leader dies first: all processes in the machine die with it, with no chance to act on each other's deaths,
-    and nspawn has time to clean up after itself.
+    and nspawn has time to clean up after itself. What waits for a frozen volume ends only when that thaws.
     """
+    top = record.RUN / cluster / host
     deadline = time.monotonic() + END_SECONDS
     grace = time.monotonic() + GRACE_SECONDS
     leader = await find_leader(cluster, host)
     if leader is not None:
         end(leader)
     while members := await cgroups.members(cluster, host):
+        await volume.thaw(members, top / "root")
         if leader is None or time.monotonic() > grace:
             for pid in members:
                 end(pid)
@@ -147,6 +150,7 @@ async def kill(cluster: str, host: str) -> None:
             raise CommandError(message, where=host, hint="they may wait for a device; try pgbaton lab down again")
         await asyncio.sleep(POLL_SECONDS)
     cgroups.remove(cluster, host)
+    await volume.until_gone(top)
 
 
 def end(pid: int) -> None:

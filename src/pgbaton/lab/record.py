@@ -29,7 +29,10 @@ RUN = Path("/run/pgbaton")
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine: ``leader_pid`` is its first process as this machine numbers it, and None when it is off."""
+    """One machine: ``leader_pid`` is its first process as this machine numbers it, and None when it is off.
+
+    ``volume`` tells whether its databases have a file system of their own.
+    """
 
     name: str
     roles: tuple[str, ...]
@@ -39,6 +42,7 @@ class Machine:
     mac: str
     image: str
     packages: str | None = None
+    volume: bool = False
     leader_pid: int | None = None
     leader_started: str | None = None
 
