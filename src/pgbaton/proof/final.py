@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error
@@ -12,7 +13,7 @@ from pgbaton.proof.workloads import named
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pgbaton.hosts.base import Host
     from pgbaton.proof.target import Target
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 #: How long a standby may take to replay all that the primary had written.
 CATCH_UP_SECONDS = 60.0
 READ_SECONDS = 60.0
+#: A line that no table of ours holds.
+BETWEEN = "-- next"
+SEPARATE = f"\\echo {BETWEEN}"
 
 
 async def read_all(
@@ -43,16 +47,27 @@ async def _read(
     target: Target, chosen: Sequence[Workload], name: str, primary: str, position: str, *, seconds: float
 ) -> FinalRead:
     is_primary = name == primary
-    found: dict[str, Any] = {}
+    queries = [f"COPY ({workload.final}) TO STDOUT (FORMAT csv)" for workload in chosen if workload.final]
     try:
         caught_up = is_primary or await _catch_up(target, name, position, seconds=seconds)
-        for workload in chosen:
-            if workload.final is not None and workload.settle is not None:
-                text = await sql(target, name, f"COPY ({workload.final}) TO STDOUT (FORMAT csv)")
-                found.update(workload.settle(text))
+        said = await sql(target, name, SEPARATE, *_separated(queries))
     except Error as error:
         return FinalRead(name, primary=is_primary, caught_up=False, problem=error.message)
-    return FinalRead(name, primary=is_primary, caught_up=caught_up, **found)
+    return FinalRead(name, primary=is_primary, caught_up=caught_up, **settled(chosen, said + "\n"))
+
+
+def _separated(queries: Iterable[str]) -> Iterable[str]:
+    return chain.from_iterable((query, SEPARATE) for query in queries)
+
+
+def settled(chosen: Iterable[Workload], said: str) -> dict[str, Any]:
+    """Read the answers to the final queries of some workloads, a line of BETWEEN before and after each. Pure."""
+    texts = iter(said.partition(f"{BETWEEN}\n")[2].split(f"{BETWEEN}\n"))
+    found: dict[str, Any] = {}
+    for workload in chosen:
+        if workload.settle is not None:
+            found.update(workload.settle(next(texts)))
+    return found
 
 
 async def _catch_up(target: Target, name: str, position: str, *, seconds: float) -> bool:
@@ -71,10 +86,11 @@ async def _catch_up(target: Target, name: str, position: str, *, seconds: float)
     return True
 
 
-async def sql(target: Target, name: str, statement: str) -> str:
-    """Run a statement in the application's database as superuser, over the Unix socket, whoever is primary."""
+async def sql(target: Target, name: str, *statements: str) -> str:
+    """Run statements in the application's database as superuser, over the Unix socket, whoever is primary."""
     host: Host = target.hosts[name]
     port, database = str(target.topology.postgresql.port), target.topology.databases[0].name
     argv = ("runuser", "-u", "postgres", "--", "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-p", port, "-d", database)
-    result = await host.run(*argv, "-c", statement, timeout=READ_SECONDS)
+    commands = (part for statement in statements for part in ("-c", statement))
+    result = await host.run(*argv, *commands, timeout=READ_SECONDS)
     return result.stdout.strip()

@@ -82,10 +82,11 @@ async def main() -> None:
     busy = asyncio.create_task(keep_busy(config))
     ended = asyncio.create_task(reader.read())
     await asyncio.wait((busy, ended), return_when=asyncio.FIRST_COMPLETED)
-    busy.cancel()
     ended.cancel()
     transport.close()
-    await asyncio.gather(busy, ended, return_exceptions=True)
+    if not busy.cancel():
+        busy.result()
+    await asyncio.wait((busy, ended))
 
 
 if __name__ == "__main__":

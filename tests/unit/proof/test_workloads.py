@@ -7,6 +7,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from pgbaton.errors import UsageError
+from pgbaton.proof import final
 from pgbaton.proof.history import Kind, Outcome
 from pgbaton.proof.session import Failure, Rejected, Undecided, judge
 from pgbaton.proof.workloads import WORKLOADS, append, bank, named, names, pgbench, register, sets
@@ -180,7 +181,7 @@ def test_a_register_is_given_up_after_a_while_and_few_are_in_use_at_a_time() -> 
     keys = [request.value[0] for request in asked(register.REGISTER, 3000)]
     uses = {key: keys.count(key) for key in set(keys)}
     assert max(uses.values()) == register.OPERATIONS_OF_KEY
-    assert len(set(keys[-100:])) <= register.KEYS + 1
+    assert len(set(keys[-100:])) <= 2 * register.KEYS < len(uses)
 
 
 def test_a_register_with_too_many_writes_of_unknown_outcome_is_given_up() -> None:
@@ -318,3 +319,12 @@ def test_pgbench_gets_its_password_from_a_file_and_works_in_our_schema() -> None
     tables = [line.split()[1] for line in pgbench.SCRIPT.splitlines() if line.startswith("UPDATE")]
     assert {table.partition(".")[0] for table in tables} == {"pgbaton_proof"}
     assert f"--rate={pgbench.RATE}" in pgbench.argv("pgbench", "host=x", "/script", seed=4)
+
+
+def test_the_answers_to_all_final_queries_are_told_apart_even_when_they_are_empty() -> None:
+    said = "-- next\nwriter-1,1\n-- next\n-- next\n0,100\n-- next\n"
+    assert final.settled(named(["set", "append", "pgbench", "bank"]), said) == {
+        "rows": (("writer-1", 1),),
+        "lists": {},
+        "accounts": {0: 100},
+    }
