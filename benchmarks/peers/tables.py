@@ -25,7 +25,7 @@ COUNTED = frozenset({"writes", "whole"})
 
 def page(data: Mapping[str, Any]) -> str:
     """Return the whole page as Markdown."""
-    trials: Sequence[Trial] = data["trials"]
+    trials = [trial for trial in data["trials"] if ended(trial)]
     faults = {trial["fault"]: trial["title"] for trial in trials}
     origin = f"{data['machine']}, {data['began_at'][:10]}, PostgreSQL {data['postgresql']}."
     blocks = [
@@ -35,12 +35,23 @@ def page(data: Mapping[str, Any]) -> str:
         systems(data["systems"]),
         *(f"## {title}\n\n{of_fault(fault, trials, data['systems'])}" for fault, title in faults.items()),
         *section("Remarks", remarks(trials)),
-        *section(
-            "Not run to its end",
-            [f"- {each['system']}, trial {each['round']}: {each['reason']}" for each in data["not_run"]],
-        ),
+        *section("Not brought to an end", unended(data)),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def ended(trial: Trial) -> bool:
+    """Tell whether a trial came to its end; what did not says nothing about the system."""
+    return "trial" not in trial["checks"]
+
+
+def unended(data: Mapping[str, Any]) -> list[str]:
+    """Return the trials, and the whole rounds, that came to no end, and why."""
+    lost = [trial for trial in data["trials"] if not ended(trial)]
+    return [
+        *(f"- {each['system']}, {each['fault']}: {each['checks']['trial']['findings'][0]}" for each in lost),
+        *(f"- {each['system']}, trial {each['round']}: {each['reason']}" for each in data["not_run"]),
+    ]
 
 
 def systems(described: Mapping[str, Mapping[str, Any]]) -> str:
@@ -65,7 +76,7 @@ def row(title: str, trials: Sequence[Trial], best: float) -> tuple[str, ...]:
     usual = typical(trials)
     return (
         title,
-        f"**{seconds(usual)}**" if usual <= best + EQUAL_SECONDS else seconds(usual),
+        f"**{seconds(usual)}**" if usual <= best + EQUAL_SECONDS < math.inf else seconds(usual),
         seconds(max(map(outage, trials))),
         str(len(trials)),
         *(total(trials, column) for column in ("lost", "duplicated", "errors")),
