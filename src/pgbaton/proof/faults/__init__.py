@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import UsageError
-from pgbaton.proof.faults import dcs, links, operations, partitions, power, processes, services
+from pgbaton.proof.faults import (
+    clocks,
+    configuration,
+    dcs,
+    disks,
+    links,
+    load,
+    operations,
+    partitions,
+    power,
+    processes,
+    services,
+    standbys,
+)
 from pgbaton.proof.faults.base import Suite
 
 if TYPE_CHECKING:
@@ -14,7 +27,20 @@ if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Fault
     from pgbaton.topology.model import Topology
 
-CATALOGUE = (processes, services, operations, power, partitions, links, dcs)
+CATALOGUE = (
+    processes,
+    services,
+    operations,
+    power,
+    partitions,
+    links,
+    dcs,
+    disks,
+    clocks,
+    load,
+    standbys,
+    configuration,
+)
 
 FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in module.FAULTS)
 

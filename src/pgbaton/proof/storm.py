@@ -1,0 +1,100 @@
+"""Connections in numbers: a program that opens many sessions at once and counts what becomes of them.
+
+Run as ``python -m pgbaton.proof.storm`` where the application would run. The first line of standard input is its
+configuration as JSON, so that no password stands in argv or the environment. It prints its count as JSON and ends by
+itself, or when standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from psycopg import AsyncConnection, Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: What a session has open besides its socket, and what the program itself does.
+SPARE_FILES = 64
+#: A client that is turned away comes again after this long, as impatient ones do.
+AGAIN_SECONDS = 0.2
+LOGIN_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Storm:
+    """How many sessions, for how long, and what each does again and again.
+
+    With ``hold`` a session runs its statement once, in a transaction that it leaves open until the end.
+    """
+
+    conninfo: Mapping[str, Any] = field(repr=False)
+    sessions: int
+    seconds: float
+    statement: str
+    hold: bool = False
+
+    def dump(self) -> str:
+        """Return the storm as the line that the program reads."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+def bounded(sessions: int) -> int:
+    """Return how many of the sessions the limit of open files allows."""
+    return max(1, min(sessions, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES))
+
+
+async def session(storm: Storm, seen: Counter[str]) -> None:
+    """Log in and work, and come again when that fails, until cancelled."""
+    while True:
+        try:
+            await work(storm, seen)
+        except Error as error:
+            seen[f"error {getattr(error, 'sqlstate', None) or type(error).__name__}"] += 1
+            if storm.hold:
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def work(storm: Storm, seen: Counter[str]) -> None:
+    """Run the statement until something fails."""
+    parameters = {"connect_timeout": LOGIN_SECONDS, "application_name": "pgbaton storm", **storm.conninfo}
+    connection = await AsyncConnection.connect(autocommit=not storm.hold, **parameters)
+    seen["logins"] += 1
+    try:
+        while True:
+            await connection.execute(storm.statement.encode())
+            seen["statements"] += 1
+            if storm.hold:
+                await asyncio.Event().wait()
+    finally:
+        await connection.close()
+
+
+async def rage(storm: Storm) -> Counter[str]:
+    """Run all sessions for their time, and return what was seen."""
+    seen = Counter[str]()
+    tasks = [asyncio.create_task(session(storm, seen)) for _ in range(bounded(storm.sessions))]
+    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    await asyncio.wait({ended, *tasks}, timeout=storm.seconds, return_when=asyncio.FIRST_EXCEPTION)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    seen["sessions"] = len(tasks)
+    return seen
+
+
+def main() -> None:
+    """Read the configuration, run it, print what was seen."""
+    storm = Storm(**json.loads(sys.stdin.readline()))
+    print(json.dumps(asyncio.run(rage(storm))))  # noqa: T201 - its answer
+
+
+if __name__ == "__main__":
+    main()
