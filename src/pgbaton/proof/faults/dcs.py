@@ -42,6 +42,13 @@ while systemctl kill --kill-whom=main --signal=SIGSTOP {etcd.UNIT}; do
 done
 """
 
+#: Asked to end, etcd may go on as a silent member of the majority for a minute and more: it is killed, and stays so.
+SHUT_DOWN = f"""
+systemctl --no-block stop {etcd.UNIT}
+systemctl kill --signal=SIGKILL {etcd.UNIT}
+exec systemctl stop {etcd.UNIT}
+"""
+
 #: A later drop-in than the one that is deployed, so that the quota is that of this file as long as it is there.
 QUOTA_FILE = f"/run/systemd/system/{etcd.UNIT}.d/90-pgbaton-quota.conf"
 QUOTA = f"""
@@ -109,13 +116,14 @@ def sending(signal: str, *, check: bool = True) -> Act:
     return everywhere(act)
 
 
-def commanding(command: str) -> Act:
-    """Return the act of having systemd start or stop etcd on all the hosts struck."""
+async def shut_down(strike: Strike) -> None:
+    """Have systemd stop etcd on all the hosts struck, and return when none of it is left."""
+    await asyncio.gather(*(strike.on(host).run("sh", "-c", SHUT_DOWN) for host in strike.hosts))
 
-    async def act(strike: Strike) -> None:
-        await strike.on(strike.host).run("systemctl", "--no-block", command, etcd.UNIT)
 
-    return everywhere(act)
+async def start(strike: Strike) -> None:
+    """Start etcd on all the hosts struck; a member is up only once there is a majority, so none waits for itself."""
+    await asyncio.gather(*(strike.on(host).run("systemctl", "--no-block", "start", etcd.UNIT) for host in strike.hosts))
 
 
 thaw = sending("CONT", check=False)
@@ -221,11 +229,11 @@ FAULTS = (
     Fault(
         name="etcd-quorum-lost",
         title="etcd's majority shut down",
-        does="systemctl stop of so many members that the others are no majority",
+        does="so many members are killed, and not started again, that the others are no majority",
         right="the primary steps down, because it could not know of another one; all goes on when the majority is back",
         victims=majority,
-        inject=commanding("stop"),
-        heal=commanding("start"),
+        inject=shut_down,
+        heal=start,
         expects=within(QUORUM_SECONDS + RETURN_SECONDS),
         needs=MEMBERS,
         service=Service.AFTER_HEALING,
