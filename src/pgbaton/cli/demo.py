@@ -18,6 +18,7 @@ from pgbaton.lab import definition, recipe
 from pgbaton.proof import demo as demonstration
 from pgbaton.proof import faults, page
 from pgbaton.proof.report import Verdict
+from pgbaton.proof.reporting import words
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def show(report: Report, path: Path) -> None:
     console.print(table)
     console.print()
     for event in report.events:
-        known = (f"{part.name} {page.seconds(part.seconds)}" for part in event.parts if part.seconds is not None)
+        known = (f"{part.name} {words.seconds(part.seconds)}" for part in event.parts if part.seconds is not None)
         console.print(f"{event.trial.fault.name}: {' + '.join(known)}", markup=False)
     audited = report.audit
     settled = f"{audited.unknown_present:,} of the {audited.unknown:,} writes of unknown outcome are there"

@@ -94,12 +94,10 @@ def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> Non
     if not wanted or context.resilient_parsing:
         return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    for head in ("Fault", "Suite", "What is done", "What must come of it"):
-        table.add_column(head, no_wrap=head in {"Fault", "Suite"})
+    for head in ("Fault", "Suite", "What it is", "On real hosts"):
+        table.add_column(head, no_wrap=True)
     for fault in faults.FAULTS:
-        table.add_row(
-            fault.name, str(fault.suite), fault.does + ("" if fault.lab else " (safe in production)"), fault.right
-        )
+        table.add_row(fault.name, str(fault.suite), fault.title, "" if fault.lab else "safe")
     common.out().print(table)
     context.exit()
 
@@ -167,7 +165,7 @@ def prove(*, output: str, yes: bool, html: Path | None, junit: Path | None, **op
     finally:
         publishing.publish(stored, html=html, junit=junit)
     common.emit(output, prover.result.to_dict(), lambda: show_run(stored, prover.result))
-    conclude(prover.result)
+    conclude(stored, prover.result)
 
 
 def proof_of(asked: Asked) -> Proof:
