@@ -1,4 +1,4 @@
-"""The meter against one real PostgreSQL server that is stopped, frozen and killed underneath it."""
+"""The meter: one server that is stopped, frozen and killed underneath it, and all its workloads on a whole cluster."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgbaton.errors import CommandError
 from pgbaton.hosts import process
+from pgbaton.operate import waiting
+from pgbaton.proof import final
 from pgbaton.proof.history import Kind, Outcome, parse
 from pgbaton.proof.meter import MeterConfig
 from pgbaton.proof.outage import Span, acknowledgements, measure
-from pgbaton.proof.running import PREPARE
+from pgbaton.proof.running import PREPARE, RunningMeter
+from pgbaton.proof.target import Target
+from pgbaton.proof.workloads import WORKLOADS
+from pgbaton.proof.workloads.bank import ACCOUNTS, INITIAL_BALANCE
+from pgbaton.proof.workloads.base import SCHEMA
 from pgbaton.proof.workloads.sets import SET, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from pgbaton.proof.history import History
+    from pgbaton.proof.audit import FinalRead
+    from pgbaton.proof.history import History, Operation
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=None)
 pytestmark = [
@@ -234,3 +241,107 @@ async def test_a_meter_whose_parent_died_ends_and_its_log_says_so(meter: Running
     history = await finish(meter)
     assert history.finished
     assert len(acknowledgements(history.of(Kind.WRITE))) >= 200
+
+
+#: Every kind of operation that there is: workload, call, and what it is when it goes well.
+EVERYTHING = {
+    ("set", "add", Kind.WRITE),
+    ("set", "newest", Kind.READ),
+    ("register", "write", Kind.WRITE),
+    ("register", "cas", Kind.WRITE),
+    ("register", "cas", Kind.QUERY),
+    ("register", "read", Kind.QUERY),
+    ("bank", "transfer", Kind.WRITE),
+    ("bank", "transfer", Kind.QUERY),
+    ("bank", "total", Kind.QUERY),
+    ("bank", "total", Kind.READ),
+    ("append", "txn", Kind.WRITE),
+    ("append", "txn", Kind.QUERY),
+}
+
+
+@pytest.fixture(scope="module")
+def seen(standard_lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Seen:  # noqa: ANN401 - the fixture's own type is the conftest's
+    """What all workloads did to a cluster at rest until each had done all that it can, and what they left."""
+    target = Target(standard_lab.topology, standard_lab.state, lambda _: None)
+    return asyncio.run(observe(target, tmp_path_factory.mktemp("all")))
+
+
+async def observe(target: Target, directory: Path) -> Seen:
+    await target.until_whole(seconds=120)
+    meter = await RunningMeter.start(target, workloads=tuple(WORKLOADS), directory=directory, seed=3)
+
+    primary = (await target.roles()).primary
+
+    async def transactions() -> int:
+        return int(await final.sql(target, primary, f"SELECT count(*) FROM {SCHEMA}.pgbench_history"))  # noqa: S608 - our own name
+
+    async def idle() -> str | None:
+        return None if await transactions() else "no transaction yet"
+
+    async def look() -> str | None:
+        done = {(each.workload, each.call, each.kind) for each in well(meter.history())}
+        return str(EVERYTHING - done) if EVERYTHING - done else None
+
+    try:
+        await waiting.until("every kind of operation has been done", look, seconds=90, interval_seconds=0.5)
+        await waiting.until("pgbench has done something", idle, seconds=60, interval_seconds=0.5)
+    finally:
+        history = await meter.stop()
+    finals = await final.read_all(target, tuple(WORKLOADS))
+    loaded = await transactions()
+    await final.sql(target, primary, f"DROP SCHEMA {SCHEMA} CASCADE")
+    return Seen(history, finals, loaded, directory)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A history of all workloads, the final reads, how much the load has done, and the folder of the meter's files."""
+
+    history: History
+    finals: tuple[FinalRead, ...]
+    loaded: int
+    directory: Path
+
+
+def well(history: History) -> tuple[Operation, ...]:
+    return tuple(operation for operation in history.operations if operation.outcome is Outcome.OK)
+
+
+async def test_every_answer_names_who_gave_it_and_only_standbys_have_no_timeline(seen: Seen) -> None:
+    primaries = {each.server for each in well(seen.history) if each.kind is not Kind.READ}
+    assert len(primaries) == 1
+    assert {each.timeline for each in well(seen.history) if each.kind is not Kind.READ} == {1}
+    for each in (each for each in well(seen.history) if each.kind is Kind.READ):
+        assert (each.timeline is None) == (each.server not in primaries)
+    assert all(each.lsn for each in well(seen.history))
+
+
+async def test_money_is_never_more_or_less_on_either_port(seen: Seen) -> None:
+    totals = [each for each in well(seen.history) if each.call == "total"]
+    assert {each.kind for each in totals} == {Kind.READ, Kind.QUERY}
+    assert {sum(balance for _, balance in each.result) for each in totals} == {ACCOUNTS * INITIAL_BALANCE}
+
+
+async def test_final_reads_hold_what_was_acknowledged_on_every_host(seen: Seen) -> None:
+    assert [read.problem for read in seen.finals] == [None] * 3
+    primary, *standbys = sorted(seen.finals, key=lambda read: not read.primary)
+    for standby in standbys:
+        assert set(standby.rows) == set(primary.rows)
+        for name in ("registers", "accounts", "lists"):
+            assert getattr(standby, name) == getattr(primary, name)
+    done = [each for each in well(seen.history) if each.kind is Kind.WRITE]
+    assert {(each.client, each.id) for each in done if each.call == "add"} <= set(primary.rows)
+    writes = [each for each in seen.history.of(Kind.WRITE) if each.workload == "register"]
+    written = {(each.value[0], each.value[-1]) for each in writes if each.outcome is not Outcome.FAIL}
+    assert set((primary.registers or {}).items()) <= written
+    assert sum((primary.accounts or {}).values()) == ACCOUNTS * INITIAL_BALANCE
+    appended = [step[1:] for each in done if each.call == "txn" for step in each.result if step[0] == "append"]
+    assert primary.lists
+    assert all(primary.lists[key].count(element) == 1 for key, element in appended)
+
+
+async def test_load_keeps_the_cluster_busy_and_its_password_file_is_gone(seen: Seen) -> None:
+    assert seen.loaded > 0
+    assert {path.name for path in seen.directory.iterdir()} == {"history.jsonl", "meter.log", "load.log"}
+    assert (seen.directory / "load.log").read_text() == ""

@@ -46,8 +46,8 @@ class Operation:
 
     ``server`` is the database host's address that answered, ``error`` is ``CLASS: detail`` for what did not end well.
     ``workload`` and ``call`` name what was asked, ``value`` is what with, ``result`` what was answered: their shapes
-    are those of :mod:`pgbaton.proof.workloads`. ``timeline`` is the server's, ``lsn`` the position in bytes that it had
-    written (primary) or replayed (standby) when it answered.
+    are those of :mod:`pgbaton.proof.workloads`. ``timeline`` is the one that the server writes, None of a
+    standby, ``lsn`` the position in bytes that it had written (primary) or replayed (standby) when it answered.
     """
 
     client: str
