@@ -1,8 +1,8 @@
 """Connections in numbers: a program that opens many sessions at once and counts what becomes of them.
 
 Run as ``python -m pgbaton.proof.storm`` where the application would run. The first line of standard input is its
-configuration as JSON, so that no password stands in argv or the environment. It prints its count as JSON and ends by
-itself, or when standard input ends.
+configuration as JSON, so that no password stands in argv or the environment. It ends after its time, one that holds
+sessions with its standard input too, and prints its count as JSON.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ async def rage(storm: Storm) -> Counter[str]:
     """Run all sessions for their time, and return what was seen."""
     seen = Counter[str]()
     tasks = [asyncio.create_task(session(storm, seen)) for _ in range(bounded(storm.sessions))]
-    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait({ended, *tasks}, timeout=storm.seconds, return_when=asyncio.FIRST_EXCEPTION)
+    end = asyncio.to_thread(sys.stdin.read) if storm.hold else asyncio.sleep(storm.seconds)
+    await asyncio.wait({asyncio.ensure_future(end)}, timeout=storm.seconds)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
