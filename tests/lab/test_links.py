@@ -51,10 +51,22 @@ def lab() -> Iterator[ClusterState]:
     made = asyncio.run(image.ensure(recipe.system("debian-13"), report=print))
     state = states.cluster("test-links")
     asyncio.run(lifecycle.create(state, topology(state.name), image=made))
-    asyncio.run(lifecycle.host(state, "two").run("systemd-run", "--quiet", "python3", "-c", SERVER))
+    asyncio.run(serve(state))
     yield state
     asyncio.run(lifecycle.destroy(state))
     assert not [line for line in command_lines() if relay.__name__ in line and state.name in line]
+
+
+async def serve(state: ClusterState) -> None:
+    """Start the server, and return when it answers."""
+    two = lifecycle.host(state, "two")
+    await two.run("systemd-run", "--quiet", "python3", "-c", SERVER)
+
+    async def listening() -> str | None:
+        said = (await two.run("ss", "-Hltn")).stdout
+        return None if ":7000 " in said and ":7001 " in said else said or "nobody listens"
+
+    await until("the server listens", listening, seconds=30)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ async def make_fabric(lab: Lab) -> None:
 async def replug(lab: Lab, machine: Machine, *, up: bool) -> None:
     """Give a machine a new namespace and a new link, with nothing of what an earlier boot had configured there."""
     if await has_link(lab.fabric, machine.port):
+        await straighten(lab, machine)
         await batch(lab.fabric, [f"link del dev {machine.port}"])
     await remove_namespaces([machine.netns])
     link = f"netns {machine.netns} address {machine.mac}"

@@ -8,6 +8,7 @@ so (packet(7), PACKET_VNET_HDR). It runs until it is told to end, or until its n
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import selectors
@@ -108,11 +109,17 @@ class Direction:
 
     def take(self) -> None:
         """Take all frames that have come in; beyond LONGEST_QUEUE they are lost."""
-        with suppress(BlockingIOError):
-            while True:
+        while True:
+            try:
                 frame = self._source.recv(LONGEST_FRAME)
-                if len(self._queue) < LONGEST_QUEUE:
-                    self._queue.append((time.monotonic() + self._delay_seconds, frame))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:
+                    raise
+                return  # switched off, to be switched on again
+            if len(self._queue) < LONGEST_QUEUE:
+                self._queue.append((time.monotonic() + self._delay_seconds, frame))
 
     def give(self) -> float | None:
         """Send the frames that are due; return in how many seconds the next one will be, None when there is none."""
