@@ -1,4 +1,4 @@
-"""Faults of standbys: replay that stands still, WAL that is gone, a history of their own, damaged pages."""
+"""Faults of standbys: replay that stands still, WAL that is gone, a history of their own."""
 
 from __future__ import annotations
 
@@ -54,26 +54,6 @@ as psql -Xq -h /tmp -c "CREATE TABLE a_history_of_its_own AS SELECT generate_ser
 as "$bin/pg_ctl" -s -w -D "$data" -m fast stop
 [ "$3" = rewindable ] || as "$bin/pg_resetwal" -f -D "$data" >/dev/null
 """
-
-# Damages the first page of a relation of a standby that is stopped; a page that is written to it again is whole.
-# Arguments: data directory, path of the relation in it, offset in bytes.
-CORRUPT = r"""
-set -eu
-systemctl stop patroni.service
-file=$1/$2
-[ "$(stat -c %s "$file")" -ge 8192 ]
-dd if=/dev/urandom of="$file" bs=1 count=64 seek="$3" conv=notrunc status=none
-systemctl start patroni.service
-"""
-#: The largest table of the clients, a catalogue's where they have none.
-LARGEST = """
-SELECT pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND pg_relation_size(c.oid) >= 8192
-  AND (n.nspname = 'pgbaton_proof' OR c.relname = 'pg_description')
-ORDER BY n.nspname = 'pgbaton_proof' DESC, pg_relation_size(c.oid) DESC LIMIT 1
-"""
-PAGE_HEADER_BYTES = 24
-PAGE_BYTES = 8192
 
 
 def a_standby(roles: Roles, random: Random) -> tuple[str, ...]:
@@ -137,14 +117,6 @@ async def start_patroni(strike: Strike) -> None:
     await strike.on(strike.host).run("systemctl", "start", patroni.UNIT)
 
 
-async def corrupt(strike: Strike) -> None:
-    """Damage a page of a table on a standby that is stopped for it, and start it again."""
-    path = await final.sql(strike.target, strike.before.primary, LARGEST)
-    offset = strike.random.randrange(PAGE_HEADER_BYTES, PAGE_BYTES - 64)
-    argv = ("sh", "-c", CORRUPT, "sh", strike.topology.data_directory, path, str(offset))
-    await strike.on(strike.host).run(*argv)
-
-
 FAULTS = (
     Fault(
         name="standby-replay-frozen",
@@ -191,17 +163,5 @@ FAULTS = (
         heal=start_patroni,
         expects=within(BLIP_SECONDS),
         needs=PAIR,
-    ),
-    Fault(
-        name="standby-corrupted",
-        title="Standby with a damaged page",
-        does="bytes of a table's first page are overwritten on a standby that is stopped for it",
-        right="the damage is found, and the standby rebuilt before it is read from or promoted",
-        victims=a_standby,
-        inject=corrupt,
-        heal=start_patroni,
-        expects=within(BLIP_SECONDS),
-        needs=PAIR,
-        hold_seconds=FROZEN_SECONDS,
     ),
 )
