@@ -85,6 +85,7 @@ SERVICE: dict[str, str | list[str]] = {
     "OOMScoreAdjust": "-500",
     "ReadWritePaths": "/var/lib/etcd",
     "TimeoutStartSec": "120",
+    "TimeoutStopSec": "10",
 }
 
 

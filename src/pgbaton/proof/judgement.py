@@ -10,7 +10,7 @@ from pgbaton.proof.checkers.base import Check, Validity
 from pgbaton.proof.history import Kind
 from pgbaton.proof.outage import measure
 from pgbaton.proof.parts import split
-from pgbaton.proof.results import Latencies, TrialResult, Verdict
+from pgbaton.proof.results import Latencies, TrialResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,8 +131,16 @@ def judge(
         operations_per_second=round(rate(history), 1),
         whole_again_seconds=round(done.end - done.injected, 2) if done.after else None,
         meter_stalled_seconds=round(write.meter_stalled_seconds, 4),
+        objections=false_alarm(done),
         remarks=(*done.remains, *slow_queries(queries)),
     )
+
+
+def false_alarm(done: Trial) -> tuple[str, ...]:
+    """Tell of a failover that nothing called for."""
+    if not done.expectation.keeps_primary or done.after is None or done.after.primary == done.before.primary:
+        return ()
+    return (f"the primary moved from {done.before.primary} to {done.after.primary}, which nothing called for",)
 
 
 def errors(*measured: Measurement) -> int:
@@ -206,8 +214,7 @@ def told(result: TrialResult) -> str:
         for check in result.checks
         if check.validity is not Validity.VALID
     ]
-    late = [] if result.verdict is not Verdict.MISSED else ["longer than allowed, or not served in time"]
-    return "\n".join([f"{result.verdict}: {stood}", counted, *wrong, *late, *result.remarks])
+    return "\n".join([f"{result.verdict}: {stood}", counted, *wrong, *result.objections, *result.remarks])
 
 
 def seconds(value: float) -> str:

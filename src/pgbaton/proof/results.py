@@ -51,7 +51,8 @@ class TrialResult:
     Outages are infinite when they had not ended. ``limit_seconds`` and ``read_limit_seconds`` are the objectives, None
     where there is none, ``limit_source`` is where they come from; ``served`` tells whether clients were served again
     when they had to be. ``parts`` are where the outage of writes went. ``gaps`` are the further ones of at least 0.1 s,
-    as (seconds after the fault, length). ``clients`` are the longest gaps by client.
+    as (seconds after the fault, length). ``clients`` are the longest gaps by client. ``objections`` say what else was
+    not as it must be, although no promise about data was broken.
     """
 
     fault: str
@@ -82,15 +83,16 @@ class TrialResult:
     whole_again_seconds: float | None = None
     meter_stalled_seconds: float = 0.0
     total_seconds: float = 0.0
+    objections: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     folder: str = ""
 
     @property
     def met(self) -> bool:
-        """Tell whether clients were served in time."""
+        """Tell whether clients were served in time, and nothing else was to be objected to."""
         writes = self.limit_seconds is None or self.write_outage_seconds <= self.limit_seconds
         reads = self.read_limit_seconds is None or self.read_outage_seconds <= self.read_limit_seconds
-        return self.served and writes and reads
+        return self.served and writes and reads and not self.objections
 
     @property
     def verdict(self) -> Verdict:
@@ -124,7 +126,7 @@ class TrialResult:
         plain["latency"] = {
             name: None if quantiles is None else Latencies(**quantiles) for name, quantiles in data["latency"].items()
         }
-        for key in ("hosts", "primary", "vip", "remarks"):
+        for key in ("hosts", "primary", "vip", "objections", "remarks"):
             plain[key] = tuple(data[key])
         plain["gaps"] = tuple((at, seconds) for at, seconds in data["gaps"])
         for key in ("write_outage_seconds", "read_outage_seconds"):

@@ -15,7 +15,7 @@ from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgbaton.proof.faults.base import Expectation, Fault
     from pgbaton.proof.marks import Mark
@@ -29,6 +29,8 @@ QUIET_SECONDS = 2.0
 RECOVERY_SECONDS = 120.0
 #: How long the cluster may take until nothing is wrong with it any more.
 WHOLE_SECONDS = 120.0
+#: How long clients that are not served at the end of a long fault are waited for even then.
+LAST_CHANCE_SECONDS = 10.0
 #: The measurement begins this long before the fault, so that the last acknowledgement before it is in view.
 LEAD_SECONDS = 0.5
 
@@ -114,12 +116,11 @@ async def run(
         await fault.inject(strike)
         struck = time.monotonic()
         if fault.service is Service.RETURNS:
-            try:
-                served = await meter.until_calm(since=struck, seconds=allowed.recovery_seconds)
-            except UnhealthyError as error:
-                give_up(error)
-                kept_service = False
-        await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
+            served, kept_service = await serve_through(
+                meter, allowed, give_up, struck=struck, lasts_until=injected + fault.hold_seconds
+            )
+        else:
+            await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
     finally:
         await fault.heal(strike)
     healed = time.monotonic()
@@ -152,3 +153,27 @@ async def run(
         kept_service=kept_service,
         remains=tuple(remains),
     )
+
+
+async def serve_through(
+    meter: RunningMeter,
+    allowed: Patience,
+    give_up: Callable[[UnhealthyError], None],
+    *,
+    struck: float,
+    lasts_until: float,
+) -> tuple[float | None, bool]:
+    """Wait until clients are served and the fault has lasted long enough, and are served at its end as well.
+
+    Some faults bite late: who is served at first may not be so for long. Return when clients were served last, and
+    whether they were in time.
+    """
+    try:
+        await meter.until_calm(since=struck, seconds=allowed.recovery_seconds)
+        await asyncio.sleep(max(0.0, lasts_until - time.monotonic()))
+        remaining = max(struck + allowed.recovery_seconds - time.monotonic(), LAST_CHANCE_SECONDS)
+        return await meter.until_calm(since=time.monotonic() - CALM_SECONDS, seconds=remaining), True
+    except UnhealthyError as error:
+        give_up(error)
+        await asyncio.sleep(max(0.0, lasts_until - time.monotonic()))
+        return None, False

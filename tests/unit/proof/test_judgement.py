@@ -111,3 +111,12 @@ def test_a_result_is_told_in_a_few_lines() -> None:
     assert lines[0].startswith("violated: no writes for 1.1")
     assert "2 lost" in lines[1]
     assert lines[2] == "writes invalid: 2 lost"
+
+
+def test_a_failover_that_nothing_called_for_is_objected_to() -> None:
+    steady = replace(KILLED, expectation=Expectation("postmaster-killed", keeps_primary=True))
+    result = judged(steady)
+    assert result.verdict is Verdict.MISSED
+    assert result.objections == ("the primary moved from db1 to db2, which nothing called for",)
+    stayed = replace(steady, after=steady.before)
+    assert judged(stayed).verdict is Verdict.PROVEN

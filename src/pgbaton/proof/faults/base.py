@@ -7,7 +7,7 @@ breaks is broken for the cluster as well.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Expectation:
     budget: str | None
     parts: Sequence[tuple[str, Moment]] = ()
     limit_seconds: float | None = None
+    keeps_primary: bool = False
 
 
 class Service(StrEnum):
@@ -164,4 +165,9 @@ def silence(strike: Strike) -> Expectation:
     """Expect a takeover of the VIP, or a failover when a silent host is the primary's, whatever else it is."""
     if strike.before.primary in strike.hosts:
         return Expectation("primary-power-off", PRIMARY_PARTS)
-    return Expectation("balancer-power-off", BALANCER_PARTS)
+    return Expectation("balancer-power-off", BALANCER_PARTS, keeps_primary=True)
+
+
+def steady(expects: Callable[[Strike], Expectation]) -> Callable[[Strike], Expectation]:
+    """Expect the same, and that the primary stays where it is."""
+    return lambda strike: replace(expects(strike), keeps_primary=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pgbaton.components import etcd
 from pgbaton.errors import UnhealthyError
 from pgbaton.operate.waiting import until
-from pgbaton.proof.faults.base import Fault, Service, Suite, predicted, within
+from pgbaton.proof.faults.base import Fault, Service, Suite, predicted, steady, within
 from pgbaton.proof.faults.signals import signal_unit
 from pgbaton.topology.model import Role
 
@@ -174,7 +174,7 @@ FAULTS = (
         right="nothing is noticed; systemd starts it again",
         victims=follower,
         inject=sending("KILL"),
-        expects=predicted("etcd-member-lost"),
+        expects=steady(predicted("etcd-member-lost")),
         needs=MEMBERS,
         hold_seconds=ELECTION_SECONDS,
     ),
@@ -186,7 +186,7 @@ FAULTS = (
         victims=follower,
         inject=sending("STOP"),
         heal=thaw,
-        expects=predicted("etcd-member-lost"),
+        expects=steady(predicted("etcd-member-lost")),
         needs=MEMBERS,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),
@@ -197,7 +197,7 @@ FAULTS = (
         right="another member leads before Patroni loses patience; the primary stays",
         victims=leader,
         inject=sending("KILL"),
-        expects=predicted("etcd-member-lost"),
+        expects=steady(predicted("etcd-member-lost")),
         needs=MEMBERS,
         hold_seconds=ELECTION_SECONDS,
         suite=Suite.STANDARD,
@@ -210,7 +210,7 @@ FAULTS = (
         victims=leader,
         inject=sending("STOP"),
         heal=thaw,
-        expects=predicted("etcd-member-lost"),
+        expects=steady(predicted("etcd-member-lost")),
         needs=MEMBERS,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),
@@ -222,7 +222,7 @@ FAULTS = (
         victims=leader,
         inject=slow_down,
         heal=speed_up,
-        expects=predicted("etcd-member-lost"),
+        expects=steady(predicted("etcd-member-lost")),
         needs=MEMBERS,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),
@@ -271,7 +271,7 @@ FAULTS = (
         victims=follower,
         inject=run_out_of_space,
         heal=make_space,
-        expects=predicted("etcd-member-lost"),
+        expects=steady(predicted("etcd-member-lost")),
         needs=MEMBERS,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),

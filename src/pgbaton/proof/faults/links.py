@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pgbaton.lab import capabilities, links
 from pgbaton.lab.capabilities import Probe
 from pgbaton.lab.record import Delay, Loss
-from pgbaton.proof.faults.base import Fault, Service, primary, unpromised, within
+from pgbaton.proof.faults.base import Fault, Service, primary, steady, unpromised, within
 from pgbaton.proof.faults.partitions import maker, mending
 from pgbaton.topology.model import Role
 
@@ -75,7 +75,7 @@ FAULTS = (
         inject=losing("packet-loss", 5),
         heal=mending("packet-loss"),
         obstacle=unless_refused(LOSSES),
-        expects=within(RETRANSMISSIONS_SECONDS),
+        expects=steady(within(RETRANSMISSIONS_SECONDS)),
         needs=PAIR,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),
@@ -88,7 +88,7 @@ FAULTS = (
         inject=losing("packet-loss-heavy", 20),
         heal=mending("packet-loss-heavy"),
         obstacle=unless_refused(LOSSES),
-        expects=unpromised,
+        expects=steady(unpromised),
         needs=PAIR,
         # More than one frame in three does not make it there and back: no client is served as usual.
         service=Service.AFTER_HEALING,
@@ -103,7 +103,7 @@ FAULTS = (
         inject=delaying("latency", EACH_WAY_MILLISECONDS),
         heal=mending("latency"),
         obstacle=unless_refused(DELAYS),
-        expects=within(ROUND_TRIPS_SECONDS),
+        expects=steady(within(ROUND_TRIPS_SECONDS)),
         needs=PAIR,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),

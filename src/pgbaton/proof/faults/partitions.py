@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.lab import lifecycle, links
 from pgbaton.lab.record import Cut
-from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, vip_holder, within
+from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, steady, vip_holder, within
 from pgbaton.proof.faults.victims import (
     confirming_standby,
     entry,
@@ -183,7 +183,7 @@ FAULTS = (
         victims=primary_and_confirming_standby,
         inject=parting("primary-cut-from-standby", from_each_other),
         heal=mending("primary-cut-from-standby"),
-        expects=predicted("standby-power-off"),
+        expects=steady(predicted("standby-power-off")),
         needs=PAIR,
         obstacle=no_standby_waited_for,
         hold_seconds=BEYOND_TTL_SECONDS,
@@ -196,7 +196,7 @@ FAULTS = (
         victims=confirming_standby,
         inject=parting("standby-isolated", around),
         heal=mending("standby-isolated"),
-        expects=predicted("standby-power-off"),
+        expects=steady(predicted("standby-power-off")),
         needs=PAIR,
         obstacle=no_standby_waited_for,
         hold_seconds=BEYOND_TTL_SECONDS,
@@ -209,7 +209,7 @@ FAULTS = (
         victims=vip_holder,
         inject=parting("balancers-parted", from_other_balancers),
         heal=mending("balancers-parted"),
-        expects=predicted("balancer-power-off", BALANCER_PARTS),
+        expects=steady(predicted("balancer-power-off", BALANCER_PARTS)),
         needs=BALANCERS,
         obstacle=no_vip,
         hold_seconds=CONTEST_SECONDS,
@@ -223,7 +223,7 @@ FAULTS = (
         victims=entry,
         inject=parting("balancer-cut-from-primary", from_primary),
         heal=mending("balancer-cut-from-primary"),
-        expects=within(BALANCER_NOTICES_SECONDS, BALANCER_PARTS),
+        expects=steady(within(BALANCER_NOTICES_SECONDS, BALANCER_PARTS)),
         needs=BALANCERS,
         obstacle=same_host,
     ),
@@ -235,7 +235,7 @@ FAULTS = (
         victims=entry,
         inject=parting("balancer-cut-from-databases", from_databases),
         heal=mending("balancer-cut-from-databases"),
-        expects=within(BALANCER_NOTICES_SECONDS, BALANCER_PARTS),
+        expects=steady(within(BALANCER_NOTICES_SECONDS, BALANCER_PARTS)),
         needs=BALANCERS,
         obstacle=same_host,
     ),

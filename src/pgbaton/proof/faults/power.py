@@ -17,6 +17,7 @@ from pgbaton.proof.faults.base import (
     predicted,
     primary,
     silence,
+    steady,
     unpromised,
     vip_holder,
     within,
@@ -27,7 +28,7 @@ from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from pgbaton.proof.faults.base import Strike
+    from pgbaton.proof.faults.base import Expectation, Strike
     from pgbaton.proof.target import Target
 
 #: How long the primary acknowledges, or tries to, while nothing leaves it: less than wal_sender_timeout, so that the
@@ -98,6 +99,13 @@ async def primary_without_etcd(target: Target) -> str | None:
     return None if roles.primary in roles.dcs else f"no member of etcd runs on {roles.primary}"
 
 
+def backup_silence(strike: Strike) -> Expectation:
+    """Expect nothing to be noticed, unless the primary is on the same host."""
+    if strike.before.primary in strike.hosts:
+        return silence(strike)
+    return steady(within(BLIP_SECONDS))(strike)
+
+
 FAULTS = (
     Fault(
         name="balancer-power-off",
@@ -155,7 +163,7 @@ FAULTS = (
         victims=victims.confirming_standby,
         inject=power_off,
         heal=power_on,
-        expects=predicted("standby-power-off"),
+        expects=steady(predicted("standby-power-off")),
         needs=((Role.DATABASE, 2),),
         suite=Suite.STANDARD,
     ),
@@ -167,7 +175,7 @@ FAULTS = (
         victims=victims.asynchronous_standby,
         inject=power_off,
         heal=power_on,
-        expects=within(BLIP_SECONDS),
+        expects=steady(within(BLIP_SECONDS)),
         needs=((Role.DATABASE, 3),),
         obstacle=victims.no_asynchronous_standby,
     ),
@@ -179,7 +187,7 @@ FAULTS = (
         victims=victims.backup_balancer,
         inject=power_off,
         heal=power_on,
-        expects=within(BLIP_SECONDS),
+        expects=backup_silence,
         needs=((Role.BALANCER, 2),),
     ),
     Fault(
@@ -216,7 +224,7 @@ FAULTS = (
         victims=victims.balancers,
         inject=power_off,
         heal=power_on,
-        expects=unpromised,
+        expects=steady(unpromised),
         needs=((Role.BALANCER, 1),),
         service=Service.AFTER_HEALING,
         hold_seconds=DARK_SECONDS,

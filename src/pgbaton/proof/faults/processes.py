@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.components import patroni
-from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, within
+from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, steady, within
 from pgbaton.proof.faults.expectations import no_longer_than
 from pgbaton.proof.faults.signals import (
     of_clients,
@@ -74,7 +74,7 @@ FAULTS = (
         victims=primary,
         inject=to_server("STOP", "postmaster"),
         heal=thaw_server,
-        expects=within(BLIP_SECONDS),
+        expects=steady(within(BLIP_SECONDS)),
         needs=PAIR,
         hold_seconds=BEYOND_TTL_SECONDS,
     ),
@@ -130,7 +130,7 @@ FAULTS = (
         right="commits wait until another standby is synchronous, and no longer; the standby is started again",
         victims=confirming_standby,
         inject=kill_postmaster,
-        expects=predicted("standby-power-off"),
+        expects=steady(predicted("standby-power-off")),
         needs=PAIR,
     ),
     Fault(
@@ -141,7 +141,7 @@ FAULTS = (
         victims=confirming_standby,
         inject=to_server("STOP", "everything"),
         heal=thaw_server,
-        expects=predicted("standby-power-off"),
+        expects=steady(predicted("standby-power-off")),
         needs=PAIR,
         hold_seconds=10.0,
         suite=Suite.STANDARD,
@@ -153,7 +153,7 @@ FAULTS = (
         right="the standby ends as after any crash, another one is synchronous meanwhile, and it is started again",
         victims=confirming_standby,
         inject=kill_walreceiver,
-        expects=predicted("standby-power-off"),
+        expects=steady(predicted("standby-power-off")),
         needs=PAIR,
     ),
     Fault(
@@ -163,7 +163,7 @@ FAULTS = (
         right="Patroni is started again and takes up the running primary; clients notice nothing",
         victims=primary,
         inject=to_unit(patroni.UNIT, "KILL", whom="main"),
-        expects=within(BLIP_SECONDS),
+        expects=steady(within(BLIP_SECONDS)),
         needs=PAIR,
         suite=Suite.STANDARD,
     ),
@@ -187,7 +187,7 @@ FAULTS = (
         right="Patroni is started again and takes up the running standby; clients notice nothing",
         victims=confirming_standby,
         inject=to_unit(patroni.UNIT, "KILL", whom="main"),
-        expects=within(BLIP_SECONDS),
+        expects=steady(within(BLIP_SECONDS)),
         needs=PAIR,
         obstacle=no_standby_waited_for,
     ),

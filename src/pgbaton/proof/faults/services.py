@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.components import haproxy, keepalived, pgbouncer
-from pgbaton.proof.faults.base import Fault, Suite, predicted, vip_holder, within
+from pgbaton.proof.faults.base import Fault, Suite, predicted, steady, vip_holder, within
 from pgbaton.proof.faults.expectations import no_longer_than
 from pgbaton.proof.faults.signals import thaw, to_unit
 from pgbaton.proof.faults.victims import entry, no_vip
@@ -43,7 +43,7 @@ FAULTS = (
         right="the VIP moves, or HAProxy is back first; clients connect again",
         victims=entry,
         inject=to_unit(haproxy.UNIT, "KILL"),
-        expects=predicted("haproxy-killed", BALANCER_PARTS),
+        expects=steady(predicted("haproxy-killed", BALANCER_PARTS)),
         needs=ONE,
         suite=Suite.SMOKE,
     ),
@@ -55,7 +55,7 @@ FAULTS = (
         victims=vip_holder,
         inject=to_unit(haproxy.UNIT, "STOP"),
         heal=thaw(haproxy.UNIT),
-        expects=predicted("haproxy-hung", BALANCER_PARTS),
+        expects=steady(predicted("haproxy-hung", BALANCER_PARTS)),
         needs=PAIR,
         obstacle=no_vip,
         hold_seconds=HOLD_SECONDS,
@@ -68,7 +68,7 @@ FAULTS = (
         right="clients find the other balancer's pooler, or the same when it is back",
         victims=entry,
         inject=to_unit(WRITE_POOLER, "KILL"),
-        expects=predicted("pgbouncer-killed"),
+        expects=steady(predicted("pgbouncer-killed")),
         needs=ONE,
         suite=Suite.STANDARD,
     ),
@@ -80,7 +80,7 @@ FAULTS = (
         victims=entry,
         inject=to_unit(WRITE_POOLER, "STOP"),
         heal=thaw(WRITE_POOLER),
-        expects=within(SILENT_POOLER_SECONDS),
+        expects=steady(within(SILENT_POOLER_SECONDS)),
         needs=PAIR,
         hold_seconds=HOLD_SECONDS,
         suite=Suite.STANDARD,
@@ -92,7 +92,7 @@ FAULTS = (
         right="writes go on undisturbed; readers find the other balancer's pooler, or the same when it is back",
         victims=entry,
         inject=to_unit(READ_POOLER, "KILL"),
-        expects=within(BLIP_SECONDS),
+        expects=steady(within(BLIP_SECONDS)),
         needs=ONE,
     ),
     Fault(
@@ -102,7 +102,7 @@ FAULTS = (
         right="the VIP it left behind is taken away, and one balancer has it, this one or another",
         victims=vip_holder,
         inject=to_unit(keepalived.UNIT, "KILL"),
-        expects=no_longer_than("balancer-power-off", BALANCER_PARTS),
+        expects=steady(no_longer_than("balancer-power-off", BALANCER_PARTS)),
         needs=PAIR,
         obstacle=no_vip,
         suite=Suite.STANDARD,
@@ -115,7 +115,7 @@ FAULTS = (
         victims=vip_holder,
         inject=to_unit(keepalived.UNIT, "STOP"),
         heal=thaw(keepalived.UNIT),
-        expects=no_longer_than("balancer-power-off", BALANCER_PARTS),
+        expects=steady(no_longer_than("balancer-power-off", BALANCER_PARTS)),
         needs=PAIR,
         obstacle=no_vip,
         hold_seconds=HOLD_SECONDS,
@@ -127,7 +127,7 @@ FAULTS = (
         right="transactions under way end first; clients connect again, to the other balancer's pooler or the same",
         victims=entry,
         inject=control("restart", WRITE_POOLER),
-        expects=no_longer_than("pgbouncer-killed"),
+        expects=steady(no_longer_than("pgbouncer-killed")),
         needs=ONE,
         lab=False,
     ),
@@ -139,7 +139,7 @@ FAULTS = (
         victims=vip_holder,
         inject=control("stop", keepalived.UNIT),
         heal=control("start", keepalived.UNIT),
-        expects=no_longer_than("haproxy-killed", BALANCER_PARTS),
+        expects=steady(no_longer_than("haproxy-killed", BALANCER_PARTS)),
         needs=PAIR,
         obstacle=no_vip,
         lab=False,

@@ -103,7 +103,7 @@ def limit(summary: FaultSummary) -> float | None:
 
 def shortcomings(trial: TrialResult) -> tuple[str, ...]:
     """Return everything that keeps a trial from being proven, as sentences."""
-    return (*_late(trial), *(sentence for check in trial.checks for sentence in told(check)))
+    return (*_late(trial), *trial.objections, *(sentence for check in trial.checks for sentence in told(check)))
 
 
 def told(check: Check) -> Iterable[str]:
