@@ -68,8 +68,9 @@ class Repmgr(Peer):
         return every_host(target, writes=writes, dbname="app", user="app")
 
     async def repair(self, target: PeerTarget, hosts: tuple[str, ...]) -> str | None:
-        """Have servers that are down rejoin the primary: repmgr leaves that to its operator."""
-        primary = target.addresses[(await target.roles()).primary]
+        """Have servers that are down rejoin the primary, or be it again: repmgr leaves that to its operator."""
+        primaries = [name for name, said in (await target.look()).items() if not said["recovery"]]
+        primary = target.addresses[primaries[0]] if primaries else ""
         done = [await self._rejoin(target, name, primary) for name in hosts if not await self._runs(target, name)]
         return "; ".join(done) or None
 

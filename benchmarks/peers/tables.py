@@ -17,7 +17,8 @@ EQUAL_SECONDS = 0.1
 LEGEND = (
     "Seconds without any acknowledged write, over all clients; in bold what is best, ties within "
     f"{EQUAL_SECONDS:g} s. *lost*: acknowledged writes that are missing at the end. *errors*: failed and unknown "
-    "operations of all clients. Sums are over all trials. An infinite outage had not ended by the end of its trial."
+    "operations of all clients. Sums are over all trials. ∞: had not ended when the "
+    "fault was undone, or an operator stepped in."
 )
 #: Checks whose findings have columns of their own.
 COUNTED = frozenset({"writes", "whole"})
@@ -86,9 +87,9 @@ def row(title: str, trials: Sequence[Trial], best: float) -> tuple[str, ...]:
 
 
 def outage(trial: Trial) -> float:
-    """Return a trial's outage of writes, infinite when it had not ended."""
+    """Return a trial's outage of writes, infinite when it had not ended by the time the fault was undone."""
     measured = trial["write_outage_seconds"]
-    return math.inf if measured is None else float(measured)
+    return math.inf if measured is None or measured > trial["limit_seconds"] else float(measured)
 
 
 def typical(trials: Iterable[Trial]) -> float:

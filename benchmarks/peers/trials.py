@@ -10,7 +10,7 @@ from peer import Peer, PeerTarget
 
 from lab import SYSTEM
 from pgbaton import state as states
-from pgbaton.errors import Error, UnhealthyError
+from pgbaton.errors import Error
 from pgbaton.lab import capabilities, image, lifecycle
 from pgbaton.proof import checkers, experiment, judgement
 from pgbaton.proof.checkers.base import Evidence
@@ -35,6 +35,8 @@ SETTING = experiment.Setting(
     patience=PATIENCE,
 )
 LOG_SECONDS = 20.0
+#: How many lines of a failed switchover's words are told.
+TOLD_LINES = 4
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,50 @@ class Entry:
         return self.result.whole_again_seconds is not None
 
 
+@dataclass
+class Course:
+    """What happens in a trial beyond the fault itself: what an operator does by hand, and what fails in doing so."""
+
+    target: PeerTarget
+    by_hand: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def adapted(self, fault: Fault) -> Fault:
+        """Return a fault as the system needs it: switchovers are its own, and so is what operators mend."""
+
+        async def heal(strike: Strike) -> None:
+            await fault.heal(strike)
+            await self._repair(strike)
+
+        return replace(fault, heal=heal, inject=self._switch_over if fault.name == "switchover" else fault.inject)
+
+    async def _switch_over(self, strike: Strike) -> None:
+        """Switch over; one that fails is a result, and what clients see of it is measured."""
+        try:
+            await self.target.peer.switch_over(self.target, strike.before)
+        except Error as error:
+            said = "; ".join(error.message.splitlines()[-TOLD_LINES:])
+            self.failed.append(f"the switchover failed: {said}")
+
+    async def _repair(self, strike: Strike) -> None:
+        """Do an operator's part; an attempt that fails is told of, and the cluster then does not become whole."""
+        try:
+            done = await self.target.peer.repair(self.target, strike.hosts)
+        except Error as error:
+            self.failed.append(f"could not be mended: {error.message}")
+        else:
+            self.by_hand.extend([done] if done else [])
+
+
 async def one(target: PeerTarget, fault: Fault, *, number: int, folder: Path) -> Entry:
     """Make one trial; one that comes to no end is a result as well: nothing is known."""
-    by_hand: list[str] = []
+    course = Course(target)
     try:
-        result = await observed(target, adapted(target, fault, by_hand), seed=number, folder=folder)
+        result = await observed(target, course.adapted(fault), seed=number, folder=folder)
     except Error as error:
         result = judgement.failed(fault, number, f"the trial came to no end: {error}")
-    return Entry(target.peer.name, number, replace(result, folder=folder.name), tuple(by_hand))
+    remarks = (*course.failed, *result.remarks)
+    return Entry(target.peer.name, number, replace(result, folder=folder.name, remarks=remarks), tuple(course.by_hand))
 
 
 async def observed(target: PeerTarget, fault: Fault, *, seed: int, folder: Path) -> TrialResult:
@@ -109,24 +147,6 @@ async def observed(target: PeerTarget, fault: Fault, *, seed: int, folder: Path)
     since = done.begin + seen.history.wall_offset_seconds
     experiment.keep(folder, target, seen, await logs(target, since))
     return result
-
-
-def adapted(target: PeerTarget, fault: Fault, by_hand: list[str]) -> Fault:
-    """Return a fault as the system needs it: switchovers are its own, and so is what operators mend."""
-
-    async def switch_over(strike: Strike) -> None:
-        await target.peer.switch_over(target, strike.before)
-
-    async def heal(strike: Strike) -> None:
-        await fault.heal(strike)
-        try:
-            done = await target.peer.repair(target, strike.hosts)
-        except UnhealthyError as error:
-            done = f"nothing could be mended: {error.message}"
-        if done:
-            by_hand.append(done)
-
-    return replace(fault, heal=heal, inject=switch_over if fault.name == "switchover" else fault.inject)
 
 
 async def logs(target: PeerTarget, since: float) -> Mapping[str, str]:
