@@ -45,7 +45,7 @@ SERVICES = (
 )  # fmt: skip
 
 #: For people and for fault injection.
-TOOLS = ("e2fsprogs", "less", "openssl")
+TOOLS = ("e2fsprogs", "less", "libfaketime", "openssl")
 
 #: Debian starts what it installs; in the lab, as on a real host, it is the deploy that decides what runs.
 DISABLED = ("etcd", "haproxy", "keepalived", "nftables", "patroni", "pgbouncer", "postgresql")

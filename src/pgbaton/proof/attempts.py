@@ -25,7 +25,7 @@ def attempts(conninfo: bytes) -> tuple[bytes, ...]:
     ports = str(parameters.get("port", "5432")).split(",")
     wanted = str(parameters.get("target_session_attrs", "any"))
     return tuple(
-        make_conninfo(**{**parameters, "host": host, "port": port, "target_session_attrs": attributes}).encode()
+        make_conninfo("", **{**parameters, "host": host, "port": port, "target_session_attrs": attributes}).encode()
         for attributes in PREFERENCES.get(wanted, (wanted,))
         for host, port in zip(hosts, cycle(ports))
     )
