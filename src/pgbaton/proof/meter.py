@@ -50,6 +50,8 @@ STALL_SECONDS = 0.005
 #: How long a client waits after a failure before it tries again: doubled from the first to the second value, so that
 #: logins in vain do not take the processor from the cluster that is recovering; jittered, so that clients spread.
 BACKOFF_SECONDS = (0.01, 0.08)
+#: More of them change nothing, and thousands of failures in a row are more than a float can take.
+DOUBLINGS = 10
 #: Deadline of each preparing statement.
 PREPARE_SECONDS = 15.0
 #: libpq settings that bound what the kernel would otherwise wait for on a dead peer, for minutes.
@@ -152,9 +154,8 @@ class Client:
         if ended.outcome is Outcome.OK:
             self._failures = 0
             return 0.0
-        first, longest = BACKOFF_SECONDS
         self._failures += 1
-        return min(first * 2.0 ** (self._failures - 1), longest) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        return longest_pause(self._failures) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
     async def _operate(self, number: int) -> Operation:
         start = time.monotonic()
@@ -223,6 +224,12 @@ def works(config: MeterConfig) -> dict[str, Work]:
         chance = random.Random(f"{config.seed} {workload.name}")  # noqa: S311 - a choice that can be repeated
         found[workload.name] = Work(workload.name, workload.generator(chance, specs), workload.read)
     return found
+
+
+def longest_pause(failures: int) -> float:
+    """Return how long at most a client waits, in seconds, after so many failures in a row. Pure."""
+    first, longest = BACKOFF_SECONDS
+    return min(first * 2.0 ** min(failures - 1, DOUBLINGS), longest)
 
 
 async def watch_scheduling(log: Log, stop: asyncio.Event) -> None:
