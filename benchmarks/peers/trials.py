@@ -140,6 +140,7 @@ async def observed(target: PeerTarget, fault: Fault, *, seed: int, folder: Path)
         window=done.window,
         fault=Span(done.injected, done.healed),
         finals=await experiment.read_finals(target, SETTING),
+        holdings=seen.holdings if target.topology.network.vip else None,
         remains=done.remains,
     )
     checks = checkers.check(gathered)
