@@ -33,9 +33,12 @@ from pgbaton.proof.target import Target
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgbaton.operate.waiting import Report
     from pgbaton.proof.faults.base import Fault
     from pgbaton.proof.ground import Ground
+    from pgbaton.proof.store import StoredRun
 
 #: The target that is made for the purpose and removed afterwards.
 LAB = "lab"
@@ -66,6 +69,17 @@ class Asked:
     target: str
     name: str
     keep: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was asked for as JSON can carry it; files by their full paths."""
+        return {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in vars(self).items()}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Asked:
+        """Return what ``to_dict`` gave."""
+        paths = {key: Path(data[key]) if data[key] else None for key in ("topology", "schedule")}
+        lists = {key: tuple(data[key]) for key in ("fault", "workload")}
+        return Asked(**{**data, **paths, **lists})
 
     @property
     def is_chaos(self) -> bool:
@@ -132,12 +146,13 @@ def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> Non
 )
 @click.option("--name", default="prove", show_default=True, metavar="NAME", help="Of the lab that is made.")
 @click.option("--keep", is_flag=True, help="Leave that lab up.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted, as it was asked for.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the report's page there too.")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML there too.")
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=list_faults, help="Show all faults.")
 @common.yes_option
 @common.output_option
-def prove(*, output: str, yes: bool, html: Path | None, junit: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's own
+def prove(*, output: str, yes: bool, resume: str | None, html: Path | None, junit: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's own
     """Break a cluster on purpose; prove what that costs its clients, and that nothing acknowledged is lost.
 
     For each trial: clients read and write through the VIP, something breaks, is undone, and the cluster must become
@@ -153,12 +168,13 @@ def prove(*, output: str, yes: bool, html: Path | None, junit: Path | None, **op
     for path, option in ((html, "--html"), (junit, "--junit")):
         if path is not None:
             common.require_writable(path, option=option)
-    asked = Asked(**options)
+    resumed = unfinished(resume) if resume else None
+    asked = Asked.from_dict(resumed.result().request) if resumed else Asked(**options)
     proof = proof_of(asked)
     ground = ground_of(asked, proof.tell)
     agree(ground, proof, yes=yes)
-    stored = store.create(asked.label)
-    prover = Prover(proof, ground, stored, begun(asked, ground))
+    stored = resumed or store.create(asked.label)
+    prover = Prover(proof, ground, stored, resumed.result() if resumed else begun(asked, ground))
     common.err().print(f"seed {asked.seed}; everything is kept in {stored.path}", markup=False)
     try:
         interruptible(prover.run())
@@ -241,6 +257,16 @@ def agree(ground: Ground, proof: Proof, *, yes: bool) -> None:
     common.confirm("Go on?", yes=yes)
 
 
+def unfinished(name: str) -> StoredRun:
+    """Return a run that can be gone on with; raises UsageError for one that cannot."""
+    stored = store.find(name)
+    result = stored.result()
+    if result.complete or not result.request:
+        message = f"{stored.name} {'is complete' if result.complete else 'does not say what was asked for'}"
+        raise UsageError(message, hint="pgbaton report list shows the runs; --fault or --suite begins another")
+    return stored
+
+
 def begun(asked: Asked, ground: Ground) -> RunResult:
     """Return the record of a run that has just begun."""
     topology = ground.topology
@@ -251,4 +277,5 @@ def begun(asked: Asked, ground: Ground) -> RunResult:
         seed=asked.seed,
         began_at=datetime.now(UTC).isoformat(timespec="seconds"),
         asked=asked.words,
+        request=asked.to_dict(),
     )

@@ -43,13 +43,17 @@ class Proof:
 
 @dataclass
 class Prover:
-    """A run under way: what it works on, and what it has come to so far."""
+    """A run under way: what it works on, and what it has come to so far, in an earlier part of it as well."""
 
     proof: Proof
     ground: Ground
     stored: StoredRun
     result: RunResult
     began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Count the time that an earlier part took."""
+        self.began -= self.result.total_seconds
 
     async def run(self) -> RunResult:
         """Make all trials, and save after each: whatever ends the run early, what was shown until then is kept."""
@@ -67,9 +71,9 @@ class Prover:
     async def _all(self, target: Target) -> Target:
         self._note(versions=await evidence.versions(target))
         rounds = self.proof.rounds
-        impossible: set[str] = set()
+        impossible = {each.fault for each in self.result.not_run}
         for number, (fault, seed) in enumerate(rounds, 1):
-            if fault.name in impossible:
+            if fault.name in impossible or self.result.has(fault.name, seed):
                 continue
             self.proof.tell(f"trial {number} of {len(rounds)}: {fault.title.lower()} (seed {seed})")
             if (reason := await obstacle(target, fault)) is not None:

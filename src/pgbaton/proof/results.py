@@ -198,7 +198,8 @@ class FaultSummary:
 class RunResult:
     """A whole run. ``label`` names what was put to the proof, ``versions`` are of its programs by package.
 
-    ``complete`` is False while it runs and when it was interrupted: nothing is proven by half a run.
+    ``complete`` is False while it runs and when it was interrupted: nothing is proven by half a run. ``request`` is
+    everything that was asked for, so that it can be gone on with.
     """
 
     label: str
@@ -212,6 +213,11 @@ class RunResult:
     not_run: tuple[NotRun, ...] = ()
     total_seconds: float = 0.0
     complete: bool = False
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def has(self, fault: str, seed: int) -> bool:
+        """Tell whether a trial was made already."""
+        return any(trial.fault == fault and trial.seed == seed for trial in self.trials)
 
     @property
     def summary(self) -> tuple[FaultSummary, ...]:
@@ -238,6 +244,7 @@ class RunResult:
             "not_run": [asdict(each) for each in self.not_run],
             "total_seconds": round(self.total_seconds, 1),
             "complete": self.complete,
+            "request": dict(self.request),
         }
 
     @staticmethod

@@ -1,0 +1,176 @@
+"""What ``pgbaton prove`` makes of its options, and what it refuses before anything is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from pgbaton.cli import prove as command
+from pgbaton.cli.prove import Asked, chosen_faults, ground_of, proof_of, unfinished
+from pgbaton.errors import RefusedError, UsageError
+from pgbaton.proof import chaos, faults, store
+from pgbaton.proof.faults.base import Suite
+from pgbaton.proof.ground import OwnLab, Standing
+from pgbaton.proof.results import RunResult
+from pgbaton.proof.target import Target
+from pgbaton.state import ClusterState
+from pgbaton.topology import load, presets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAIN = Asked(
+    topology=None,
+    preset=None,
+    fault=(),
+    suite=None,
+    minutes=3.0,
+    schedule=None,
+    trials=None,
+    seed=7,
+    workload=(),
+    max_outage=None,
+    max_lost=0,
+    target="lab",
+    name="prove",
+    keep=False,
+)
+RUN = RunResult("pgbaton", "prove", "debian", 7, "2026-01-01T00:00:00", "suite smoke", request=PLAIN.to_dict())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PGBATON_STATE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_smallest_suite_is_run_once_with_every_workload_that_checks_unless_asked_otherwise() -> None:
+    proof = proof_of(PLAIN)
+    assert proof.faults == faults.of_suite(Suite.SMOKE)
+    assert len(proof.faults) == 5
+    assert (proof.trials, proof.seed) == (1, 7)
+    assert proof.setting.workloads == ("set", "register", "bank", "append")
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [
+        ({"suite": "standard"}, 3),
+        ({"suite": "full"}, 3),
+        ({"suite": "full", "trials": 2}, 2),
+        ({"fault": ("switchover",)}, 1),
+        ({"suite": "chaos"}, 1),
+    ],
+)
+def test_larger_suites_are_run_more_often(changes: dict[str, Any], times: int) -> None:
+    assert replace(PLAIN, **changes).times == times
+
+
+def test_the_trials_of_a_run_go_through_all_faults_before_any_is_repeated() -> None:
+    proof = proof_of(replace(PLAIN, fault=("switchover", "postmaster-killed"), trials=2))
+    assert [(fault.name, seed) for fault, seed in proof.rounds] == [
+        ("switchover", 7),
+        ("postmaster-killed", 7),
+        ("switchover", 8),
+        ("postmaster-killed", 8),
+    ]
+
+
+def test_every_trial_of_chaos_has_a_schedule_of_its_own_seed() -> None:
+    first, second = chosen_faults(replace(PLAIN, suite="chaos", trials=2))
+    assert first.plan != second.plan
+    (again,) = chosen_faults(replace(PLAIN, suite="chaos", seed=8))
+    assert again.plan == second.plan
+
+
+def test_chaos_chooses_among_the_faults_that_are_named() -> None:
+    (drawn,) = chosen_faults(replace(PLAIN, suite="chaos", minutes=10.0, fault=("switchover", "haproxy-killed")))
+    assert drawn.plan is not None
+    assert {act["fault"] for act in drawn.plan["acts"]} <= {"switchover", "haproxy-killed"}
+
+
+def test_a_schedule_is_repeated_from_its_file(tmp_path: Path) -> None:
+    schedule = chaos.draw(3, 60, ["switchover"])
+    file = tmp_path / "schedule.json"
+    file.write_text(json.dumps(schedule.to_dict()))
+    (fault,) = chosen_faults(replace(PLAIN, schedule=file))
+    assert fault.plan == schedule.to_dict()
+    file.write_text("{")
+    with pytest.raises(UsageError, match="not JSON"):
+        chosen_faults(replace(PLAIN, schedule=file))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fault": ("meteor",)}, "no fault named meteor"),
+        ({"workload": ("games",)}, "no workload named games"),
+    ],
+)
+def test_what_there_is_none_of_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        proof_of(replace(PLAIN, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"preset": "classic"}, {"keep": True}])
+def test_what_is_for_a_lab_that_is_made_does_not_go_with_a_cluster_that_exists(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is a cluster that exists"):
+        ground_of(replace(PLAIN, target="orders", **changes), lambda _: None)
+
+
+def test_a_name_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(UsageError):
+        ground_of(replace(PLAIN, name="../demo"), lambda _: None)
+    assert isinstance(ground_of(PLAIN, lambda _: None), OwnLab)
+
+
+def real_cluster(home: Path) -> Standing:
+    topology = load.loads(presets.text("standard"))
+    return Standing(Target(topology, ClusterState("orders", home / "orders"), lambda _: None))
+
+
+def test_on_a_real_cluster_nothing_is_done_without_a_yes(home: Path) -> None:
+    proof = proof_of(replace(PLAIN, fault=("switchover",)))
+    with pytest.raises(RefusedError, match="needs a confirmation"):
+        command.agree(real_cluster(home), proof, yes=False)
+    command.agree(real_cluster(home), proof, yes=True)
+
+
+def test_on_a_real_cluster_there_is_nothing_to_do_when_no_fault_is_safe(home: Path) -> None:
+    proof = proof_of(replace(PLAIN, fault=("primary-power-off",)))
+    with pytest.raises(RefusedError, match="none of these faults is safe in production"):
+        command.agree(real_cluster(home), proof, yes=True)
+
+
+def test_few_faults_are_safe_in_production() -> None:
+    safe = {fault.name for fault in faults.FAULTS if not fault.lab}
+    assert safe <= {"switchover", "two-switchovers", "vip-handed-over", "pooler-restarted", "bad-configuration-applied"}
+    assert {"switchover", "vip-handed-over", "pooler-restarted"} <= safe
+
+
+def test_what_was_asked_for_is_read_back(tmp_path: Path) -> None:
+    asked = replace(PLAIN, fault=("switchover",), topology=tmp_path / "orders.toml")
+    assert Asked.from_dict(json.loads(json.dumps(asked.to_dict()))) == asked
+
+
+def test_only_a_run_that_was_interrupted_is_gone_on_with() -> None:
+    run = store.create("prove")
+    run.save(RUN)
+    assert unfinished(run.name) == run
+    run.save(replace(RUN, complete=True))
+    with pytest.raises(UsageError, match="is complete"):
+        unfinished(run.name)
+    run.save(replace(RUN, request={}))
+    with pytest.raises(UsageError, match="does not say what was asked for"):
+        unfinished(run.name)
+
+
+def test_all_faults_are_listed() -> None:
+    shown = CliRunner().invoke(command.prove, ["--list"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    assert all(fault.name in shown.output for fault in faults.FAULTS)
