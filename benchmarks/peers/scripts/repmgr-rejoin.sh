@@ -15,8 +15,14 @@ else
   # look for the configuration in the data directory, where Debian does not keep it.
   as_postgres /usr/lib/postgresql/17/bin/postgres --single -D $data \
     -c config_file=/etc/postgresql/17/main/postgresql.conf template1 < /dev/null > /dev/null
-  as_postgres repmgr -f /etc/repmgr.conf node rejoin --force-rewind \
-    -d "host=$1 user=repmgr dbname=repmgr connect_timeout=2" >&2
-  echo "crash recovery and repmgr node rejoin --force-rewind by hand"
+  if as_postgres repmgr -f /etc/repmgr.conf node rejoin --force-rewind \
+    -d "host=$1 user=repmgr dbname=repmgr connect_timeout=2" >&2; then
+    echo "crash recovery and repmgr node rejoin --force-rewind by hand"
+  else  # what pg_rewind needs of the WAL may be gone
+    as_postgres repmgr -f /etc/repmgr.conf -h "$1" -U repmgr -d repmgr standby clone --force --fast-checkpoint >&2
+    pg_ctlcluster 17 main start
+    as_postgres repmgr -f /etc/repmgr.conf standby register --force >&2
+    echo "cloned anew by hand, with repmgr standby clone --force: repmgr node rejoin --force-rewind failed"
+  fi
 fi
 systemctl restart repmgrd
