@@ -179,7 +179,10 @@ def prove(*, output: str, yes: bool, resume: str | None, html: Path | None, juni
     try:
         interruptible(prover.run())
     finally:
-        publishing.publish(stored, html=html, junit=junit)
+        if prover.result.trials or prover.result.not_run:
+            publishing.publish(stored, html=html, junit=junit)
+        else:
+            stored.discard()
     common.emit(output, prover.result.to_dict(), lambda: show_run(stored, prover.result))
     conclude(stored, prover.result)
 

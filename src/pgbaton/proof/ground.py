@@ -31,6 +31,10 @@ class Ground(Protocol):
     def machines(self) -> str:
         """Return what the cluster's hosts are, in a few words."""
 
+    @property
+    def stays(self) -> bool:
+        """Tell whether the cluster is there afterwards."""
+
     async def prepare(self) -> Target:
         """Return the cluster, whole; raises Error when there is none to be had."""
 
@@ -59,6 +63,11 @@ class OwnLab:
     def machines(self) -> str:
         """Return the operating system of the lab's machines."""
         return f"lab machines, {self.system.name}"
+
+    @property
+    def stays(self) -> bool:
+        """Tell whether the lab is to be kept."""
+        return self.keep
 
     @property
     def marker(self) -> Path:
@@ -121,6 +130,11 @@ class Standing:
     def machines(self) -> str:
         """Return whether the hosts are a lab's."""
         return "lab machines" if self.target.state.lab_file.exists() else "the cluster's own machines"
+
+    @property
+    def stays(self) -> bool:
+        """Tell that the cluster outlives the proof."""
+        return True
 
     async def prepare(self) -> Target:
         """Return the cluster when it is whole; raises UnhealthyError with what is wrong with it."""

@@ -10,6 +10,7 @@ from pgbaton.errors import Error
 from pgbaton.proof import chaos, evidence, experiment, judgement, store
 from pgbaton.proof.faults import lacking
 from pgbaton.proof.results import NotRun, RunResult, Verdict
+from pgbaton.proof.workloads.base import SCHEMA
 
 if TYPE_CHECKING:
     from pgbaton.operate.waiting import Report
@@ -60,15 +61,23 @@ class Prover:
         target: Target | None = None
         try:
             target = await self.ground.prepare()
-            target = await self._all(target)
-            await experiment.clean_up(target)
+            await self._all(target)
             self._note(complete=True)
         finally:
             self._note()
+            if target is not None and self.ground.stays:
+                await self._tidy(target)
             await self.ground.leave()
         return self.result
 
-    async def _all(self, target: Target) -> Target:
+    async def _tidy(self, target: Target) -> None:
+        """Remove the clients' tables from a cluster that stays; what is left where that fails is told."""
+        try:
+            await experiment.clean_up(target)
+        except Error as error:
+            self.proof.tell(f"the schema {SCHEMA} is still there, and yours to drop: {error.message}")
+
+    async def _all(self, target: Target) -> None:
         self._note(versions=await evidence.versions(target))
         rounds = self.proof.rounds
         impossible = {each.fault for each in self.result.not_run}
@@ -85,7 +94,6 @@ class Prover:
             self._note(trials=(*self.result.trials, result))
             if fault.plan is not None and result.verdict is Verdict.VIOLATED and self.proof.shrinking:
                 target = await self._shorten(target, fault, seed)
-        return target
 
     async def _one(self, target: Target, fault: Fault, seed: int) -> tuple[TrialResult, Target]:
         """Make one experiment and keep its result; return that, and a cluster that is fit for the next."""

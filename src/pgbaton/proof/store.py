@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,6 +68,10 @@ class StoredRun:
     def save(self, result: RunResult) -> None:
         """Write what the run came to, in one piece."""
         states.write_private(self.path / RUN, dump(result.to_dict()))
+
+    def discard(self) -> None:
+        """Remove a run that showed nothing at all."""
+        shutil.rmtree(self.path)
 
     def folder(self, trial: TrialResult) -> Path:
         """Return a trial's folder."""
