@@ -20,6 +20,8 @@ LEGEND = (
     "operations of all clients. Sums are over all trials. ∞: had not ended when the "
     "fault was undone, or an operator stepped in."
 )
+#: How much of a line of a message is told.
+LONGEST = 200
 #: Checks whose findings have columns of their own.
 COUNTED = frozenset({"writes", "whole"})
 
@@ -50,8 +52,8 @@ def unended(data: Mapping[str, Any]) -> list[str]:
     """Return the trials, and the whole rounds, that came to no end, and why."""
     lost = [trial for trial in data["trials"] if not ended(trial)]
     return [
-        *(f"- {each['system']}, {each['fault']}: {each['checks']['trial']['findings'][0]}" for each in lost),
-        *(f"- {each['system']}, trial {each['round']}: {each['reason']}" for each in data["not_run"]),
+        *(f"- {each['system']}, {each['fault']}: {brief(each['checks']['trial']['findings'][0])}" for each in lost),
+        *(f"- {each['system']}, trial {each['round']}: {brief(each['reason'])}" for each in data["not_run"]),
     ]
 
 
@@ -138,8 +140,16 @@ def remarks(trials: Iterable[Trial]) -> list[str]:
         found = [finding for check in trial["checks"].values() for finding in check["findings"][:2]]
         said = dict.fromkeys((*found, *trial["remarks"], *trial["by_hand"]))
         if said:
-            lines.append(f"- {trial['system']}, {trial['fault']}, trial {trial['round']}: {'; '.join(said)}")
+            lines.append(
+                f"- {trial['system']}, {trial['fault']}, trial {trial['round']}: {'; '.join(map(brief, said))}"
+            )
     return lines
+
+
+def brief(text: str) -> str:
+    """Return what a message begins and ends with, on one line; the JSON has all of it."""
+    first, *others = text.strip().splitlines()
+    return " … ".join(line.strip()[:LONGEST] for line in (first, *others[-1:]))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
