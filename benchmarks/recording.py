@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import tempfile
@@ -74,7 +75,7 @@ def figures(history: History, began: float, ended: float, spent: float) -> dict[
     """Return what a history shows of the time between two moments."""
     seen = [each for each in history.operations if began <= each.end <= ended]
     times = acknowledgements(each for each in seen if each.kind is Kind.WRITE)
-    gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(times))
     writes = [each.seconds for each in seen if each.kind is Kind.WRITE and each.outcome is Outcome.OK]
     stalled = sum(stall.seconds for stall in history.stalls if began <= stall.at <= ended)
     return {
