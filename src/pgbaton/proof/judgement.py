@@ -132,7 +132,7 @@ def judge(
         whole_again_seconds=round(done.end - done.injected, 2) if done.after else None,
         meter_stalled_seconds=round(write.meter_stalled_seconds, 4),
         objections=false_alarm(done),
-        remarks=(*done.remains, *slow_queries(queries)),
+        remarks=(*done.remarks, *slow_queries(queries)),
     )
 
 

@@ -49,8 +49,8 @@ class Trial:
 
     ``injected`` is when the fault was asked for, ``struck`` when it had been done, ``served`` when all clients had
     been served for a while, while it lasted or after it, ``healed`` when it had been undone, ``end`` when nothing was
-    wrong any more. What never came to be in time is None, and said in ``remains``; ``kept_service`` tells whether
-    clients were served when they had to be.
+    wrong any more. What never came to be in time is None; ``kept_service`` tells whether clients were served when they
+    had to be, ``remarks`` who was not, and ``remains`` what was wrong with the cluster to the end.
     """
 
     fault: Fault
@@ -66,6 +66,7 @@ class Trial:
     end: float
     marks: tuple[Mark, ...]
     kept_service: bool = True
+    remarks: tuple[str, ...] = ()
     remains: tuple[str, ...] = ()
 
     @property
@@ -95,13 +96,14 @@ async def run(
         message = f"{fault.name} can be done to lab machines alone, and {target.topology.name} is no lab"
         raise RefusedError(message, hint="leave that fault out")
     allowed = patience or Patience()
+    remarks: list[str] = []
     remains: list[str] = []
 
-    def give_up(error: UnhealthyError) -> None:
+    def give_up(error: UnhealthyError, told: list[str]) -> None:
         if patience is None:
             raise error
         target.report(error.message)
-        remains.append(error.message)
+        told.append(error.message)
 
     before = await target.roles()
     random = Random(seed)  # noqa: S311 - a choice that can be repeated, no secret
@@ -117,7 +119,11 @@ async def run(
         struck = time.monotonic()
         if fault.service is Service.RETURNS:
             served, kept_service = await serve_through(
-                meter, allowed, give_up, struck=struck, lasts_until=injected + fault.hold_seconds
+                meter,
+                allowed,
+                lambda error: give_up(error, remarks),
+                struck=struck,
+                lasts_until=injected + fault.hold_seconds,
             )
         else:
             await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
@@ -131,7 +137,7 @@ async def run(
         await target.until_whole(seconds=allowed.whole_seconds)
         after = await target.roles()
     except UnhealthyError as error:
-        give_up(error)
+        give_up(error, remains)
         kept_service, after = kept_service and served is not None, None
     end = time.monotonic()
     begin = injected - LEAD_SECONDS
@@ -151,6 +157,7 @@ async def run(
         end=end,
         marks=on_our_clock,
         kept_service=kept_service,
+        remarks=tuple(remarks),
         remains=tuple(remains),
     )
 
