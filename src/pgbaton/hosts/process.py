@@ -170,8 +170,8 @@ def replace(*argv: str) -> None:
 
 
 def describe(argv: tuple[str, ...]) -> str:
-    """Return a short form of a command line for messages."""
-    text = " ".join(argv)
+    """Return a short form of a command line for messages: of a program in an argument, its first line stands for it."""
+    text = " ".join(argument.strip().partition("\n")[0] + " …" * ("\n" in argument.strip()) for argument in argv)
     return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - fits two terminal lines
 
 

@@ -153,7 +153,7 @@ class Facts:
         """Return how far a standby's replay is behind the primary: as the primary knows it, else by both positions."""
         row = self.standbys.get(host)
         if row is not None and row.replay_lag_bytes is not None:
-            return row.replay_lag_bytes
+            return max(0, row.replay_lag_bytes)
         own, primary = self.servers.get(host), self.primary_server
         if own is None or primary is None or own.lsn is None or primary.lsn is None:
             return None

@@ -223,8 +223,8 @@ def _etcd_quorum_lost(sizes: Durations) -> Prediction:
     grace = timings.loop_wait + timings.retry_timeout
     parts = (Part("restoration", UNTIL_REPAIRED, "nobody may hold the lock without a majority of etcd"),)
     explanation = (
-        f"After about {grace} s the primary steps down, because it cannot prove any longer that it is the only one; "
-        "reads go on. A majority of etcd brings all back by itself."
+        f"After {grace} to {2 * grace} s the primary steps down, because it cannot prove any longer that it is the "
+        "only one; reads go on. A majority of etcd brings all back by itself."
     )
     reads = _reads(sizes, UNTIL_REPAIRED)
     return Prediction("etcd-quorum-lost", "etcd's quorum lost", UNTIL_REPAIRED, reads, parts, explanation)

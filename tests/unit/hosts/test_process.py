@@ -55,3 +55,7 @@ async def test_a_child_that_keeps_the_output_open_does_not_outlive_the_deadline(
 def test_a_quick_program_runs_outside_of_any_event_loop() -> None:
     result = process.capture("sh", "-c", "echo out; exit 2")
     assert (result.stdout, result.exit_status) == ("out\n", 2)
+
+
+def test_a_program_in_an_argument_is_told_by_its_first_line() -> None:
+    assert process.describe(("python3", "-c", "import json\nprint(1)\n", "x")) == "python3 -c import json … x"
