@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from pgbaton.components import patroni
-from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, steady, within
+from pgbaton.proof.faults.base import Fault, Service, Suite, predicted, primary, steady, unpromised, within
 from pgbaton.proof.faults.expectations import no_longer_than
 from pgbaton.proof.faults.signals import (
     of_clients,
@@ -16,7 +17,7 @@ from pgbaton.proof.faults.signals import (
     to_server,
     to_unit,
 )
-from pgbaton.proof.faults.victims import confirming_standby, no_standby_waited_for
+from pgbaton.proof.faults.victims import confirming_standby, no_standby_waited_for, primary_and_confirming_standby
 from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.topology.model import Role
 
@@ -31,6 +32,20 @@ BEYOND_TTL_SECONDS = 35.0
 BLIP_SECONDS = 1.0
 
 kill_postmaster = to_server("KILL", "postmaster")
+
+# Killed as a whole, the server with it; whoever stops the unit before it is started again keeps it down.
+KILL_FOR_GOOD = f"systemctl kill --signal=SIGKILL {patroni.UNIT}; systemctl stop {patroni.UNIT}"
+
+
+async def kill_for_good(strike: Strike) -> None:
+    """Kill Patroni and PostgreSQL on all the hosts struck, and keep them down; etcd goes on."""
+    await asyncio.gather(*(strike.on(host).run("sh", "-c", KILL_FOR_GOOD) for host in strike.hosts))
+
+
+async def start_again(strike: Strike) -> None:
+    """Start Patroni on all the hosts struck."""
+    argv = ("systemctl", "--no-block", "start", patroni.UNIT)
+    await asyncio.gather(*(strike.on(host).run(*argv) for host in strike.hosts))
 
 
 async def kill_backend(strike: Strike) -> None:
@@ -155,6 +170,21 @@ FAULTS = (
         inject=kill_walreceiver,
         expects=steady(predicted("standby-power-off")),
         needs=PAIR,
+    ),
+    Fault(
+        name="primary-and-standby-killed",
+        title="Primary and synchronous standby killed",
+        does="SIGKILL to Patroni and PostgreSQL on both, which stay down; etcd has its majority",
+        right="no standby that may lack acknowledged writes is promoted: no writes until one of the two is back",
+        victims=primary_and_confirming_standby,
+        inject=kill_for_good,
+        heal=start_again,
+        expects=unpromised,
+        needs=((Role.DATABASE, 3),),
+        obstacle=no_standby_waited_for,
+        service=Service.AFTER_HEALING,
+        hold_seconds=BEYOND_TTL_SECONDS,
+        suite=Suite.STANDARD,
     ),
     Fault(
         name="patroni-killed",
