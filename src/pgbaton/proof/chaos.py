@@ -14,8 +14,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error, UsageError
-from pgbaton.proof.faults import named
+from pgbaton.proof.faults import lacking, named
 from pgbaton.proof.faults.base import Fault, Service, Strike, unpromised
+from pgbaton.proof.finishing import to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -126,7 +127,7 @@ async def perform(act: Act, whole: Strike, begin: float) -> None:
     await asyncio.sleep(max(0.0, begin + act.at - time.monotonic()))
     random = Random(act.seed)  # noqa: S311 - a choice that can be repeated, no secret
     try:
-        if (reason := await fault.obstacle(target)) is not None:
+        if (reason := lacking(fault, target.topology) or await fault.obstacle(target)) is not None:
             target.report(f"{act.fault} is left out: {reason}")
             return
         roles = await current_roles(whole)
@@ -141,7 +142,7 @@ async def perform(act: Act, whole: Strike, begin: float) -> None:
     except Error as error:
         target.report(f"{act.fault}: {error}")
     finally:
-        await undo(fault, strike)
+        await to_the_end(undo(fault, strike))
 
 
 async def undo(fault: Fault, strike: Strike) -> None:

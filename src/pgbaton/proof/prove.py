@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import Error
 from pgbaton.proof import chaos, evidence, experiment, judgement, store
 from pgbaton.proof.faults import lacking
+from pgbaton.proof.finishing import to_the_end
 from pgbaton.proof.results import NotRun, RunResult, Verdict
 from pgbaton.proof.workloads.base import SCHEMA
 
@@ -64,11 +65,17 @@ class Prover:
             await self._all(target)
             self._note(complete=True)
         finally:
+            await to_the_end(self._end(target))
+        return self.result
+
+    async def _end(self, target: Target | None) -> None:
+        """Clear up, and save what was shown; a full disk must not keep the lab from being taken down."""
+        try:
             self._note()
+        finally:
             if target is not None and self.ground.stays:
                 await self._tidy(target)
             await self.ground.leave()
-        return self.result
 
     async def _tidy(self, target: Target) -> None:
         """Remove the clients' tables from a cluster that stays; what is left where that fails is told."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.proof import marks
 from pgbaton.proof.faults.base import Service, Strike
+from pgbaton.proof.finishing import to_the_end
 from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
 
@@ -128,7 +129,7 @@ async def run(
         else:
             await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
     finally:
-        await fault.heal(strike)
+        await to_the_end(fault.heal(strike))
     healed = time.monotonic()
     target.report("the fault is undone; waiting until every client is served and the cluster is whole again")
     try:
