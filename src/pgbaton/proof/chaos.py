@@ -8,6 +8,7 @@ several tries to show itself again.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import asdict, dataclass
 from random import Random
@@ -56,8 +57,8 @@ class Schedule:
         """Return the schedule that ``to_dict`` gave; raises UsageError for what is none."""
         try:
             acts = tuple(Act(**act) for act in data["acts"])
-            named(act.fault for act in acts)
-        except (KeyError, TypeError) as error:
+            require_possible(acts)
+        except (KeyError, TypeError, ValueError) as error:
             message = f"not a schedule of faults: {error}"
             raise UsageError(message, hint="give the schedule.json of a trial's folder") from None
         return Schedule(tuple(sorted(acts, key=lambda act: act.at)))
@@ -65,6 +66,19 @@ class Schedule:
     def __str__(self) -> str:
         """Return the schedule in one line."""
         return ", ".join(f"{act.at:.0f} s {act.fault} for {act.lasts:.0f} s" for act in self.acts)
+
+
+def require_possible(acts: Sequence[Act]) -> None:
+    """Raise ValueError or TypeError unless acts can be carried out, UsageError for a fault there is none of."""
+    if not acts:
+        message = "it has no acts"
+        raise ValueError(message)
+    named(act.fault for act in acts)
+    for act in acts:
+        if not (0 <= act.at < math.inf and 0 <= act.lasts < math.inf):
+            message = f"{act.fault} at {act.at} s for {act.lasts} s"
+            raise ValueError(message)
+        Random(act.seed)  # noqa: S311 - raises TypeError for what is no seed
 
 
 def draw(seed: int, seconds: float, faults: Sequence[str]) -> Schedule:

@@ -39,8 +39,17 @@ class Proof:
 
     @property
     def rounds(self) -> tuple[tuple[Fault, int], ...]:
-        """Return the trials in order, fault and seed: all faults once, then again, so that an early end shows all."""
-        return tuple((fault, self.seed + number) for number in range(self.trials) for fault in self.faults)
+        """Return the trials in order, fault and seed: all faults once, then again, so that an early end shows all.
+
+        Several schedules have one name, and each a seed of its own.
+        """
+        names = [fault.name for fault in self.faults]
+        nth = [names[:place].count(name) for place, name in enumerate(names)]
+        return tuple(
+            (fault, self.seed + number + earlier)
+            for number in range(self.trials)
+            for fault, earlier in zip(self.faults, nth, strict=True)
+        )
 
 
 @dataclass

@@ -85,3 +85,18 @@ async def test_a_schedule_of_one_act_is_as_short_as_can_be() -> None:
 def test_pieces_are_left_out_one_at_a_time() -> None:
     acts = numbered(1, 2, 3, 4, 5).acts
     assert [[act.seed for act in rest] for rest in without_a_piece(acts, 2)] == [[4, 5], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"at": float("inf")}, {"at": float("nan")}, {"at": -1.0}, {"lasts": -1.0}, {"at": "x"}, {"seed": []}],
+)
+def test_an_act_that_cannot_be_carried_out_is_refused(changes: dict[str, object]) -> None:
+    act = {"at": 1.0, "fault": "postmaster-killed", "lasts": 1.0, "seed": 1, **changes}
+    with pytest.raises(UsageError, match="not a schedule"):
+        Schedule.from_dict({"acts": [act]})
+
+
+def test_a_schedule_without_acts_is_none() -> None:
+    with pytest.raises(UsageError, match="no acts"):
+        Schedule.from_dict({"acts": []})
