@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +16,12 @@ from rich.table import Table
 
 from pgbaton import __version__
 from pgbaton import state as states
-from pgbaton.cli import common
+from pgbaton.cli import common, contradictions
 from pgbaton.cli.interruption import interruptible
 from pgbaton.cli.opened import open_cluster
 from pgbaton.cli.progress import teller
 from pgbaton.cli.report import conclude, show_run
-from pgbaton.errors import RefusedError, UsageError
+from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.lab import definition, recipe
 from pgbaton.proof import chaos, faults, publishing, store, workloads
 from pgbaton.proof.experiment import Setting
@@ -33,7 +35,7 @@ from pgbaton.proof.target import Target
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pgbaton.operate.waiting import Report
     from pgbaton.proof.faults.base import Fault
@@ -49,6 +51,17 @@ TRIALS = {Suite.SMOKE: 1, Suite.STANDARD: 3, Suite.FULL: 3}
 LEAST_MINUTES = 0.5
 #: How many schedules are tried to make one that failed shorter.
 SHRINK_ATTEMPTS = 12
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; nan and inf, which compare with nothing or cannot be written as JSON, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's own
+        """Return the number, or end with what is wrong with it."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,7 @@ def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> Non
     type=click.Choice([*map(str, Suite), CHAOS]),
     help="A set of faults; by default smoke. chaos: at random moments, overlapping.",
 )
-@click.option("--minutes", type=click.FloatRange(min=LEAST_MINUTES, max=240), default=3.0, help="Length of chaos.")
+@click.option("--minutes", type=FiniteRange(min=LEAST_MINUTES, max=240), default=3.0, help="Length of chaos.")
 @click.option(
     "--schedule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -139,7 +152,7 @@ def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> Non
     help="Of all random choices; each further trial adds one.",
 )
 @click.option("--workload", multiple=True, metavar="NAME", help="What clients do; by default all that check.")
-@click.option("--max-outage", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of writes.")
+@click.option("--max-outage", type=FiniteRange(min=0, min_open=True), metavar="SECONDS", help="Of writes.")
 @click.option("--max-lost", type=click.IntRange(min=0), default=0, show_default=True, help="Acknowledged writes.")
 @click.option(
     "--target", default=LAB, show_default=True, metavar="lab|CLUSTER", help="A lab of its own, or a cluster that runs."
@@ -165,26 +178,40 @@ def prove(*, output: str, yes: bool, resume: str | None, html: Path | None, juni
     Exit codes: 0 proven, 1 a promise about data was broken, or something could not be shown, 5 an outage was longer
     than allowed.
     """
+    context = click.get_current_context()
+    contradictions.refuse(context)
     for path, option in ((html, "--html"), (junit, "--junit")):
         if path is not None:
             common.require_writable(path, option=option)
     resumed = unfinished(resume) if resume else None
-    asked = Asked.from_dict(resumed.result().request) if resumed else Asked(**options)
+    asked = asked_again(context, resumed) if resumed else Asked(**options)
     proof = proof_of(asked)
     ground = ground_of(asked, proof.tell)
     agree(ground, proof, yes=yes)
-    stored = resumed or store.create(asked.label)
-    prover = Prover(proof, ground, stored, resumed.result() if resumed else begun(asked, ground))
-    common.err().print(f"seed {asked.seed}; everything is kept in {stored.path}", markup=False)
-    try:
-        interruptible(prover.run())
-    finally:
-        if prover.result.trials or prover.result.not_run:
-            publishing.publish(stored, html=html, junit=junit)
-        else:
-            stored.discard()
+    with keeping(), store.alone(asked.label):
+        stored = resumed or store.create(asked.label)
+        prover = Prover(proof, ground, stored, resumed.result() if resumed else begun(asked, ground))
+        common.err().print(f"seed {asked.seed}; everything is kept in {stored.path}", markup=False)
+        try:
+            interruptible(prover.run())
+        finally:
+            if prover.result.trials or prover.result.not_run:
+                publishing.publish(stored, html=html, junit=junit)
+            elif resumed is None:
+                stored.discard()
     common.emit(output, prover.result.to_dict(), lambda: show_run(stored, prover.result))
     conclude(stored, prover.result)
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Raise Error in plain words when what is found cannot be kept: the disk is full, or not ours to write to."""
+    try:
+        yield
+    except OSError as error:
+        place, message = str(error.filename or store.directory()), f"the run cannot be kept: {error.strerror or error}"
+        hint = "make room there; pgbaton report list shows what was kept, pgbaton prove --resume RUN goes on with it"
+        raise Error(message, where=place, hint=hint) from error
 
 
 def proof_of(asked: Asked) -> Proof:
@@ -205,7 +232,7 @@ def chosen_faults(asked: Asked) -> tuple[Fault, ...]:
         drawn = (chaos.draw(asked.seed + number, asked.minutes * 60, among) for number in range(asked.times))
         return tuple(chaos.as_fault(schedule) for schedule in drawn)
     if asked.fault:
-        return faults.named(asked.fault)
+        return faults.named(dict.fromkeys(asked.fault))
     return faults.of_suite(Suite(asked.suite or Suite.SMOKE))
 
 
@@ -213,6 +240,9 @@ def read_schedule(path: Path) -> chaos.Schedule:
     """Return the schedule in a file; raises UsageError for what is none."""
     try:
         return chaos.Schedule.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise UsageError(message, where=str(path), hint="give the schedule.json of a trial's folder") from None
     except ValueError as error:
         message = f"not JSON: {error}"
         raise UsageError(message, where=str(path), hint="give the schedule.json of a trial's folder") from None
@@ -268,6 +298,20 @@ def unfinished(name: str) -> StoredRun:
         message = f"{stored.name} {'is complete' if result.complete else 'does not say what was asked for'}"
         raise UsageError(message, hint="pgbaton report list shows the runs; --fault or --suite begins another")
     return stored
+
+
+def asked_again(context: click.Context, stored: StoredRun) -> Asked:
+    """Return what a run was asked for, put to the same tests as options are; raises UsageError for what fails them."""
+    request = stored.result().request
+    try:
+        for each in context.command.params:
+            if each.name in request:
+                each.type_cast_value(context, request[each.name])
+        return Asked.from_dict(request)
+    except (click.BadParameter, KeyError, TypeError, ValueError, AttributeError) as error:
+        said = error.format_message() if isinstance(error, click.BadParameter) else f"{type(error).__name__}: {error}"
+        message = f"cannot go on with what was asked for: {said}"
+        raise UsageError(message, where=str(stored.path / store.RUN), hint="begin another run") from None
 
 
 def begun(asked: Asked, ground: Ground) -> RunResult:

@@ -6,23 +6,26 @@ logs are compressed: ``zcat`` shows them. Nothing secret is in any of them.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import shutil
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgbaton import state as states
-from pgbaton.errors import Error, UsageError
+from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.proof import edn
 from pgbaton.proof.history import History, parse
 from pgbaton.proof.results import RunResult, TrialResult
 from pgbaton.proof.story import Story
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 RUN = "run.json"
 PAGE = "report.html"
@@ -60,10 +63,12 @@ class StoredRun:
         """Return what the run came to, so far; raises Error for a file that is not one of ours."""
         file = self.path / RUN
         try:
-            return RunResult.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            result = RunResult.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            result.to_dict()  # looks at every value, so that a wrong one is met here
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"not the record of a run: {type(error).__name__}: {error}"
             raise Error(message, where=str(file), hint="pgbaton report list shows the runs that are stored") from None
+        return result
 
     def save(self, result: RunResult) -> None:
         """Write what the run came to, in one piece."""
@@ -79,27 +84,49 @@ class StoredRun:
 
     def begin_trial(self, name: str) -> Path:
         """Make and return the folder of the next trial."""
-        folder = self.path / "trials" / f"{len(list((self.path / 'trials').glob('*'))) + 1:03d}-{name}"
+        trials = self.path / "trials"
+        numbers = [int(number) for path in trials.glob("*-*") if (number := path.name.partition("-")[0]).isdecimal()]
+        folder = trials / f"{max(numbers, default=0) + 1:03d}-{name}"
         folder.mkdir(mode=0o700, parents=True)
         return folder
 
     def story(self, trial: TrialResult) -> Story | None:
-        """Return a trial's course, None when it was not kept."""
+        """Return a trial's course, None when it was not kept or is damaged."""
         file = self.folder(trial) / "story.json"
-        return Story.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        try:
+            return Story.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
     def history(self, trial: TrialResult) -> History | None:
-        """Return a trial's history, None when it was not kept."""
+        """Return a trial's history, None when it was not kept or is damaged."""
         file = self.folder(trial) / f"{HISTORY}.gz"
-        if not file.exists():
+        try:
+            with gzip.open(file, "rt", encoding="utf-8") as lines:
+                return parse(lines)
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, Error):
             return None
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            return parse(lines)
 
 
 def directory() -> Path:
     """Return where all runs are kept."""
     return states.home() / "proofs"
+
+
+@contextmanager
+def alone(label: str) -> Iterator[None]:
+    """Keep others from proving the same cluster at the same time; raises RefusedError while one does.
+
+    Two proofs would break each other's faults and tables, and one would take the other's lab for a left-over.
+    """
+    directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory() / f".{label}.lock").open("a", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another pgbaton prove is at work on {label}"
+            raise RefusedError(message, hint="wait for it to end; or make a lab of another --name") from None
+        yield
 
 
 def create(label: str) -> StoredRun:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from pgbaton.cli import prove as command
 from pgbaton.cli.prove import Asked, chosen_faults, ground_of, proof_of, unfinished
-from pgbaton.errors import RefusedError, UsageError
+from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.proof import chaos, faults, store
 from pgbaton.proof.faults.base import Suite
 from pgbaton.proof.ground import OwnLab, Standing
@@ -174,3 +174,75 @@ def test_all_faults_are_listed() -> None:
     shown = CliRunner().invoke(command.prove, ["--list"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     assert all(fault.name in shown.output for fault in faults.FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume", ""], "--resume is empty"),
+        (["--target", ""], "--target is empty"),
+        (["--resume", "2026", "--trials", "2"], "--trials does not go with --resume"),
+        (["--suite", "full", "--fault", "switchover"], "--fault does not go with --suite full"),
+        (["--minutes", "5"], "--minutes does not go with anything but --suite chaos"),
+        (["--target", "orders", "--name", "x"], "--name does not go with --target orders"),
+        (["--schedule", __file__, "--suite", "chaos"], "--schedule does not go with --suite"),
+        ([__file__, "--preset", "classic"], "TOPOLOGY does not go with --preset"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments: list[str], said: str) -> None:
+    error = CliRunner().invoke(command.prove, arguments).exception
+    assert isinstance(error, UsageError)
+    assert said in error.message
+
+
+def test_what_goes_together_is_not_refused(home: Path) -> None:
+    arguments = ["--target", "orders", "--suite", "chaos", "--minutes", "1", "--fault", "switchover", "--yes"]
+    error = CliRunner().invoke(command.prove, arguments).exception
+    assert "no cluster named orders" in str(error)
+    assert not (home / "proofs").exists()
+
+
+@pytest.mark.parametrize("option", ["--max-outage", "--minutes"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_that_are_none_are_refused(option: str, value: str) -> None:
+    shown = CliRunner().invoke(command.prove, ["--suite", "chaos", option, value])
+    assert shown.exit_code == 2
+    assert isinstance(shown.exception, SystemExit)
+
+
+def test_a_fault_that_is_named_twice_is_meant_once() -> None:
+    assert len(chosen_faults(replace(PLAIN, fault=("switchover", "switchover")))) == 1
+
+
+def test_every_trial_of_chaos_is_told_apart_by_its_seed() -> None:
+    rounds = proof_of(replace(PLAIN, suite="chaos", trials=3)).rounds
+    assert [seed for _, seed in rounds] == [7, 8, 9]
+    for fault, seed in rounds:
+        (again,) = chosen_faults(replace(PLAIN, suite="chaos", seed=seed))
+        assert again.plan == fault.plan
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        {"a": 1},
+        {**PLAIN.to_dict(), "x": 1},
+        {**PLAIN.to_dict(), "trials": "x"},
+        {**PLAIN.to_dict(), "suite": "x"},
+        {**PLAIN.to_dict(), "schedule": "/nowhere.json"},
+        {**PLAIN.to_dict(), "fault": 3},
+    ],
+)
+def test_a_run_whose_request_is_damaged_is_not_gone_on_with(request_of: dict[str, Any]) -> None:
+    run = store.create("prove")
+    run.save(replace(RUN, request=request_of))
+    error = CliRunner().invoke(command.prove, ["--resume", run.name]).exception
+    assert isinstance(error, UsageError)
+    assert "cannot go on with what was asked for" in error.message
+
+
+def test_a_run_that_cannot_be_kept_is_told_in_plain_words(home: Path) -> None:
+    (home / "proofs").write_text("in the way")
+    with pytest.raises(Error, match="the run cannot be kept") as caught, command.keeping(), store.alone("prove"):
+        pass
+    assert caught.value.exit_code == 1

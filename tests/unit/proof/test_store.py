@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from test_results import RUN, TRIAL
 
-from pgbaton.errors import Error, UsageError
+from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.proof import store
 from pgbaton.proof.history import Kind, Operation, Outcome, closing_line, opening_line, operation_line, parse
 
@@ -106,3 +106,51 @@ def test_nobody_else_may_read_what_is_stored() -> None:
     run = stored("one")
     assert run.path.stat().st_mode & 0o077 == 0
     assert json.loads((run.path / store.RUN).read_text())["verdict"] == "proven"
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', "{}", "", '{"trials": "abc"}', '{"trials": [1]}'])
+def test_a_file_of_another_form_is_no_record(content: str) -> None:
+    run = stored("one")
+    (run.path / store.RUN).write_text(content)
+    with pytest.raises(Error, match="not the record of a run"):
+        run.result()
+
+
+def test_a_value_of_another_type_is_met_when_the_record_is_read() -> None:
+    run = stored("one")
+    data = RUN.to_dict()
+    data["trials"][0]["write_outage_seconds"] = "long"
+    (run.path / store.RUN).write_text(json.dumps(data))
+    with pytest.raises(Error, match="not the record of a run"):
+        run.result()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", gzip.compress(b"x" * 1000)[:20], gzip.compress(b"x\n")])
+def test_what_of_a_trial_is_damaged_counts_as_not_kept(content: bytes) -> None:
+    run = stored("one")
+    folder = run.begin_trial("switchover")
+    trial = replace(TRIAL, folder=str(folder.relative_to(run.path)))
+    (folder / "history.jsonl.gz").write_bytes(content)
+    (folder / "story.json").write_bytes(content)
+    assert run.story(trial) is None
+    if content:
+        assert run.history(trial) is None
+
+
+def test_a_trial_gets_a_folder_of_its_own_when_another_was_removed() -> None:
+    run = stored("one")
+    first, second = run.begin_trial("switchover"), run.begin_trial("switchover")
+    first.rmdir()
+    assert run.begin_trial("switchover") not in {first, second}
+
+
+def test_a_cluster_is_put_to_the_proof_by_one_at_a_time() -> None:
+    with (
+        store.alone("one"),
+        store.alone("two"),
+        pytest.raises(RefusedError, match="at work on one"),
+        store.alone("one"),
+    ):
+        pass
+    with store.alone("one"):
+        assert store.runs() == ()
