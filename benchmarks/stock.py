@@ -25,8 +25,8 @@ TABLE = DOCS / "proofs" / "stock.md"
 HEAD = """# What the stock stack was seen to do
 
 Every fault of the full suite on the preset `standard`: stock parts, nothing of pgbaton's in the path. Five hosts, the
-clients and the meter shared one machine with two cores ({system}); {began}, seed {seed}. Outages are of writes, from the
-clients' side through the VIP. [The whole report](stock.html) has every trial, and the course of each fault's worst.
+clients and the meter shared one machine with two cores ({system}); {began}, seed {seed}. Outages are of writes, by
+clients through the VIP. [The whole report](stock.html) has every trial, and the course of each fault's worst.
 
 {lead}
 

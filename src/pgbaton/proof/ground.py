@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.lab import capabilities, definition, image, lifecycle
 from pgbaton.operate.bringup import bring_up
+from pgbaton.proof import evidence
 from pgbaton.proof.target import Target
 from pgbaton.proof.trial import WHOLE_SECONDS
 
@@ -88,7 +90,7 @@ class OwnLab:
             await lifecycle.destroy(self.state, report=self.tell)
         elif self.state.exists or self.state.lab_file.exists():
             message = f"a cluster named {self.state.name} exists already, and the {self.purpose} would break it"
-            hint = f"pgbaton lab down --cluster {self.state.name}, if it is a lab to be done with; or --cluster NAME"
+            hint = f"pgbaton lab down --cluster {self.state.name}, if it is a lab to be done with; or another name"
             raise RefusedError(message, hint=hint)
 
     async def renew(self) -> Target:
@@ -142,8 +144,13 @@ class Standing:
         return self.target
 
     async def renew(self) -> Target:
-        """Refuse: a cluster in use is not made anew."""
-        message = f"{self.target.topology.name} did not become whole again, so no further trial is made on it"
+        """Return the cluster once it is whole after all; raises UnhealthyError: a cluster in use is not made anew."""
+        with suppress(UnhealthyError):
+            await self.target.until_whole(seconds=WHOLE_SECONDS)
+        if (remains := await evidence.remains(self.target)) == ():
+            return self.target
+        wrong = "; ".join(remains or ("no host answers",))
+        message = f"{self.target.topology.name} did not become whole again, so no further trial is made on it: {wrong}"
         raise UnhealthyError(message, hint="pgbaton status shows what is wrong with it")
 
     async def leave(self) -> None:

@@ -178,14 +178,14 @@ def latencies(latency: Latency | None) -> Latencies | None:
     return Latencies(*(round(each, 5) for each in (latency.median, latency.p95, latency.p99, latency.longest)))
 
 
-def failed(fault: Fault, seed: int, reason: str) -> TrialResult:
+def failed(fault: Fault, seed: int, reason: str, *, began_at: str) -> TrialResult:
     """Return the result of a trial that could not be brought to its end: nothing is known, which is no pass."""
     return TrialResult(
         fault=fault.name,
         title=fault.title,
         seed=seed,
         hosts=(),
-        began_at="",
+        began_at=began_at,
         write_outage_seconds=math.inf,
         read_outage_seconds=math.inf,
         acknowledged=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error
@@ -114,10 +115,12 @@ class Prover:
     async def _one(self, target: Target, fault: Fault, seed: int) -> tuple[TrialResult, Target]:
         """Make one experiment and keep its result; return that, and a cluster that is fit for the next."""
         folder = self.stored.begin_trial(fault.name)
+        began_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
             result, whole = await experiment.run(target, self.proof.setting, fault, seed=seed, folder=folder)
         except Error as error:
-            result, whole = judgement.failed(fault, seed, f"the trial came to no end: {error}"), False
+            reason = f"the trial came to no end: {error}"
+            result, whole = judgement.failed(fault, seed, reason, began_at=began_at), False
         result = replace(result, folder=str(folder.relative_to(self.stored.path)))
         store.write(folder, "trial.json", result.to_dict())
         self.proof.tell(judgement.told(result))

@@ -12,7 +12,8 @@ from pgbaton.proof.faults import named
 from pgbaton.proof.faults.base import Expectation
 from pgbaton.proof.history import History
 from pgbaton.proof.judgement import Objectives, excuse_for, failed, judge, limits, told, tolerated
-from pgbaton.proof.results import TrialResult, Verdict
+from pgbaton.proof.reporting import junit, page
+from pgbaton.proof.results import RunResult, TrialResult, Verdict
 from pgbaton.topology import budget
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def test_an_outage_that_had_not_ended_is_endless() -> None:
 
 
 def test_a_trial_that_came_to_no_end_shows_nothing() -> None:
-    result = failed(KILLED.fault, 5, "the meter died")
+    result = failed(KILLED.fault, 5, "the meter died", began_at="2026-01-01T00:00:00.000+00:00")
     assert result.verdict is Verdict.UNKNOWN
     assert told(result) == "unknown: the meter died"
 
@@ -120,3 +121,11 @@ def test_a_failover_that_nothing_called_for_is_objected_to() -> None:
     assert result.objections == ("the primary moved from db1 to db2, which nothing called for",)
     stayed = replace(steady, after=steady.before)
     assert judged(stayed).verdict is Verdict.PROVEN
+
+
+def test_a_run_of_a_trial_without_an_end_is_reported_in_every_form() -> None:
+    began_at = "2026-01-01T00:00:00.000+00:00"
+    trial = failed(KILLED.fault, 5, "the meter died", began_at=began_at)
+    run = RunResult("pgbaton", "prove", "debian", 5, began_at, "suite smoke", trials=(trial,), complete=True)
+    assert "the meter died" in junit.junit(run)
+    assert "the meter died" in page.render(run, lambda _: None, lambda _: None)
