@@ -62,6 +62,7 @@ class Prover:
     stored: StoredRun
     result: RunResult
     began: float = field(default_factory=time.monotonic)
+    whole: bool = True
 
     def __post_init__(self) -> None:
         """Count the time that an earlier part took."""
@@ -101,30 +102,37 @@ class Prover:
         for number, (fault, seed) in enumerate(rounds, 1):
             if fault.name in impossible or self.result.has(fault.name, seed):
                 continue
+            target = await self._fit(target)
             self.proof.tell(f"trial {number} of {len(rounds)}: {fault.title.lower()} (seed {seed})")
             if (reason := await obstacle(target, fault)) is not None:
                 impossible.add(fault.name)
                 self.proof.tell(f"not run: {reason}")
                 self._note(not_run=(*self.result.not_run, NotRun(fault.name, fault.title, reason)))
                 continue
-            result, target = await self._one(target, fault, seed)
+            result = await self._one(target, fault, seed)
             self._note(trials=(*self.result.trials, result))
             if fault.plan is not None and result.verdict is Verdict.VIOLATED and self.proof.shrinking:
                 target = await self._shorten(target, fault, seed)
 
-    async def _one(self, target: Target, fault: Fault, seed: int) -> tuple[TrialResult, Target]:
-        """Make one experiment and keep its result; return that, and a cluster that is fit for the next."""
+    async def _fit(self, target: Target) -> Target:
+        """Return a cluster that is fit for a trial, which only the next one asks for: the last may leave it broken."""
+        if not self.whole:
+            target, self.whole = await self.ground.renew(), True
+        return target
+
+    async def _one(self, target: Target, fault: Fault, seed: int) -> TrialResult:
+        """Make one experiment and keep its result."""
         folder = self.stored.begin_trial(fault.name)
         began_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            result, whole = await experiment.run(target, self.proof.setting, fault, seed=seed, folder=folder)
+            result, self.whole = await experiment.run(target, self.proof.setting, fault, seed=seed, folder=folder)
         except Error as error:
             reason = f"the trial came to no end: {error}"
-            result, whole = judgement.failed(fault, seed, reason, began_at=began_at), False
+            result, self.whole = judgement.failed(fault, seed, reason, began_at=began_at), False
         result = replace(result, folder=str(folder.relative_to(self.stored.path)))
         store.write(folder, "trial.json", result.to_dict())
         self.proof.tell(judgement.told(result))
-        return result, target if whole else await self.ground.renew()
+        return result
 
     async def _shorten(self, target: Target, fault: Fault, seed: int) -> Target:
         """Look for the shortest schedule that still breaks a promise, and keep it beside the run."""
@@ -132,7 +140,8 @@ class Prover:
 
         async def fails(schedule: chaos.Schedule) -> bool:
             nonlocal target
-            result, target = await self._one(target, chaos.as_fault(schedule), seed)
+            target = await self._fit(target)
+            result = await self._one(target, chaos.as_fault(schedule), seed)
             return result.verdict is Verdict.VIOLATED
 
         whole = chaos.Schedule.from_dict(fault.plan or {})
