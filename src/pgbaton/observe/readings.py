@@ -47,7 +47,7 @@ def host_view(name: str, answer: Mapping[str, Any], *, vip: str | None, clock_of
                 views[part] = READERS[part](reply["answer"])
         except UNREADABLE as error:
             problems.append(Problem(part, f"its answer could not be read: {type(error).__name__}: {error}"))
-    holds_vip = vip is not None and vip in views.pop("addresses", ())
+    holds_vip = vip in views.pop("addresses", ())
     return HostView(
         name,
         reachable=True,

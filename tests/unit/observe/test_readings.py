@@ -156,6 +156,12 @@ def test_the_vip_is_held_by_whom_has_it_on_the_interface(address: str, *, holds:
     assert host({"addresses": {"answer": links}}).holds_vip is holds
 
 
+def test_a_balancer_without_a_vip_to_hold_is_read_all_the_same() -> None:
+    links = [{"ifname": "eth0", "addr_info": [{"local": "10.77.0.11"}]}]
+    answer = {"parts": {"addresses": {"answer": links}}}
+    assert readings.host_view("lb1", answer, vip=None, clock_offset_seconds=0.0).holds_vip is False
+
+
 def test_packages_that_are_not_installed_have_no_version() -> None:
     assert readings.packages("haproxy 3.0.11-1\nkeepalived \n") == {"haproxy": "3.0.11-1"}
 
