@@ -311,7 +311,9 @@ def well(history: History) -> tuple[Operation, ...]:
 async def test_every_answer_names_who_gave_it_and_only_standbys_have_no_timeline(seen: Seen) -> None:
     primaries = {each.server for each in well(seen.history) if each.kind is not Kind.READ}
     assert len(primaries) == 1
-    assert {each.timeline for each in well(seen.history) if each.kind is not Kind.READ} == {1}
+    timelines = {each.timeline for each in well(seen.history) if each.kind is not Kind.READ}
+    assert len(timelines) == 1
+    assert None not in timelines
     for each in (each for each in well(seen.history) if each.kind is Kind.READ):
         assert (each.timeline is None) == (each.server not in primaries)
     assert all(each.lsn for each in well(seen.history))

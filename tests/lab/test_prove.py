@@ -130,19 +130,22 @@ async def test_an_objective_that_is_missed_has_an_exit_code_of_its_own(standard_
 async def test_an_interrupted_proof_undoes_its_fault_and_keeps_what_it_has(standard_lab: Lab, tmp_path: Path) -> None:
     target, log = target_of(standard_lab), tmp_path / "log"
     await target.until_whole(seconds=120)
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, "--fault", "standby-isolated")
+    faults = ("--fault", "vip-handed-over", "--fault", "standby-isolated", "--workload", "set")
+    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, *faults)
     proof = await process.start(*argv, input="", log=log)
 
     async def struck() -> str | None:
         lab = json.loads((await standard_lab.pgbaton("lab", "status", "-o", "json")).stdout)
         return None if lab["cuts"] else log.read_text()
 
-    await until("the standby is cut off", struck, seconds=60)
+    await until("the standby is cut off", struck, seconds=120)
     os.kill(proof.pid, signal.SIGTERM)
     assert await proof.end(timeout=60) == TERMINATED
     lab = json.loads((await standard_lab.pgbaton("lab", "status", "-o", "json")).stdout)
     assert lab["cuts"] == []
-    assert store.find(None).result().complete is False
+    kept = store.find(None).result()
+    assert kept.complete is False
+    assert [trial.fault for trial in kept.trials] == ["vip-handed-over"]
     await target.until_whole(seconds=120)
 
 
