@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pgbaton.proof.faults.base import Expectation, Fault
     from pgbaton.proof.marks import Mark
@@ -93,19 +93,8 @@ async def run(
     With ``patience`` a service that does not come back, or a cluster that does not become whole, is a result; without,
     it raises UnhealthyError. Raises RefusedError when the fault would need a lab and the cluster is none.
     """
-    if fault.lab and not target.state.lab_file.exists():
-        message = f"{fault.name} can be done to lab machines alone, and {target.topology.name} is no lab"
-        raise RefusedError(message, hint="leave that fault out")
-    allowed = patience or Patience()
-    remarks: list[str] = []
-    remains: list[str] = []
-
-    def give_up(error: UnhealthyError, told: list[str]) -> None:
-        if patience is None:
-            raise error
-        target.report(error.message)
-        told.append(error.message)
-
+    refuse_outside_labs(target, fault)
+    watch = _Watch(target, meter, patience or Patience(), strict=patience is None)
     before = await target.roles()
     random = Random(seed)  # noqa: S311 - a choice that can be repeated, no secret
     strike = Strike(target, fault.victims(before, random), before, random)
@@ -113,37 +102,17 @@ async def run(
     await meter.until_calm(since=time.monotonic() + QUIET_SECONDS - CALM_SECONDS, seconds=RECOVERY_SECONDS)
     target.report(f"{', '.join(strike.hosts)}: {fault.does}")
     injected, offset = time.monotonic(), time.time() - time.monotonic()
-    served: float | None = None
-    kept_service = True
     try:
         await fault.inject(strike)
         struck = time.monotonic()
-        if fault.service is Service.RETURNS:
-            served, kept_service = await serve_through(
-                meter,
-                allowed,
-                lambda error: give_up(error, remarks),
-                struck=struck,
-                lasts_until=injected + fault.hold_seconds,
-            )
-        else:
-            await asyncio.sleep(max(0.0, injected + fault.hold_seconds - time.monotonic()))
+        served, in_time = await watch.while_it_lasts(fault.service, struck=struck, until=injected + fault.hold_seconds)
     finally:
         await to_the_end(fault.heal(strike))
     healed = time.monotonic()
     target.report("the fault is undone; waiting until every client is served and the cluster is whole again")
-    try:
-        calm = await meter.until_calm(since=healed, seconds=allowed.recovery_seconds)
-        served = served or calm
-        await target.until_whole(seconds=allowed.whole_seconds)
-        after = await target.roles()
-    except UnhealthyError as error:
-        give_up(error, remains)
-        kept_service, after = kept_service and served is not None, None
-    end = time.monotonic()
-    begin = injected - LEAD_SECONDS
+    calm, after = await watch.until_settled(healed)
+    end, begin = time.monotonic(), injected - LEAD_SECONDS
     found = await marks.collect(target.hosts, since=begin + offset)
-    on_our_clock = tuple(replace(mark, time=mark.time - offset) for mark in found)
     return Trial(
         fault=fault,
         hosts=strike.hosts,
@@ -153,35 +122,65 @@ async def run(
         begin=begin,
         injected=injected,
         struck=struck,
-        served=served,
+        served=served or calm,
         healed=healed,
         end=end,
-        marks=on_our_clock,
-        kept_service=kept_service,
-        remarks=tuple(remarks),
-        remains=tuple(remains),
+        marks=tuple(replace(mark, time=mark.time - offset) for mark in found),
+        kept_service=in_time and (served or calm) is not None,
+        remarks=tuple(watch.remarks),
+        remains=tuple(watch.remains),
     )
 
 
-async def serve_through(
-    meter: RunningMeter,
-    allowed: Patience,
-    give_up: Callable[[UnhealthyError], None],
-    *,
-    struck: float,
-    lasts_until: float,
-) -> tuple[float | None, bool]:
-    """Wait until clients are served and the fault has lasted long enough, and are served at its end as well.
+def refuse_outside_labs(target: Target, fault: Fault) -> None:
+    """Raise RefusedError when a fault can be done to lab machines alone, and the cluster has none."""
+    if fault.lab and not target.state.lab_file.exists():
+        message = f"{fault.name} can be done to lab machines alone, and {target.topology.name} is no lab"
+        raise RefusedError(message, hint="leave that fault out")
 
-    Some faults bite late: who is served at first may not be so for long. Return when clients were served last, and
-    whether they were in time.
-    """
-    try:
-        await meter.until_calm(since=struck, seconds=allowed.recovery_seconds)
-        await asyncio.sleep(max(0.0, lasts_until - time.monotonic()))
-        remaining = max(struck + allowed.recovery_seconds - time.monotonic(), LAST_CHANCE_SECONDS)
-        return await meter.until_calm(since=time.monotonic() - CALM_SECONDS, seconds=remaining), True
-    except UnhealthyError as error:
-        give_up(error)
-        await asyncio.sleep(max(0.0, lasts_until - time.monotonic()))
-        return None, False
+
+@dataclass
+class _Watch:
+    """Waits for clients and cluster during one trial; ``strict`` raises what comes too late, else it is noted."""
+
+    target: Target
+    meter: RunningMeter
+    patience: Patience
+    strict: bool
+    remarks: list[str] = field(default_factory=list)
+    remains: list[str] = field(default_factory=list)
+
+    async def while_it_lasts(self, service: Service, *, struck: float, until: float) -> tuple[float | None, bool]:
+        """Return when clients were served last while a fault lasted, and whether they were when they had to be.
+
+        Some faults bite late: who is served at first may not be so for long, so the end of the fault counts too.
+        """
+        served, in_time = None, True
+        try:
+            if service is Service.RETURNS:
+                await self.meter.until_calm(since=struck, seconds=self.patience.recovery_seconds)
+                await asyncio.sleep(max(0.0, until - time.monotonic()))
+                left = max(struck + self.patience.recovery_seconds - time.monotonic(), LAST_CHANCE_SECONDS)
+                served = await self.meter.until_calm(since=time.monotonic() - CALM_SECONDS, seconds=left)
+        except UnhealthyError as error:
+            self._give_up(error, self.remarks)
+            in_time = False
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+        return served, in_time
+
+    async def until_settled(self, healed: float) -> tuple[float | None, Roles | None]:
+        """Return when clients were served after a fault, and the roles once the cluster was whole; None for neither."""
+        calm = None
+        try:
+            calm = await self.meter.until_calm(since=healed, seconds=self.patience.recovery_seconds)
+            await self.target.until_whole(seconds=self.patience.whole_seconds)
+            return calm, await self.target.roles()
+        except UnhealthyError as error:
+            self._give_up(error, self.remains)
+            return calm, None
+
+    def _give_up(self, error: UnhealthyError, told: list[str]) -> None:
+        if self.strict:
+            raise error
+        self.target.report(error.message)
+        told.append(error.message)
