@@ -62,10 +62,16 @@ def test_faults_are_run_in_the_order_in_which_they_are_named() -> None:
     ]
 
 
-def test_an_unknown_fault_is_refused_with_those_that_are_known() -> None:
+def test_an_unknown_fault_is_refused_with_where_all_are_listed() -> None:
     with pytest.raises(UsageError, match="no fault named meteor") as caught:
         choose(["meteor"], TOPOLOGY)
-    assert "balancer-power-off" in str(caught.value.hint)
+    assert caught.value.hint == "pgbaton prove --list shows all of them"
+
+
+def test_a_misspelt_fault_is_told_what_it_resembles() -> None:
+    with pytest.raises(UsageError, match="no fault named primary-poweroff") as caught:
+        choose(["primary-poweroff"], TOPOLOGY)
+    assert "did you mean primary-power-off" in str(caught.value.hint)
 
 
 def test_a_fault_that_the_topology_has_no_hosts_for_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import UsageError
@@ -55,7 +56,9 @@ def named(names: Iterable[str]) -> tuple[Fault, ...]:
     for name in names:
         if name not in known:
             message = f"no fault named {name}"
-            raise UsageError(message, hint=f"known: {', '.join(known)}")
+            alike = get_close_matches(name, known, n=3)
+            meant = f"did you mean {' or '.join(alike)}? " if alike else ""
+            raise UsageError(message, hint=f"{meant}pgbaton prove --list shows all of them")
         chosen.append(known[name])
     return tuple(chosen)
 
