@@ -1,0 +1,459 @@
+"""When a dead primary's leader lock may be released early, and what the hosts promise each other for it.
+
+Patroni elects and promotes. All that is decided here is that the lock of a primary which a majority holds to be dead
+need not live to its end. Words:
+
+- *case*: one attempt of a candidate against a primary. It carries the revisions of the leader key, of ``/sync``, of the
+  configuration and of the verdict key as the candidate saw them, and its transaction compares all of them: once one
+  has changed in etcd, the case can never succeed.
+- *vote*: a promise. Whoever votes has fenced the primary before, and while its fence stands it acknowledges nothing to
+  the primary and leads nobody to it.
+- *breaking a promise*: no fence may fall on which a case rests that could still succeed, or has and whose primary does
+  not know. Either etcd was seen with a later leader key, or the one who promised changes the verdict key first, in a
+  transaction that proves the leader key to be the one it knows.
+
+This module is pure: :func:`step` takes what an agent remembers, what it sees and what happened, and returns what it
+remembers next and what is to be done, in that order. The same code is explored in every interleaving by the model in
+``tests/model``. Each safeguard is a small function of its own, so that the model can show what happens without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Outcome(StrEnum):
+    """What became of a transaction; unknown when no answer came."""
+
+    WON = "won"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One attempt to have a primary's lock released: who asks, against whom, and on which state of etcd."""
+
+    candidate: str
+    primary: str
+    leader_revision: int
+    sync_revision: int
+    config_revision: int
+    verdict_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What an agent last saw in etcd: ``revision`` is the store's at that time, the others are keys' mod revisions.
+
+    ``sync`` are the standbys that ``/sync`` names. ``quorum`` is how many of them a commit may lack: 0 when each of them
+    confirms it. ``synchronous`` and ``paused`` are of Patroni's configuration.
+    """
+
+    revision: int
+    leader: str | None
+    leader_revision: int
+    sync_leader: str | None
+    sync: frozenset[str]
+    sync_revision: int
+    config_revision: int
+    verdict_revision: int
+    quorum: int = 0
+    synchronous: bool = True
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What never changes while an agent runs: itself, all who vote, and whether it may ask at all."""
+
+    me: str
+    voters: frozenset[str]
+    may_lead: bool = False
+    accept_loss: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an agent sees now.
+
+    ``silent`` are the hosts that nothing was heard from for the detection time, by any channel; ``agreed`` those that a
+    majority says the same of; ``stalled`` says that the agent itself slept and cannot tell; ``fenced`` are the hosts
+    whose fence stands here; ``following`` those that are in recovery and follow the present leader.
+    """
+
+    silent: frozenset[str] = frozenset()
+    agreed: frozenset[str] = frozenset()
+    stalled: bool = False
+    lock: Lock | None = None
+    fenced: frozenset[str] = frozenset()
+    following: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What an agent remembers: its own case, the votes for it, what it promised, and what is under way."""
+
+    case: Case | None = None
+    votes: frozenset[str] = frozenset()
+    releasing: bool = False
+    promises: frozenset[Case] = frozenset()
+    owed: frozenset[Case] = frozenset()
+    remembered: frozenset[str] = frozenset()
+    breaking: frozenset[str] = frozenset()
+
+
+# What happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time went by, or something in the view changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A candidate asks for a vote; the sender was proved to be ``case.candidate``."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A vote came in."""
+
+    voter: str
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The fence against a host stands now, for good: no acknowledgement leaves, and a reboot keeps it."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The release's transaction came to its end."""
+
+    case: Case
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The verdict key was put, at this revision; None when it was not, or when no answer came."""
+
+    host: str
+    revision: int | None
+
+
+Event: TypeAlias = Tick | Asked | Voted | Fenced | Answered | Broken
+
+
+# What is to be done.
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Fence a host here, then say :class:`Fenced`."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfence:
+    """Let the fence against a host fall."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask every other voter."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Send the candidate a vote."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Run :func:`transaction`, and when it is won revoke the lease; then say :class:`Answered`."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Run :func:`breaking`, then say :class:`Broken`."""
+
+    host: str
+    leader_revision: int
+
+
+Action: TypeAlias = Fence | Unfence | Ask | Vote | Release | Break
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What is asked of etcd: mod revisions that must hold, then what happens in one step.
+
+    ``keep`` are keys put again with the value they have, ``delete`` keys that go, ``touch`` keys put with anything.
+    """
+
+    compare: tuple[tuple[str, int], ...]
+    touch: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+
+
+LEADER, SYNC, CONFIG, VERDICT = "leader", "sync", "config", "pgbaton-verdict"
+
+
+def transaction(case: Case) -> Transaction:
+    """Return the guarded release of a case.
+
+    ``/sync`` is put again so that a change of it which the old primary has under way, on the revision that it read,
+    fails: otherwise it could drop the candidate from ``/sync`` and go on acknowledging alone while that is promoted.
+    """
+    compare = (
+        (LEADER, case.leader_revision),
+        (SYNC, case.sync_revision),
+        (CONFIG, case.config_revision),
+        (VERDICT, case.verdict_revision),
+    )
+    return Transaction(compare=compare, delete=(LEADER,), keep=(SYNC,), touch=(VERDICT,))
+
+
+def breaking(leader_revision: int) -> Transaction:
+    """Return what ends every case on the leader key of this revision, and on any older one.
+
+    That the key is as it was says that none of them has succeeded; that the verdict key changes, that none will.
+    """
+    return Transaction(compare=((LEADER, leader_revision),), touch=(VERDICT,))
+
+
+def step(rules: Rules, state: State, view: View, event: Event) -> tuple[State, tuple[Action, ...]]:
+    """Return what the agent remembers after an event, and what it does, in this order."""
+    state = forgotten(state, view)
+    match event:
+        case Tick():
+            return ticked(rules, state, view)
+        case Asked():
+            return asked(rules, state, view, event.case)
+        case Voted():
+            return voted(rules, state, view, event)
+        case Fenced():
+            return fenced(rules, state, view, event.host)
+        case Answered():
+            return answered(state, event)
+        case Broken():
+            return broken(state, view, event)
+
+
+# Safeguards, each by itself.
+
+
+def believes_dead(view: View, host: str) -> bool:
+    """Tell whether the agent holds a host to be dead; one that slept itself holds nobody to be."""
+    return not view.stalled and host in view.silent
+
+
+def majority(rules: Rules, votes: frozenset[str]) -> bool:
+    """Tell whether the votes are more than half of all who were configured, not of all who can be reached."""
+    return 2 * len(votes & rules.voters) > len(rules.voters)
+
+
+def nobody_acknowledges(lock: Lock, votes: frozenset[str]) -> bool:
+    """Tell whether the votes keep the primary from acknowledging anything more.
+
+    When each of ``/sync`` has to confirm, one that promised is enough, and the candidate is one. When some of them are
+    enough for the primary, all must have promised.
+    """
+    return lock.quorum == 0 or lock.sync <= votes
+
+
+def cannot_succeed(case: Case, lock: Lock | None) -> bool:
+    """Tell whether a case's transaction is certain to fail: etcd was seen with another leader key, later than the case.
+
+    A view that is older than the case proves nothing.
+    """
+    return lock is not None and lock.revision >= case.leader_revision and lock.leader_revision != case.leader_revision
+
+
+def fence_first(view: View, case: Case) -> tuple[Action, ...]:
+    """Return what answers a question: the vote when the fence stands, else the fence, and the vote when it does."""
+    return (Vote(case),) if case.primary in view.fenced else (Fence(case.primary),)
+
+
+# The candidate.
+
+
+def eligible(rules: Rules, lock: Lock) -> bool:
+    """Tell whether this host may be promoted in the leader's place without losing what was acknowledged."""
+    if not rules.may_lead or lock.paused or lock.leader is None or lock.leader == rules.me:
+        return False
+    if not lock.synchronous:
+        return rules.accept_loss
+    return rules.me in lock.sync and lock.sync_leader == lock.leader
+
+
+def case_against(rules: Rules, lock: Lock, primary: str) -> Case:
+    """Return the case that the present state of etcd allows."""
+    return Case(
+        candidate=rules.me,
+        primary=primary,
+        leader_revision=lock.leader_revision,
+        sync_revision=lock.sync_revision,
+        config_revision=lock.config_revision,
+        verdict_revision=lock.verdict_revision,
+    )
+
+
+def ticked(rules: Rules, state: State, view: View) -> tuple[State, tuple[Action, ...]]:
+    """Go on with an own case, or begin one; let fences fall that may."""
+    lock = view.lock
+    if lock is None or view.stalled:
+        return state, ()
+    state, fallen = lifted(rules, state, view, lock)
+    if lock.leader is None or not eligible(rules, lock) or not believes_dead(view, lock.leader):
+        return replace(state, case=None, votes=frozenset(), releasing=False), fallen
+    if lock.leader not in view.fenced:
+        return state, (*fallen, Fence(lock.leader)) if lock.leader in view.agreed else fallen
+    state = opened(rules, state, lock, lock.leader)
+    return decided(rules, state, view, (*fallen, Ask(state.case)) if state.case else fallen)
+
+
+def opened(rules: Rules, state: State, lock: Lock, primary: str) -> State:
+    """Return the state with a case on what etcd says now: the one under way, or a new one with its own vote."""
+    case = case_against(rules, lock, primary)
+    if state.case == case:
+        return state
+    own = frozenset({rules.me})
+    return replace(state, case=case, votes=own, releasing=False, promises=state.promises | {case})
+
+
+def voted(rules: Rules, state: State, view: View, event: Voted) -> tuple[State, tuple[Action, ...]]:
+    """Count a vote for the present case; any other is from an attempt that is over."""
+    if event.case != state.case:
+        return state, ()
+    return decided(rules, replace(state, votes=state.votes | {event.voter}), view, ())
+
+
+def decided(rules: Rules, state: State, view: View, before: tuple[Action, ...]) -> tuple[State, tuple[Action, ...]]:
+    """Release when the votes are enough and everything that the case rests on still holds."""
+    case, lock = state.case, view.lock
+    if case is None or lock is None or state.releasing or case != case_against(rules, lock, case.primary):
+        return state, before
+    holds = eligible(rules, lock) and believes_dead(view, case.primary) and case.primary in view.fenced
+    if holds and majority(rules, state.votes) and nobody_acknowledges(lock, state.votes):
+        return replace(state, releasing=True), (*before, Release(case))
+    return state, before
+
+
+def answered(state: State, event: Answered) -> tuple[State, tuple[Action, ...]]:
+    """End the case when its transaction came to an end; when nobody knows, the next tick tries the same one again."""
+    if event.case != state.case:
+        return state, ()
+    if event.outcome is Outcome.UNKNOWN:
+        return replace(state, releasing=False), ()
+    return replace(state, case=None, votes=frozenset(), releasing=False), ()
+
+
+# The voter.
+
+
+def asked(rules: Rules, state: State, view: View, case: Case) -> tuple[State, tuple[Action, ...]]:
+    """Promise, when this agent holds the primary to be dead too and knows of nothing that ends the case."""
+    if case.primary == rules.me or case.candidate not in rules.voters or not believes_dead(view, case.primary):
+        return state, ()
+    if case.primary in state.breaking or cannot_succeed(case, view.lock):
+        return state, ()
+    answer = fence_first(view, case)
+    given = frozenset(action.case for action in answer if isinstance(action, Vote))
+    owed = state.owed if given else state.owed | {case}
+    return replace(state, promises=state.promises | {case}, owed=owed), answer
+
+
+def fenced(rules: Rules, state: State, view: View, host: str) -> tuple[State, tuple[Action, ...]]:
+    """Send the votes that waited for the fence, unless their primary was heard meanwhile; go on with an own case."""
+    mine = {case for case in state.owed if case.primary == host}
+    state = replace(state, owed=state.owed - mine, remembered=state.remembered | {host})
+    votes = tuple(Vote(case) for case in sorted(mine, key=str) if believes_dead(view, host))
+    state, more = ticked(rules, state, view)
+    return state, (*votes, *more)
+
+
+# Fences that may fall.
+
+
+def lifted(rules: Rules, state: State, view: View, lock: Lock) -> tuple[State, tuple[Action, ...]]:
+    """Return what becomes of the fences that stand: kept, let fall, or first the promises broken."""
+    actions: list[Action] = []
+    for host in sorted(view.fenced - {rules.me} - state.breaking):
+        if not is_over(view, lock, host):
+            continue
+        if is_bound(state, lock, host):
+            state = replace(state, breaking=state.breaking | {host})
+            actions.append(Break(host, lock.leader_revision))
+        else:
+            state = released_from(state, host)
+            actions.append(Unfence(host))
+    return state, tuple(actions)
+
+
+def is_over(view: View, lock: Lock, host: str) -> bool:
+    """Tell whether a fence has done its work.
+
+    The host holds the lock and was heard, so it is not dead; or another leads, and the host follows.
+    """
+    if lock.leader == host:
+        return host not in view.silent
+    return lock.leader is not None and host in view.following
+
+
+def is_bound(state: State, lock: Lock, host: str) -> bool:
+    """Tell whether a case that could still succeed rests on the fence; one that is not remembered might."""
+    alive = any(case.primary == host and not cannot_succeed(case, lock) for case in state.promises)
+    return alive or host not in state.remembered
+
+
+def broken(state: State, view: View, event: Broken) -> tuple[State, tuple[Action, ...]]:
+    """Let the fence fall when every case that rests on it is older than the verdict key is."""
+    state = replace(state, breaking=state.breaking - {event.host})
+    if event.revision is None:
+        return state, ()
+    ends = {case for case in state.promises if case.primary == event.host and case.verdict_revision < event.revision}
+    state = replace(state, promises=state.promises - ends)
+    if any(case.primary == event.host for case in state.promises) or event.host not in view.fenced:
+        return state, ()
+    return released_from(state, event.host), (Unfence(event.host),)
+
+
+def released_from(state: State, host: str) -> State:
+    """Return the state without anything about a host whose fence falls."""
+    own = None if state.case is not None and state.case.primary == host else state.case
+    return replace(
+        state,
+        case=own,
+        votes=state.votes if own else frozenset(),
+        releasing=state.releasing and own is not None,
+        promises=frozenset(case for case in state.promises if case.primary != host),
+        owed=frozenset(case for case in state.owed if case.primary != host),
+        remembered=state.remembered - {host},
+    )
+
+
+def forgotten(state: State, view: View) -> State:
+    """Return the state without promises that cannot be called in any more."""
+    alive = frozenset(case for case in state.promises if not cannot_succeed(case, view.lock))
+    return state if alive == state.promises else replace(state, promises=alive)
