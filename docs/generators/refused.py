@@ -28,6 +28,7 @@ TITLES = {
     "servers": "PostgreSQL, users, databases, replication",
     "traffic": "Ports, pools and balancing",
     "timings": "Timings",
+    "agents": "Agents",
     "access": "Security and SSH",
 }
 

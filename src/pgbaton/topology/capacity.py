@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PORTS_PER_POOLER = 2
 #: Connections that are nobody's pool: Patroni's loop and REST (3), pg_rewind (1), an administrator (1).
 OWN_CONNECTIONS = 5
+#: Connections of a host's agent to its own server: one that asks, and one that is still being closed.
+AGENT_CONNECTIONS = 2
 #: Files of a program besides its connections: listeners, logs, libraries, checks in flight.
 OWN_FILES = 100
 
@@ -48,9 +50,15 @@ def lookup_connections(topology: Topology) -> int:
     return poolers(topology) * PORTS_PER_POOLER * len(topology.databases)
 
 
+def agent_connections(topology: Topology) -> int:
+    """Return the connections that agents hold on one server: its own host's, and one through each PgBouncer."""
+    return AGENT_CONNECTIONS + poolers(topology) * PORTS_PER_POOLER if topology.orchestration.agent else 0
+
+
 def needed_connections(topology: Topology) -> int:
     """Return what max_connections must cover besides the reserved ones."""
-    return pooled_connections(topology) + lookup_connections(topology) + OWN_CONNECTIONS
+    own = OWN_CONNECTIONS + agent_connections(topology)
+    return pooled_connections(topology) + lookup_connections(topology) + own
 
 
 def needed_wal_senders(topology: Topology) -> int:

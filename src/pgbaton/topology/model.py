@@ -153,6 +153,13 @@ class Replication(Section):
         ),
     )
     count: Annotated[int, Field(ge=1, le=8)] = Field(default=1, description="Standbys that confirm a commit.")
+    accept_loss: bool = Field(
+        default=False,
+        description=(
+            "In asynchronous mode, let agents replace a silent primary before its lock expires, by a standby that may "
+            "lack its last commits: those are lost, although they were acknowledged."
+        ),
+    )
 
 
 class PoolMode(StrEnum):
@@ -222,6 +229,11 @@ class Orchestration(Section):
     watchdog: Literal["off", "automatic", "required"] = Field(
         default="automatic", description="Whether Patroni arms /dev/watchdog: where there is one, or always."
     )
+    agent: bool = Field(
+        default=False, description="Run pgbaton's agent on every host; without it, none of pgbaton runs there."
+    )
+    heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
+    health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")
 
 
 class Timings(Section):
@@ -247,6 +259,10 @@ class Timings(Section):
     server_connect_timeout: Seconds = Field(default=2.0, description="PgBouncer gives up on a connection attempt.")
     query_wait: Seconds = Field(default=60.0, description="A queued client waits this long for a server.")
     tcp_user_timeout: Seconds = Field(default=3.0, description="Unacknowledged data on pool connections.")
+    heartbeat_interval: Seconds = Field(default=0.05, description="Agents' heartbeats to each other.")
+    detection_time: Seconds = Field(
+        default=0.5, description="Agents take a host for silent that was not heard for this long: 4 heartbeats or more."
+    )
 
 
 class Security(Section):
@@ -323,6 +339,12 @@ class Topology(Section):
     def with_role(self, role: Role) -> tuple[HostSpec, ...]:
         """Return the hosts that have a role, in the file's order."""
         return tuple(host for host in self.hosts if host.has(role))
+
+    @property
+    def voters(self) -> tuple[HostSpec, ...]:
+        """Return the hosts that have an agent: none without agents, else all but those of applications alone."""
+        hosts = tuple(host for host in self.hosts if set(host.roles) != {Role.APPLICATION})
+        return hosts if self.orchestration.agent else ()
 
     def host(self, name: str) -> HostSpec:
         """Return a host by name; raises KeyError when there is none."""

@@ -56,9 +56,9 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
         'write replication.mode = "asynchronous", "synchronous", "strict" or "quorum"',
     ),
     (
-        r"^(agent|timings\.(heartbeat|detection)\w*)",
-        "this version runs a stock stack without an agent: the leader lock's life is the detection time",
-        "take it out; timings.ttl decides how long a dead host goes unnoticed",
+        r"^agents?$",
+        "the agents are part of the orchestration",
+        "write agent = true in [orchestration]; their durations are in [timings]",
     ),
 )
 

@@ -43,6 +43,7 @@ address = "10.77.0.23"
 roles = ["database", "dcs"]
 """
 
+LB1_APPLICATION = 'name = "lb1"\naddress = "10.77.0.11"\nroles = ["application"]'
 LB2 = 'name = "lb2"\naddress = "10.77.0.12"\nroles = ["balancer"]'
 DB3 = 'name = "db3"\naddress = "10.77.0.23"\nroles = ["database", "dcs"]'
 VIP = 'vip = "10.77.0.100"'
@@ -237,8 +238,7 @@ ELSEWHERE = (
         "one switch",
         '[replication]\nmode = "asynchronous"\nstrict = true # here',
     ),
-    Case("detection below heartbeats", "timings.detection", "without an agent", "[timings]\ndetection = 0.1 # here"),
-    Case("agent", "agent", "without an agent", "agent = true # here\nschema = 1", "schema = 1"),
+    Case("agent", "agent", "part of the orchestration", "agent = true # here\nschema = 1", "schema = 1"),
 )
 
 HOSTS = (
@@ -528,6 +528,51 @@ TIMINGS = (
     ),
 )
 
+AGENT = "[orchestration]\nagent = true"
+AGENTS = (
+    Case(
+        "too few agents",
+        "orchestration.agent",
+        "is no majority",
+        f"{AGENT} # here",
+        more=(
+            ('name = "lb1"\naddress = "10.77.0.11"\nroles = ["balancer"]', LB1_APPLICATION),
+            (LB2, LB2.replace("balancer", "application")),
+            (DB3, DB3.replace('"database", "dcs"', '"application"')),
+        ),
+    ),
+    Case(
+        "detection below four heartbeats",
+        "timings.detection_time",
+        "4 heartbeats of 0.05 = 0.2 seconds",
+        "[timings]\ndetection_time = 0.19 # here",
+    ),
+    Case(
+        "detection after the lock",
+        "timings.detection_time",
+        "is not shorter than ttl, 20",
+        "[timings]\ndetection_time = 20 # here",
+        more=(("", AGENT),),
+    ),
+    Case("heartbeats too often", "timings.heartbeat_interval", "0.01", "[timings]\nheartbeat_interval = 0.005 # here"),
+    Case(
+        "agents' port twice",
+        "orchestration.health_port",
+        "orchestration.heartbeat_port",
+        f"{AGENT}\nhealth_port = 7790 # here",
+    ),
+    Case(
+        "agents' port is a pooler's",
+        "orchestration.health_port",
+        "pooling.write_port's port too, on lb1, lb2",
+        f"{AGENT}\nhealth_port = 6432 # here",
+    ),
+    Case(
+        "agents' privileged port", "orchestration.health_port", "below 1024", "[orchestration]\nhealth_port = 79 # here"
+    ),
+    Case("agents' role", "users[0].name", "reserved", '[[users]]\nname = "pgbaton_agent" # here'),
+)
+
 ACCESS = (
     Case(
         "clients from everywhere",
@@ -567,7 +612,7 @@ ACCESS = (
     ),
 )
 
-REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *ACCESS)
+REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *ACCESS)
 
 DOUBTED = (
     Case("failover of a balancer", "hosts[1].failover", "no database", f"{LB2}\nfailover = false # here", LB2),
@@ -620,6 +665,26 @@ DOUBTED = (
     ),
     Case("silence too long", "timings.wal_sender_timeout", "stall writes", "[timings]\nwal_sender_timeout = 60 # here"),
     Case("clients give up", "timings.query_wait", "get errors", "[timings]\nquery_wait = 5 # here"),
+    Case(
+        "detection without agents",
+        "timings.detection_time",
+        "no host has an agent",
+        "[timings]\ndetection_time = 1 # here",
+    ),
+    Case(
+        "loss accepted where none is possible",
+        "replication.accept_loss",
+        "no effect: in synchronous mode",
+        "[replication]\naccept_loss = true # here",
+        more=(("", AGENT),),
+    ),
+    Case(
+        "loss accepted",
+        "replication.accept_loss",
+        "silent for 0.5 seconds is replaced",
+        '[replication]\nmode = "asynchronous"\naccept_loss = true # here',
+        more=(("", AGENT),),
+    ),
     Case("no firewall", "security.firewall", "reachable for everybody", "[security]\nfirewall = false # here"),
     Case("short certificates", "security.certificate_days", "due at once", "[security]\ncertificate_days = 10 # here"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.rules import access, hosts, network, servers, timings, traffic
+from pgbaton.topology.rules import access, agents, hosts, network, servers, timings, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     *servers.RULES,
     *traffic.RULES,
     *timings.RULES,
+    *agents.RULES,
     *access.RULES,
 )
 

@@ -99,6 +99,7 @@ RESERVED_USERS: frozenset[str] = frozenset(
         "none",
         "patroni",
         "pgbaton",
+        "pgbaton_agent",
         "pgbouncer",
         "postgres",
         "public",

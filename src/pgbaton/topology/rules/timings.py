@@ -26,6 +26,7 @@ INTERVALS = (
     "check_fast_interval",
     "balancer_check_interval",
     "server_login_retry",
+    "heartbeat_interval",
 )
 #: Timeouts of a pooler's connections to servers: one that outlasts the failover becomes the outage.
 POOLER_TIMEOUTS = ("server_login_retry", "server_connect_timeout", "tcp_user_timeout")

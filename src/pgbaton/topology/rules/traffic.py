@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgbaton.topology.lines import Path
-    from pgbaton.topology.model import Topology
+    from pgbaton.topology.model import HostSpec, Topology
 
 SSH_PORT = 22
 FIRST_FREE_PORT = 1024
@@ -32,7 +32,16 @@ PORTS: tuple[tuple[str, str, Role], ...] = (
     ("pooling", "write_port", Role.BALANCER),
     ("pooling", "read_port", Role.BALANCER),
 )
+#: The same of agents, on every host that has one. The first is UDP's: one number is still one program's.
+AGENT_PORTS: tuple[tuple[str, str], ...] = (("orchestration", "heartbeat_port"), ("orchestration", "health_port"))
 SSH: Path = ("ssh", "port")
+
+
+def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
+    """Yield where each port is set that is bound on a host."""
+    yield from ((section, key) for section, key, role in PORTS if host.has(role))
+    if host in topology.voters:
+        yield from AGENT_PORTS
 
 
 @rule("hosts", "postgresql", "orchestration", "balancing", "pooling", "ssh")
@@ -41,9 +50,9 @@ def ports_are_free(topology: Topology) -> Iterator[Objection]:
     clashes: dict[tuple[Path, Path], list[str]] = defaultdict(list)
     for host in topology.hosts:
         taken: dict[int, Path] = {topology.ssh.port or SSH_PORT: SSH}
-        for section, key, role in PORTS:
+        for section, key in ports(topology, host):
             port = getattr(getattr(topology, section), key)
-            if host.has(role) and taken.setdefault(port, (section, key)) != (section, key):
+            if taken.setdefault(port, (section, key)) != (section, key):
                 clashes[(section, key), taken[port]].append(host.name)
     for (place, other), hosts in clashes.items():
         owner = "sshd" if other == SSH else ".".join(map(str, other))
@@ -53,15 +62,15 @@ def ports_are_free(topology: Topology) -> Iterator[Objection]:
 
 @rule("postgresql", "orchestration", "pooling", "balancing")
 def ports_need_no_privilege(topology: Topology) -> Iterator[Objection]:
-    """Ports of programs that never are root are 1024 or higher."""
-    for section, key, _ in PORTS:
+    """Ports of programs that may not bind a privileged one are 1024 or higher."""
+    for section, key in (*((section, key) for section, key, _ in PORTS), *AGENT_PORTS):
         port = getattr(getattr(topology, section), key)
         if section != "balancing" and port < FIRST_FREE_PORT:
-            reason = "is below 1024: only root may listen there, and this program does not run as root"
+            reason = "is below 1024: listening there is a privilege, and this program does not have it"
             yield Objection((section, key), reason, "choose a port from 1024 to 65535")
 
 
-@rule("hosts", "postgresql", "pooling", "users", "databases")
+@rule("hosts", "postgresql", "pooling", "users", "databases", "orchestration")
 def pools_fit(topology: Topology) -> Iterator[Objection]:
     """All pools together leave the server what it needs for itself."""
     servers = topology.postgresql
@@ -69,11 +78,13 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     needed = capacity.needed_connections(topology)
     if needed <= free:
         return
+    pooled = capacity.pooled_connections(topology)
+    others = "Patroni, pg_rewind, agents" if topology.orchestration.agent else "Patroni, pg_rewind"
     reason = (
         f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {len(topology.users)} users x "
         f"{capacity.pool_per_user(topology)} connections (size and reserve, over all databases) make up to "
-        f"{capacity.pooled_connections(topology)}; with {needed - capacity.pooled_connections(topology)} for Patroni, "
-        f"pg_rewind and look-ups that is {needed}, and the server has {free} that are not reserved"
+        f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
+        "are not reserved"
     )
     fix = f"set postgresql.max_connections to {needed + servers.reserved_connections} or more, or lower pooling.size"
     yield Objection(("pooling", "size"), reason, fix)
