@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import Error
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 #: The units whose words matter; the machines' own boot is of no interest.
 UNITS = ("patroni", "etcd", "haproxy", "keepalived", "pgbouncer*", "nftables")
 LOG_SECONDS = 20.0
+LOOK_INTERVAL_SECONDS = 0.3
 
 
 async def versions(target: Target) -> dict[str, str]:
@@ -30,12 +32,22 @@ async def versions(target: Target) -> dict[str, str]:
     return {package: " and ".join(sorted(each)) for package, each in sorted(found.items())}
 
 
-async def remains(target: Target) -> tuple[str, ...] | None:
+async def remains(target: Target, *, seconds: float = 0.0) -> tuple[str, ...] | None:
     """Return what is still wrong with the cluster, None when nobody could look.
 
     More than health is asked for: replay that is held back, poolers that are paused and slots that nobody uses are
-    what faults leave behind.
+    what faults leave behind. What passes by itself within ``seconds`` is none of that: a busy machine moves the VIP.
     """
+    deadline = time.monotonic() + seconds
+    found = await _remains(target)
+    while found and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_INTERVAL_SECONDS)
+        found = await _remains(target)
+    return found
+
+
+async def _remains(target: Target) -> tuple[str, ...] | None:
+    """Look once."""
     snapshot = await target.snapshot()
     if not any(host.reachable for host in snapshot.hosts):
         return None

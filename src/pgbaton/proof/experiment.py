@@ -38,6 +38,8 @@ START_SECONDS = 30.0
 PATIENCE = trial.Patience(recovery_seconds=60.0, whole_seconds=90.0)
 #: How long clients go on after the cluster is whole, so that the end is quiet as well.
 QUIET_END_SECONDS = 1.0
+#: How long what is wrong after that may take to pass, with no clients left, before it is held against the cluster.
+SETTLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ async def run(target: Target, setting: Setting, fault: Fault, *, seed: int, fold
         store.write(folder, "schedule.json", fault.plan)
     (folder / "topology.toml").write_text(target.state.topology_file.read_text(encoding="utf-8"), encoding="utf-8")
     seen = await observe(target, setting, fault, seed=seed, folder=folder)
-    finals, remains = await asyncio.gather(read_finals(target, setting), evidence.remains(target))
+    remains = await evidence.remains(target, seconds=SETTLE_SECONDS)
+    finals = await read_finals(target, setting)
     done = seen.trial
     gathered = Evidence(
         topology=target.topology,
@@ -116,7 +119,7 @@ async def read_finals(target: Target, setting: Setting) -> tuple[FinalRead, ...]
 
 async def clean_up(target: Target) -> None:
     """Remove what experiments made in the application's database."""
-    primary = (await target.roles()).primary
+    primary = await target.primary()
     await final.sql(target, primary, f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
 
 

@@ -35,7 +35,7 @@ async def read_all(
     Standbys have ``seconds`` to catch up; one that does not, or does not answer, is told of.
     """
     chosen = named(workloads)
-    primary = (await target.roles()).primary
+    primary = await target.primary()
     position = await sql(target, primary, "SELECT pg_current_wal_flush_lsn()")
     names = [host.name for host in target.topology.with_role(Role.DATABASE)]
     return tuple(

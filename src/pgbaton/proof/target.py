@@ -63,6 +63,10 @@ class Target:
         """Return who is primary and who holds the VIP; raises UnhealthyError unless exactly one each does."""
         return roles(self.topology, await self.snapshot())
 
+    async def primary(self) -> str:
+        """Return who is primary, whoever holds the VIP; raises UnhealthyError unless exactly one server is."""
+        return only_primary(Facts(self.topology, await self.snapshot()))
+
     async def until_whole(self, *, seconds: float) -> float:
         """Wait until nothing is wrong with the cluster any more; return how long that took.
 
@@ -136,16 +140,24 @@ class Roles:
         return tuple(name for name in self.balancers if name != self.vip)
 
 
+def only_primary(facts: Facts) -> str:
+    """Return the one server that is primary; raises UnhealthyError when there is none, or another."""
+    if len(facts.primaries) != 1:
+        message = f"primaries: {', '.join(facts.primaries) or 'none'}"
+        raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
+    return facts.primaries[0]
+
+
 def roles(topology: Topology, snapshot: Snapshot) -> Roles:
     """Read the roles from a snapshot; raises UnhealthyError unless there is one primary and at most one VIP. Pure."""
     facts = Facts(topology, snapshot)
-    primaries, holders = facts.primaries, facts.vip_holders
-    if len(primaries) != 1 or len(holders) > 1:
-        message = f"primaries: {', '.join(primaries) or 'none'}; holders of the VIP: {', '.join(holders) or 'none'}"
+    primary, holders = only_primary(facts), facts.vip_holders
+    if len(holders) > 1:
+        message = f"holders of the VIP: {', '.join(holders)}"
         raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
     members = {spec.name: view.etcd for spec, view in facts.reached(Role.DCS) if view.etcd}
     return Roles(
-        primary=primaries[0],
+        primary=primary,
         vip=holders[0] if holders else None,
         standbys=tuple(name for name, server in facts.servers.items() if server.role == "standby"),
         synchronous=facts.confirming,
