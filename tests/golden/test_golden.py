@@ -22,7 +22,7 @@ def rendered(host: HostBlueprint) -> str:
     packages = f"packages: {' '.join(host.packages)}\n"
     units = "".join(f"unit: {unit.name}{' (masked)' if unit.masked else ''}\n" for unit in host.units)
     files = "".join(
-        f"\n### {file.path} ({file.mode:04o} {file.owner} {file.group})\n{file.content}\n" for file in host.files
+        f"\n### {file.path} ({file.mode:04o} {file.owner} {file.group})\n{file.shown}\n" for file in host.files
     )
     return packages + units + files
 

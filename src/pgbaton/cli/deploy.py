@@ -23,8 +23,9 @@ from pgbaton.operate.procedures import ClusterProcedures
 from pgbaton.topology import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from pgbaton.blueprint import HostBlueprint
     from pgbaton.deploy.apply import Outcome
     from pgbaton.deploy.engine import Draft
     from pgbaton.deploy.steps import Plan
@@ -97,9 +98,9 @@ def render(file: Path | None, host: str | None, output_dir: Path | None, cluster
         raise UsageError(message, hint=f"known: {known}")
     drawn = blueprints.draw(about.topology)
     chosen = [each for each in drawn.hosts if host in {None, each.host}]
-    data = {each.host: {file.path: vars(file) for file in each.files} for each in chosen}
+    data = {each.host: {file.path: vars(file) | {"content": file.shown} for file in each.files} for each in chosen}
     if output_dir is not None:
-        write_files(output_dir, data)
+        write_files(output_dir, chosen)
     common.emit(output, data, lambda: None if output_dir else print_files(data))
 
 
@@ -111,14 +112,14 @@ def print_files(data: dict[str, dict[str, Any]]) -> None:
             sys.stdout.write(f"### {host}:{path} ({access})\n{file['content'].rstrip()}\n\n")
 
 
-def write_files(directory: Path, data: dict[str, dict[str, Any]]) -> None:
+def write_files(directory: Path, drawn: Sequence[HostBlueprint]) -> None:
     """Write files below a directory, a directory for each host."""
-    for host, files in data.items():
-        for path, file in files.items():
-            target = directory / host / path.lstrip("/")
+    for host in drawn:
+        for file in host.files:
+            target = directory / host.host / file.path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(file["content"], encoding="utf-8")
-    common.err().print(f"{sum(map(len, data.values()))} files written below {directory}", markup=False)
+            target.write_bytes(file.content if isinstance(file.content, bytes) else file.content.encode())
+    common.err().print(f"{sum(len(host.files) for host in drawn)} files written below {directory}", markup=False)
 
 
 @click.command(epilog="Example: pgbaton plan topology.toml --save change.json")

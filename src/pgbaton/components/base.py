@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -43,18 +44,28 @@ class Wave(IntEnum):
 
 @dataclass(frozen=True)
 class File:
-    """A file as it should be on a host; the content may hold references to secrets.
+    """A file as it should be on a host; a text may hold references to secrets, bytes are written as they are.
 
     ``unit`` is who has to hear of a change, and ``on_change`` what; ``name@.service`` stands for every instance.
     """
 
     path: str
-    content: str
+    content: str | bytes
     mode: int = 0o644
     owner: str = "root"
     group: str = "root"
     unit: str | None = None
     on_change: OnChange = OnChange.NOTHING
+
+    @property
+    def shown(self) -> str:
+        """Return the content as it is shown: the text, or what the bytes are."""
+        return self.content if isinstance(self.content, str) else describe(self.content)
+
+
+def describe(content: bytes) -> str:
+    """Return what stands for bytes wherever a text would be shown; the same for the same bytes only."""
+    return f"binary, {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}"
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ async def apply(
     """
     start = time.monotonic()
     by_name = {component.name: component for component in components}
-    await drift.check(plan, hosts)
+    await drift.check(plan, blueprint, hosts)
     work = Work(
         plan,
         topology,

@@ -43,8 +43,13 @@ def file_steps(part: Part, inventory: Inventory, vault: Vault) -> Iterator[Step]
     for file in part.files:
         found = inventory.files.get(file.path)
         wanted = access(file.mode, file.owner, file.group)
-        if found is None or found.digest != digest(vault.resolve(file.content)) or found.access != wanted:
+        if found is None or found.digest != digest(written(file, vault)) or found.access != wanted:
             yield file_step(part, file, inventory)
+
+
+def written(file: File, vault: Vault) -> bytes:
+    """Return what is written for a file: its bytes, or its text with every secret in the place of its reference."""
+    return vault.resolve(file.content).encode() if isinstance(file.content, str) else file.content
 
 
 def file_step(part: Part, file: File, inventory: Inventory) -> Step:
@@ -58,11 +63,12 @@ def file_step(part: Part, file: File, inventory: Inventory) -> Step:
         file.path,
         "change" if found else "create",
         cost_of(file.unit, file.on_change, inventory),
-        after=file.content,
+        after=file.shown,
         before_digest=found.digest if found else "",
         before_access=found.access if found else "",
         access=access(file.mode, file.owner, file.group),
-        secret=diff.wholly_secret(file.content),
+        secret=diff.wholly_secret(file.shown),
+        binary=isinstance(file.content, bytes),
         unit=file.unit or "",
         on_change=file.on_change.value,
     )

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pgbaton import references
+from pgbaton.components.base import describe
 
 if TYPE_CHECKING:
     from pgbaton.deploy.steps import Step
@@ -21,6 +22,11 @@ _SETTING = re.compile(
 )
 _LOGIN = re.compile(r'(?m)^("[^"\n]*"\s+)"[^"\n]*"')
 _REFERENCES_ONLY = re.compile(rf"(\s|{references.REFERENCE.pattern})+")
+
+
+def text_of(content: bytes) -> str:
+    """Return a file found on a host as a text: what it says, or what it is where it is none."""
+    return describe(content) if b"\0" in content else content.decode(errors="replace")
 
 
 def presentable(vault: Vault, text: str, *, beside: str = "") -> str:

@@ -12,6 +12,7 @@ from pgbaton.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pgbaton.blueprint import Blueprint, HostBlueprint
     from pgbaton.deploy.inventory import Inventory
     from pgbaton.deploy.steps import Plan, Step
     from pgbaton.hosts.base import Host
@@ -19,14 +20,26 @@ if TYPE_CHECKING:
 FILES = frozenset({Kind.FILE, Kind.REMOVE_FILE})
 
 
-async def check(plan: Plan, hosts: Mapping[str, Host]) -> None:
-    """Raise RefusedError that names every file that is no longer what the plan saw, on any host."""
+async def check(plan: Plan, blueprint: Blueprint, hosts: Mapping[str, Host]) -> None:
+    """Raise RefusedError that names every file that is no longer what the plan saw, here or on any host."""
+    for step in plan.steps:
+        if step.binary:
+            binary(step, blueprint.host(step.host))
     affected = sorted({step.host for step in plan.steps if step.kind in FILES})
     found = await together(*(look(plan, hosts[host]) for host in affected))
     changed = [f"{each.host}: {path}" for each in found for path in changes(plan.steps, each)]
     if changed:
         message = "\n  ".join(["changed since the plan was made:", *changed])
         raise RefusedError(message, hint="make a new plan, and look at it")
+
+
+def binary(step: Step, blueprint: HostBlueprint) -> bytes:
+    """Return the binary file that a step writes; raises RefusedError when it is not the one that the plan saw."""
+    for file in blueprint.files:
+        if file.path == step.subject and file.shown == step.after and isinstance(file.content, bytes):
+            return file.content
+    message = f"{step.subject} is not the file that the plan saw: another version of pgbaton made the plan"
+    raise RefusedError(message, where=step.host, hint="make a new plan, and look at it")
 
 
 async def look(plan: Plan, host: Host) -> Inventory:

@@ -163,7 +163,7 @@ async def describe(steps: list[Step], seen: Survey, hosts: Mapping[str, Host], v
     asked = {host: [step.subject for step in shown] for host, shown in wanted.items() if shown}
     contents = await together(*(read_files(hosts[host], paths) for host, paths in asked.items()))
     found = {
-        (host, path): state.content.decode(errors="replace")
+        (host, path): diff.text_of(state.content)
         for host, files in zip(asked, contents, strict=True)
         for path, state in files.items()
     }

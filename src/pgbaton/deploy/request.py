@@ -6,6 +6,7 @@ import base64
 import re
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.deploy import drift
 from pgbaton.deploy.compare import digest
 from pgbaton.deploy.steps import Kind, Stage, Step
 
@@ -30,7 +31,7 @@ def build(plan: Plan, wave: PlannedWave, host: str, blueprint: HostBlueprint, va
         "plan": plan.id,
         "cluster": plan.cluster,
         "files": [
-            file_entry(step, vault) | {"may_appear": installs and not step.before_digest}
+            file_entry(step, blueprint, vault) | {"may_appear": installs and not step.before_digest}
             for step in steps
             if step.kind is Kind.FILE
         ],
@@ -57,12 +58,12 @@ def entry(step: Step) -> dict[str, Any]:
     }
 
 
-def file_entry(step: Step, vault: Vault) -> dict[str, Any]:
+def file_entry(step: Step, blueprint: HostBlueprint, vault: Vault) -> dict[str, Any]:
     """Return a file to write: its content, or the copy on the host that it comes from."""
     common = entry(step) | {"access": step.access, "source": step.source}
     if step.source:
         return common
-    content = vault.resolve(step.after).encode()
+    content = drift.binary(step, blueprint) if step.binary else vault.resolve(step.after).encode()
     return common | {"after": digest(content), "content": base64.b64encode(content).decode()}
 
 

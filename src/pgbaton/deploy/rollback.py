@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgbaton.components.base import OnChange
 from pgbaton.deploy import compare, inventory, objects, plan
-from pgbaton.deploy.diff import presentable
+from pgbaton.deploy.diff import presentable, text_of
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Kind, Stage, Step
 from pgbaton.errors import Error, RefusedError
@@ -124,7 +124,7 @@ async def with_kept_texts(steps: list[Step], hosts: Mapping[str, Host], vault: V
     asked = {host: paths for host, paths in sources.items() if paths}
     contents = await together(*(read_files(hosts[host], paths) for host, paths in asked.items()))
     texts = {
-        (host, path): presentable(vault, state.content.decode(errors="replace"))
+        (host, path): presentable(vault, text_of(state.content))
         for host, files in zip(asked, contents, strict=True)
         for path, state in files.items()
     }

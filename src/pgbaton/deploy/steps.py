@@ -84,7 +84,8 @@ class Step:
     ``before`` and ``after`` are texts to show: secrets appear as references, unknown credentials are masked.
     ``before_digest`` is the SHA-256 of what was found (empty: nothing there); an apply holds it against the host again.
     ``before_access`` and ``access`` are "mode owner group". A file comes from ``after``, or from the copy on the host
-    that ``source`` names. A step without a host changes the cluster, by way of its primary.
+    that ``source`` names; of a ``binary`` one, ``after`` only says what it is, and the blueprint has it. A step without
+    a host changes the cluster, by way of its primary.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class Step:
     before_access: str = ""
     access: str = ""
     secret: bool = False
+    binary: bool = False
     unit: str = ""
     on_change: str = "nothing"
     source: str = ""

@@ -132,6 +132,7 @@ class Fake(Component):
         self.on_change = OnChange.RELOAD
         self.dropin = "a"
         self.extra = True
+        self.program: bytes | None = None
         self.well: dict[str, bool] = {}
         self.probed: list[str] = []
         self.on_probe: Callable[[], object] = lambda: None
@@ -152,6 +153,8 @@ class Fake(Component):
             File(drop_in, f"[Service]\n# {self.dropin}\n", unit=self.unit, on_change=OnChange.RESTART, **OWNER),
             File(self.path, text, mode=0o600, unit=self.unit, on_change=self.on_change, **OWNER),
         )
+        if self.program is not None:
+            found += (File(f"/etc/{self.name}/program", self.program, mode=0o755, unit=self.unit, **OWNER),)
         return (*found, File(f"/etc/{self.name}/extra", "extra\n", **OWNER)) if self.extra else found
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
