@@ -83,7 +83,7 @@ async def run(target: Target, setting: Setting, fault: Fault, *, seed: int, fold
         remains=None if remains is None else tuple(dict.fromkeys((*done.remains, *remains))),
     )
     predictions = {each.fault: each for each in budget.budget(target.topology)}
-    checks = await asyncio.to_thread(checkers.check, gathered)
+    checks = (*await asyncio.to_thread(checkers.check, gathered), *done.checks)
     result = judgement.judge(
         done, seen.history, checks, seed=seed, objectives=setting.objectives, predictions=predictions
     )

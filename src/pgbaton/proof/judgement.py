@@ -131,7 +131,7 @@ def judge(
         operations_per_second=round(rate(history), 1),
         whole_again_seconds=round(done.end - done.injected, 2) if done.after else None,
         meter_stalled_seconds=round(write.meter_stalled_seconds, 4),
-        objections=false_alarm(done),
+        objections=(*false_alarm(done), *done.objections),
         remarks=(*done.remarks, *slow_queries(queries)),
     )
 

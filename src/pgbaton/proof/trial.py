@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from pgbaton.errors import RefusedError, UnhealthyError
+from pgbaton.errors import Error, RefusedError, UnhealthyError
 from pgbaton.proof import marks
-from pgbaton.proof.faults.base import Service, Strike
+from pgbaton.proof.checkers.base import Check, Validity
+from pgbaton.proof.faults.base import Seen, Service, Strike
 from pgbaton.proof.finishing import to_the_end
 from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
@@ -18,7 +19,7 @@ from pgbaton.proof.running import CALM_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgbaton.proof.faults.base import Expectation, Fault
+    from pgbaton.proof.faults.base import Act, Expectation, Fault, Look
     from pgbaton.proof.marks import Mark
     from pgbaton.proof.running import RunningMeter
     from pgbaton.proof.target import Roles, Target
@@ -51,7 +52,8 @@ class Trial:
     ``injected`` is when the fault was asked for, ``struck`` when it had been done, ``served`` when all clients had
     been served for a while, while it lasted or after it, ``healed`` when it had been undone, ``end`` when nothing was
     wrong any more. What never came to be in time is None; ``kept_service`` tells whether clients were served when they
-    had to be, ``remarks`` who was not, and ``remains`` what was wrong with the cluster to the end.
+    had to be, ``remarks`` who was not, and ``remains`` what was wrong with the cluster to the end. ``checks`` and
+    ``objections`` are what the fault's own looks came to, and what it took to make the cluster whole.
     """
 
     fault: Fault
@@ -69,6 +71,8 @@ class Trial:
     kept_service: bool = True
     remarks: tuple[str, ...] = ()
     remains: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    objections: tuple[str, ...] = ()
 
     @property
     def host(self) -> str:
@@ -106,12 +110,14 @@ async def run(
         await fault.inject(strike)
         struck = time.monotonic()
         served, in_time = await watch.while_it_lasts(fault.service, struck=struck, until=injected + fault.hold_seconds)
+        seen = await seen_by(fault.look, strike, name="look")
     finally:
         await to_the_end(fault.heal(strike))
     healed = time.monotonic()
     target.report("the fault is undone; waiting until every client is served and the cluster is whole again")
-    calm, after = await watch.until_settled(healed)
+    calm, after = await watch.until_settled(healed, rescue=fault.rescue, strike=strike)
     end, begin = time.monotonic(), injected - LEAD_SECONDS
+    seen_after = await seen_by(fault.look_after, strike, name="look after")
     found = await marks.collect(target.hosts, since=begin + offset)
     return Trial(
         fault=fault,
@@ -129,7 +135,17 @@ async def run(
         kept_service=in_time and (served or calm) is not None,
         remarks=tuple(watch.remarks),
         remains=tuple(watch.remains),
+        checks=(*seen.checks, *seen_after.checks),
+        objections=(*seen.objections, *watch.objections, *seen_after.objections),
     )
+
+
+async def seen_by(look: Look, strike: Strike, *, name: str) -> Seen:
+    """Return what a fault's own look came to; where it could not look, nothing is known, which is no pass."""
+    try:
+        return await look(strike)
+    except Error as error:
+        return Seen((Check(name, Validity.UNKNOWN, (f"the fault's own look failed: {error}",)),))
 
 
 def refuse_outside_labs(target: Target, fault: Fault) -> None:
@@ -149,6 +165,7 @@ class _Watch:
     strict: bool
     remarks: list[str] = field(default_factory=list)
     remains: list[str] = field(default_factory=list)
+    objections: list[str] = field(default_factory=list)
 
     async def while_it_lasts(self, service: Service, *, struck: float, until: float) -> tuple[float | None, bool]:
         """Return when clients were served last while a fault lasted, and whether they were when they had to be.
@@ -168,16 +185,39 @@ class _Watch:
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         return served, in_time
 
-    async def until_settled(self, healed: float) -> tuple[float | None, Roles | None]:
+    async def until_settled(
+        self, healed: float, *, rescue: Act | None, strike: Strike
+    ) -> tuple[float | None, Roles | None]:
         """Return when clients were served after a fault, and the roles once the cluster was whole; None for neither."""
+        calm, after = await self._settled(healed)
+        if after is None and rescue is not None:
+            calm_at_last, after = await self._rescued(rescue, strike)
+            calm = calm or calm_at_last
+        return calm, after
+
+    async def _settled(self, since: float) -> tuple[float | None, Roles | None]:
         calm = None
         try:
-            calm = await self.meter.until_calm(since=healed, seconds=self.patience.recovery_seconds)
+            calm = await self.meter.until_calm(since=since, seconds=self.patience.recovery_seconds)
             await self.target.until_whole(seconds=self.patience.whole_seconds)
             return calm, await self.target.roles()
         except UnhealthyError as error:
             self._give_up(error, self.remains)
             return calm, None
+
+    async def _rescued(self, rescue: Act, strike: Strike) -> tuple[float | None, Roles | None]:
+        """Do what an operator would for a cluster that did not mend itself, object to that, and wait once more."""
+        wrong = "; ".join(self.remains)
+        self.objections.append(f"the cluster did not become whole by itself, and had to be helped: {wrong}")
+        self.target.report("it did not mend itself; doing what an operator would")
+        try:
+            await rescue(strike)
+        except Error as error:
+            self.target.report(error.message)
+            self.remains.append(f"helping it failed: {error.message}")
+            return None, None
+        self.remains.clear()
+        return await self._settled(time.monotonic())
 
     def _give_up(self, error: UnhealthyError, told: list[str]) -> None:
         if self.strict:

@@ -123,6 +123,12 @@ def test_a_failover_that_nothing_called_for_is_objected_to() -> None:
     assert judged(stayed).verdict is Verdict.PROVEN
 
 
+def test_what_a_fault_itself_objects_to_is_a_miss_and_told() -> None:
+    helped = judged(replace(KILLED, objections=("it had to be helped",)))
+    assert helped.verdict is Verdict.MISSED
+    assert "it had to be helped" in told(helped)
+
+
 def test_a_run_of_a_trial_without_an_end_is_reported_in_every_form() -> None:
     began_at = "2026-01-01T00:00:00.000+00:00"
     trial = failed(KILLED.fault, 5, "the meter died", began_at=began_at)

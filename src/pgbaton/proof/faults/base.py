@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from pgbaton.hosts.base import Host
+    from pgbaton.proof.checkers.base import Check
     from pgbaton.proof.marks import Moment
     from pgbaton.proof.target import Roles, Target
     from pgbaton.topology.model import Role, Topology
@@ -80,13 +81,32 @@ class Service(StrEnum):
     AFTER_HEALING = "after healing"
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a fault's own look at the cluster came to, beside what clients and checkers see.
+
+    ``checks`` are judged with those of the checkers; ``objections`` say what was not as it must be although no promise
+    about data was broken.
+    """
+
+    checks: tuple[Check, ...] = ()
+    objections: tuple[str, ...] = ()
+
+
 Act = Callable[[Strike], Awaitable[None]]
+Look = Callable[[Strike], Awaitable[Seen]]
 Obstacle = Callable[["Target"], Awaitable[str | None]]
 
 
 async def nothing(strike: Strike) -> None:
     """Leave it to the cluster to mend itself."""
     del strike
+
+
+async def nothing_of_its_own(strike: Strike) -> Seen:
+    """Leave it to clients and checkers to see what comes of it."""
+    del strike
+    return Seen()
 
 
 async def unobstructed(target: Target) -> str | None:
@@ -102,11 +122,13 @@ class Fault:
     ``does`` says what is done, ``right`` what must come of it. ``victims`` names the hosts it strikes, ``inject``
     breaks them and returns once they are broken, ``heal`` undoes what does not mend itself, and must be harmless when
     there is nothing to undo. The fault lasts at least ``hold_seconds``; ``service`` says whether clients must be
-    served while it does. ``needs`` are roles with the number of hosts that must have them; ``obstacle`` tells why it
-    cannot be made on this cluster or machine (it is then not run, which is never a pass). ``lab``: only lab machines
-    can be treated so; all others are safe on a cluster in use. ``tolerates`` are checks that the fault breaks by its
-    nature, each with the reason. ``composable``: it may be struck while others last. ``plan`` is kept beside the trial,
-    where the fault was drawn by chance.
+    served while it does. ``look`` is the fault's own look at the cluster at its end, ``look_after`` that when it has
+    been undone and the cluster had its time to mend. ``rescue`` is what an operator does for a cluster that does not
+    become whole by itself: it is tried then, and objected to. ``needs`` are roles with the number of hosts that must
+    have them; ``obstacle`` tells why it cannot be made on this cluster or machine (it is then not run, which is never a
+    pass). ``lab``: only lab machines can be treated so; all others are safe on a cluster in use. ``tolerates`` are
+    checks that the fault breaks by its nature, each with the reason. ``composable``: it may be struck while others
+    last. ``plan`` is kept beside the trial, where the fault was drawn by chance.
     """
 
     name: str
@@ -117,6 +139,9 @@ class Fault:
     inject: Act
     expects: Callable[[Strike], Expectation]
     heal: Act = nothing
+    look: Look = nothing_of_its_own
+    look_after: Look = nothing_of_its_own
+    rescue: Act | None = None
     needs: tuple[tuple[Role, int], ...] = ()
     obstacle: Obstacle = unobstructed
     lab: bool = True
