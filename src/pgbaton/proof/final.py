@@ -72,18 +72,23 @@ def settled(chosen: Iterable[Workload], said: str) -> dict[str, Any]:
 
 async def _catch_up(target: Target, name: str, position: str, *, seconds: float) -> bool:
     """Wait until a standby has replayed a position; tell whether it did."""
+    try:
+        await until_replayed(target, name, position, seconds=seconds)
+    except Error as error:
+        target.report(error.message)
+        return False
+    return True
+
+
+async def until_replayed(target: Target, name: str, position: str, *, seconds: float) -> None:
+    """Wait until a standby has replayed a position; raises UnhealthyError when it has not in time."""
     question = f"SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn, pg_last_wal_replay_lsn()"
 
     async def look() -> str | None:
         reached, where = (await sql(target, name, question)).split("|")
         return None if reached == "t" else f"it is at {where}"
 
-    try:
-        await until(f"{name} has replayed {position}", look, seconds=seconds)
-    except Error as error:
-        target.report(error.message)
-        return False
-    return True
+    await until(f"{name} has replayed {position}", look, seconds=seconds)
 
 
 async def sql(target: Target, name: str, *statements: str) -> str:

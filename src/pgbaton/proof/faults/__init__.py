@@ -9,6 +9,7 @@ from pgbaton.errors import UsageError
 from pgbaton.proof.faults import (
     clocks,
     configuration,
+    damage,
     dcs,
     disks,
     links,
@@ -40,6 +41,7 @@ CATALOGUE = (
     clocks,
     load,
     standbys,
+    damage,
     configuration,
 )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.components import patroni
-from pgbaton.errors import UnhealthyError
+from pgbaton.errors import RefusedError, UnhealthyError
+from pgbaton.operate.reinit import reinit
 from pgbaton.operate.waiting import until
 from pgbaton.proof import final
-from pgbaton.proof.faults.base import Fault, Suite, within
+from pgbaton.proof.faults.base import Fault, Suite, steady, within
 from pgbaton.proof.faults.expectations import no_longer_than
 from pgbaton.proof.faults.power import power_off, power_on
 from pgbaton.proof.faults.signals import signal_server, titled
@@ -17,7 +18,7 @@ from pgbaton.topology.model import Role
 if TYPE_CHECKING:
     from random import Random
 
-    from pgbaton.proof.faults.base import Act, Strike
+    from pgbaton.proof.faults.base import Act, Expectation, Strike
     from pgbaton.proof.target import Roles
 
 PAIR = ((Role.DATABASE, 2),)
@@ -31,6 +32,8 @@ BEYOND_LIMIT_MB = 16
 FORGOTTEN_SEGMENTS = 20
 SEGMENT_MB = 16
 FORGETTING_SECONDS = 120.0
+#: How long a standby's Patroni may take to be there and free, before it can be asked to clone.
+ASKED_SECONDS = 60.0
 
 MESSAGE = "SELECT pg_logical_emit_message(true, 'pgbaton', repeat('x', 1048576)) FROM generate_series(1, {count})"
 #: Segments are told without their timeline, the first eight digits: those of older timelines go with them.
@@ -115,6 +118,31 @@ def diverge(kind: str) -> Act:
 async def start_patroni(strike: Strike) -> None:
     """Start the unit, if it does not run."""
     await strike.on(strike.host).run("systemctl", "start", patroni.UNIT)
+
+
+async def clone_anew(strike: Strike) -> None:
+    """Have the standby cloned anew, as its operator would, as soon as its Patroni can be asked for that."""
+    operation, host = strike.target.operation, strike.host
+    await start_patroni(strike)
+
+    async def asked() -> str | None:
+        try:
+            await operation.patroni(host).request("GET", "/patroni", seconds=5)
+        except UnhealthyError as error:
+            return error.message
+        try:
+            await reinit(operation, host)
+        except RefusedError as error:
+            return error.message
+        return None
+
+    await until(f"{host} is cloned anew", asked, seconds=ASKED_SECONDS, interval_seconds=1.0)
+
+
+def unnoticed(strike: Strike) -> Expectation:
+    """Expect nothing to be noticed of a standby that stops, unless commits wait for it, and the primary to stay."""
+    waited_for = strike.host in strike.before.synchronous
+    return steady(no_longer_than("standby-power-off") if waited_for else within(BLIP_SECONDS))(strike)
 
 
 FAULTS = (
