@@ -19,6 +19,7 @@ from pgbaton.agent.services import RefusedError, TcpAddress, UnixSocket, connect
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 PROTOCOL_VERSION = 3 << 16
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -84,11 +85,18 @@ async def session(where: UnixSocket | TcpAddress, login: Login, *, deadline_seco
         try:
             opened = Session(where, reader, writer)
             await opened.log_in(login)
-            yield opened
+            try:
+                yield opened
+            finally:
+                # A small write is done at once or not at all.
+                writer.write(_message("X", b""))
         finally:
-            # Written at once or not at all; a transport that is aborted waits for nobody.
-            writer.write(_message("X", b""))
             writer.transport.abort()
+
+
+def unix_socket(directory: Path, port: int, *, as_uid: int | None = None) -> UnixSocket:
+    """Return the Unix socket of a server or of a pooler, which PgBouncer names like PostgreSQL."""
+    return UnixSocket(directory / f".s.PGSQL.{port}", as_uid=as_uid)
 
 
 async def ask(where: UnixSocket | TcpAddress, login: Login, statement: str, *, deadline_seconds: float) -> Answer:
