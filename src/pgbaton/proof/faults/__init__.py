@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import UsageError
 from pgbaton.proof.faults import (
     clocks,
+    clones,
     configuration,
     damage,
     dcs,
@@ -42,6 +43,7 @@ CATALOGUE = (
     load,
     standbys,
     damage,
+    clones,
     configuration,
 )
 
