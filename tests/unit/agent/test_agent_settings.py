@@ -130,7 +130,7 @@ def test_a_majority_is_more_than_half_of_all_who_are_configured(count: int, majo
     [
         ("cluster", MISSING, "cluster"),
         ("cluster", "", "cluster"),
-        ("clutser", "orders", "clutser"),
+        ("clusters", "orders", "clusters"),
         ("secrets", {}, "secrets"),
         ("hosts", {}, "hosts"),
         ("hosts", [], "me"),
@@ -141,7 +141,7 @@ def test_a_majority_is_more_than_half_of_all_who_are_configured(count: int, majo
         ("hosts.1.name", "DB 2", "hosts[1].name"),
         ("hosts.1.name", "a" * 64, "hosts[1].name"),
         ("hosts.1.roles", [], "hosts[1].roles"),
-        ("hosts.1.roles", ["databse"], "hosts[1].roles[0]"),
+        ("hosts.1.roles", ["data"], "hosts[1].roles[0]"),
         ("hosts.1.roles", [["database"]], "hosts[1].roles[0]"),
         ("me", "db9", "me"),
         ("mode", "async", "mode"),
