@@ -56,11 +56,12 @@ class HostBlueprint:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Everything that every host should have, and the passwords that are to be generated."""
+    """Everything that every host should have, and the passwords and shared keys that are to be generated."""
 
     cluster: str
     hosts: tuple[HostBlueprint, ...]
     passwords: tuple[str, ...]
+    shared_keys: tuple[str, ...] = ()
 
     def host(self, name: str) -> HostBlueprint:
         """Return one host's blueprint; raises KeyError when the host has none."""
@@ -76,8 +77,9 @@ class Blueprint:
 def draw(topology: Topology) -> Blueprint:
     """Return the blueprint of a topology."""
     passwords = {name for component in COMPONENTS for name in component.passwords(topology)}
+    shared_keys = {name for component in COMPONENTS for name in component.shared_keys(topology)}
     hosts = tuple(HostBlueprint(host.name, parts(topology, host)) for host in topology.hosts)
-    return Blueprint(topology.name, hosts, tuple(sorted(passwords)))
+    return Blueprint(topology.name, hosts, tuple(sorted(passwords)), tuple(sorted(shared_keys)))
 
 
 def parts(topology: Topology, host: HostSpec) -> tuple[Part, ...]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Iterations of SCRAM-SHA-256, PostgreSQL's default.
 SCRAM_ITERATIONS = 4096
 
+#: Bytes of a key that hosts share.
+SHARED_KEY_BYTES = 32
+
 #: What the names of the authorities' keys begin with.
 HIDDEN = "authority-key/"
 
@@ -33,7 +36,8 @@ HIDDEN = "authority-key/"
 class Vault:
     """The secrets of one cluster, kept in a directory that only its owner can read.
 
-    Names: ``ca`` and the like (an authority's certificate), ``password/NAME``, ``certificate/NAME`` and ``key/NAME``.
+    Names: ``ca`` and the like (an authority's certificate), ``password/NAME``, ``certificate/NAME`` and ``key/NAME``,
+    which is a certificate's or one that several hosts share.
     The authorities' own keys never leave the directory, and are not to be had by name.
     """
 
@@ -46,7 +50,13 @@ class Vault:
         return dict(read_json(path)) if path.exists() else {}
 
     def ensure(
-        self, passwords: Iterable[str], certificates: Iterable[Certificate], *, days: int, save: bool = True
+        self,
+        passwords: Iterable[str],
+        certificates: Iterable[Certificate],
+        *,
+        shared_keys: Iterable[str] = (),
+        days: int,
+        save: bool = True,
     ) -> tuple[str, ...]:
         """Generate what is missing, renew what expires soon or names the wrong addresses; return what changed.
 
@@ -54,10 +64,12 @@ class Vault:
         """
         certificates = tuple(certificates)
         changed = [name for name in {"ca": 0} | {c.authority: 0 for c in certificates} if self._ensure_authority(name)]
-        for name in passwords:
-            if f"password/{name}" not in self._values:
-                self._values[f"password/{name}"] = randomness.token_urlsafe(24)
-                changed.append(f"password/{name}")
+        random = {f"password/{name}": randomness.token_urlsafe(24) for name in passwords}
+        random |= {f"key/{name}": randomness.token_hex(SHARED_KEY_BYTES) for name in shared_keys}
+        for name, value in random.items():
+            if name not in self._values:
+                self._values[name] = value
+                changed.append(name)
         for certificate in certificates:
             if self._must_issue(certificate):
                 self._issue(certificate, days)
@@ -78,10 +90,14 @@ class Vault:
         authority = self._values[certificate.authority]
         return current is None or not pki.serves(current, certificate, authority=authority, now=datetime.now(UTC))
 
-    def _issue(self, certificate: Certificate, days: int) -> None:
+    def issue(self, certificate: Certificate, *, days: int) -> pki.Issued:
+        """Return a new certificate with a key of its own, signed by its authority; neither is kept."""
         name = certificate.authority
         authority = pki.Issued(self._values[name], self._values[f"{HIDDEN}{name}"])
-        issued = pki.issue(authority, certificate, days=days)
+        return pki.issue(authority, certificate, days=days)
+
+    def _issue(self, certificate: Certificate, days: int) -> None:
+        issued = self.issue(certificate, days=days)
         self._values[f"certificate/{certificate.name}"] = issued.certificate
         self._values[f"key/{certificate.name}"] = issued.key
 

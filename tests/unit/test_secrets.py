@@ -35,6 +35,18 @@ def test_secrets_are_generated_once(tmp_path: Path) -> None:
     assert again.value("password/replicator") == password
 
 
+def test_a_shared_key_is_32_bytes_in_hexadecimal_and_is_generated_once(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    assert "key/heartbeat" in vault.ensure([], (), shared_keys=["heartbeat"], days=1)
+    key = vault.value("key/heartbeat")
+    assert len(bytes.fromhex(key)) == 32
+    assert vault.redact(f"key: {key}") == f"key: {references.secret('key/heartbeat')}"
+    assert vault.sensitive_values["key/heartbeat"] == key
+    again = Vault(tmp_path)
+    assert again.ensure([], (), shared_keys=["heartbeat"], days=1) == ()
+    assert again.value("key/heartbeat") == key
+
+
 def test_the_vault_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     filled(tmp_path)
     assert stat.S_IMODE((tmp_path / "vault.json").stat().st_mode) == 0o600

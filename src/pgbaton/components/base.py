@@ -40,6 +40,7 @@ class Wave(IntEnum):
     POOLER = 4
     BALANCER = 5
     VIP = 6
+    AGENT = 7
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,11 @@ class Component(ABC):
 
     def passwords(self, topology: Topology) -> tuple[str, ...]:
         """Return the names of the generated passwords it refers to, for the whole cluster."""
+        del topology
+        return ()
+
+    def shared_keys(self, topology: Topology) -> tuple[str, ...]:
+        """Return the names of the generated keys it refers to, 32 random bytes in hexadecimal, as ``key/NAME``."""
         del topology
         return ()
 

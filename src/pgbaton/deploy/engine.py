@@ -48,9 +48,15 @@ async def draft(
     report("plan: comparing all hosts with the topology")
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
-    issued = vault.ensure(drawn.passwords, drawn.certificates, days=topology.security.certificate_days, save=False)
+    issued = ensure(vault, topology, drawn, save=False)
     source = plan.Source(text, previous(state), issued)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
+
+
+def ensure(vault: Vault, topology: Topology, drawn: Blueprint, *, save: bool = True) -> tuple[str, ...]:
+    """See that every secret of a blueprint is there; return those that are new."""
+    days = topology.security.certificate_days
+    return vault.ensure(drawn.passwords, drawn.certificates, shared_keys=drawn.shared_keys, days=days, save=save)
 
 
 def previous(state: ClusterState) -> str | None:
@@ -73,8 +79,7 @@ async def carry_out(
     """Issue the secrets that are due, remember the topology, and apply the plan. The caller holds the lock."""
     state.create()
     vault = Vault(state.vault_directory)
-    days = drafted.topology.security.certificate_days
-    vault.ensure(drafted.blueprint.passwords, drafted.blueprint.certificates, days=days)
+    ensure(vault, drafted.topology, drafted.blueprint)
     if drafted.plan.topology:
         write_private(state.topology_file, drafted.plan.topology)
     return await applying.apply(
@@ -116,7 +121,7 @@ async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], *, repo
     topology = load.loads(last.previous_topology or last.topology, source="the topology of before")
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
-    vault.ensure(drawn.passwords, drawn.certificates, days=topology.security.certificate_days, save=False)
+    ensure(vault, topology, drawn, save=False)
     return Draft(await rollback.make(undone, topology, drawn, hosts, vault), topology, drawn, vault)
 
 
