@@ -143,16 +143,23 @@ def leftovers(blueprint: HostBlueprint, inventory: Inventory) -> Iterator[Step]:
     """Yield what pgbaton once put on the host and the blueprint no longer has: units to stop, files to remove."""
     if inventory.manifest is None:
         return
+    yield from leftover_units(blueprint, inventory)
     place = (Stage.LEFTOVERS, inventory.host, LEFTOVER)
-    for name in set_aside(inventory.manifest.units, {unit.name for unit in blueprint.units}):
-        facts = inventory.unit(name)
-        if facts.running or (facts.enabled and facts.load != "not-found"):
-            cost = cost_of(name, OnChange.RESTART, inventory)
-            yield Step(Kind.UNIT, *place, name, "disable", cost, describe(facts), "disabled, inactive")
     for path in set_aside(inventory.manifest.files, {file.path for file in blueprint.files}):
         found = inventory.files.get(path)
         if found:
             yield Step(Kind.REMOVE_FILE, *place, path, "remove", before_digest=found.digest, before_access=found.access)
+
+
+def leftover_units(blueprint: HostBlueprint, inventory: Inventory) -> Iterator[Step]:
+    """Yield what stops the units that pgbaton once brought up and the blueprint no longer has."""
+    earlier = inventory.manifest.units if inventory.manifest else ()
+    for name in set_aside(earlier, {unit.name for unit in blueprint.units}):
+        facts = inventory.unit(name)
+        if facts.running or (facts.enabled and facts.load != "not-found"):
+            cost = cost_of(name, OnChange.RESTART, inventory)
+            place = (Stage.LEFTOVERS, inventory.host, LEFTOVER, name)
+            yield Step(Kind.UNIT, *place, "disable", cost, describe(facts), "disabled, inactive")
 
 
 def set_aside(earlier: tuple[str, ...] | Mapping[str, str], wanted: set[str]) -> list[str]:

@@ -89,9 +89,17 @@ def host_steps(
     now = inventories[blueprint.host]
     files = [step for entry in indexes[blueprint.host] if not entry["secret"] for step in file_steps(entry, now)]
     yield from files
+    yield from stops(blueprint, now, files)
     demands = compare.unit_demands(blueprint, [step for step in files if step.unit], now)
     for part in blueprint.parts:
         yield from compare.unit_steps(part, now, demands)
+
+
+def stops(blueprint: HostBlueprint, now: Inventory, files: Sequence[Step]) -> Iterator[Step]:
+    """Yield what stops the units that came with what is taken back: while their files are there, so in their stage."""
+    stages = {step.unit: step.stage for step in files}
+    for step in compare.leftover_units(blueprint, now):
+        yield replace(step, stage=stages.get(step.subject, step.stage))
 
 
 def file_steps(entry: Entry, now: Inventory) -> Iterator[Step]:

@@ -25,7 +25,8 @@ class Stage(IntEnum):
     POOLER = 6
     BALANCER = 7
     VIP = 8
-    LEFTOVERS = 9
+    AGENT = 9
+    LEFTOVERS = 10
 
     @classmethod
     def of(cls, wave: Wave) -> Stage:
@@ -48,6 +49,7 @@ TITLES = {
     Stage.POOLER: "poolers",
     Stage.BALANCER: "balancers",
     Stage.VIP: "VIP",
+    Stage.AGENT: "agents",
     Stage.LEFTOVERS: "leftovers",
 }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 #: Stages whose hosts back each other up: what runs is changed one host at a time.
-SERIAL = frozenset({Stage.DCS, Stage.DATABASE, Stage.POOLER, Stage.BALANCER, Stage.VIP, Stage.LEFTOVERS})
+SERIAL = frozenset({Stage.DCS, Stage.DATABASE, Stage.POOLER, Stage.BALANCER, Stage.VIP, Stage.AGENT, Stage.LEFTOVERS})
 
 
 @dataclass(frozen=True)

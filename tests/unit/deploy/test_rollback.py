@@ -4,9 +4,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from benches import Fake
 
+from pgbaton.components.base import Wave
 from pgbaton.deploy import journal, rollback
+from pgbaton.deploy.steps import Stage
 from pgbaton.errors import RefusedError, UnhealthyError
+from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from benches import Bench
@@ -58,6 +62,21 @@ async def test_what_was_created_is_removed_and_what_was_removed_comes_back(deplo
     deployed.components[2].extra = False
     await take_back(deployed, again)
     assert not (deployed.root("lb1") / "etc/balancer/extra").exists()
+
+
+async def test_a_component_that_was_added_is_stopped_before_its_files_go(deployed: Bench) -> None:
+    known = deployed.components
+    deployed.components = (Fake("agent", Wave.AGENT, Role.DCS, "agent.service"), *known)
+    made = await deployed.plan(previous="before")
+    await deployed.apply(made)
+    assert "db2 start agent.service" in deployed.calls
+    deployed.components = known
+    plan = await take_back(deployed, made)
+    steps = [step for wave in plan.waves for step in wave.steps if step.host == "db2"]
+    assert {step.stage for step in steps} == {Stage.AGENT}
+    assert (deployed.root("db2") / "fake/units/agent.service/state").read_text() == "inactive\n"
+    assert not (deployed.root("db2") / "etc/agent/main.conf").exists()
+    assert not (await deployed.plan()).changes
 
 
 async def test_dynamic_configuration_goes_back(deployed: Bench) -> None:
