@@ -18,7 +18,7 @@ _PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PR
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$\S+|\bmd5[0-9a-f]{32}\b")
 _ADDRESS = re.compile(r"(://[^/\s:@]+:)[^@\s]+@")
 _SETTING = re.compile(
-    r"(?im)^(?P<name>.*?(?:passw(?:or)?d|passphrase|secret|auth_pass|token)\w*[\"']?\s*[:=\s]\s*)(?P<value>\S.*)$"
+    r"(?im)^(?P<name>.*?(?:passw(?:or)?d|passphrase|secret|auth_pass|heartbeat_key|token)\w*[\"']?\s*[:=\s]\s*)(?P<value>\S.*)$"
 )
 _LOGIN = re.compile(r'(?m)^("[^"\n]*"\s+)"[^"\n]*"')
 _REFERENCES_ONLY = re.compile(rf"(\s|{references.REFERENCE.pattern})+")

@@ -21,7 +21,7 @@ from pgbaton.references import secret
 from pgbaton.secrets import scram_matches, scram_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pgbaton.components.postgres import DatabaseRole, DatabaseSpec
     from pgbaton.hosts.base import Host
@@ -44,6 +44,9 @@ sql postgres <<'SQL' || exit 1
 SELECT json_build_object(
   'roles', (SELECT json_object_agg(rolname, json_build_array(rolcanlogin, rolconnlimit, rolpassword))
             FROM pg_authid WHERE rolname !~ '^pg_'),
+  'memberships', (SELECT coalesce(json_object_agg(name, joined), '{}') FROM (
+                    SELECT a.rolname AS name, json_agg(DISTINCT b.rolname) AS joined FROM pg_auth_members AS m
+                    JOIN pg_roles AS a ON a.oid = m.member JOIN pg_roles AS b ON b.oid = m.roleid GROUP BY 1) AS each),
   'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
   'restart_settings', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
   'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
@@ -86,11 +89,13 @@ class Desired:
 class Current:
     """What the primary has. ``roles``: login, connection limit, verifier by name; ``lookups``: mark by database.
 
-    ``limits`` are the settings in effect that no standby may have lower than its primary.
+    ``memberships`` are the roles that a role is a member of, by its name. ``limits`` are the settings in effect that no
+    standby may have lower than its primary.
     """
 
     dynamic: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, tuple[bool, int, str | None]] = field(default_factory=dict)
+    memberships: dict[str, tuple[str, ...]] = field(default_factory=dict)
     databases: dict[str, str] = field(default_factory=dict)
     lookups: dict[str, str | None] = field(default_factory=dict)
     restart_settings: frozenset[str] = frozenset()
@@ -122,6 +127,7 @@ def parse(output: str) -> Current:
     return Current(
         dynamic=yaml.safe_load(configuration) or {},
         roles={name: (row[0], row[1], row[2]) for name, row in server["roles"].items()},
+        memberships={name: tuple(groups) for name, groups in server["memberships"].items()},
         databases=server["databases"],
         lookups={row["lookup"]: row["mark"] for row in lookups},
         restart_settings=frozenset(server["restart_settings"]),
@@ -210,18 +216,25 @@ def lowers_limit(wanted: Desired, current: Current) -> bool:
 
 
 def role_steps(role: DatabaseRole, current: Current, vault: Vault) -> Iterator[Step]:
-    """Yield what makes a role: log in, limit of connections, password."""
+    """Yield what makes a role: log in, limit of connections, password, the roles it is a member of."""
     name = f"password/{role.password}"
-    after = f"LOGIN CONNECTION LIMIT {role.connection_limit} PASSWORD {secret(name)}"
+    after = role_text(role.connection_limit, secret(name), role.member_of)
     if role.name not in current.roles:
         yield _step(f"role {role.name}", "create", after=after)
         return
     login, limit, verifier = current.roles[role.name]
     known = verifier is not None and scram_matches(verifier, vault.value(name))
-    if not login or limit != role.connection_limit or not known:
+    joined = [each for each in role.member_of if each in current.memberships.get(role.name, ())]
+    if not login or limit != role.connection_limit or not known or len(joined) < len(role.member_of):
         password = secret(name) if known else diff.MASK if verifier else "none"
-        before = f"{'LOGIN' if login else 'NOLOGIN'} CONNECTION LIMIT {limit} PASSWORD {password}"
+        before = role_text(limit, password, joined, login=login)
         yield _step(f"role {role.name}", "change", before=before, after=after)
+
+
+def role_text(limit: int, password: str, joined: Sequence[str], *, login: bool = True) -> str:
+    """Return a role as it is shown: ``password`` is a reference or a mask."""
+    groups = f" IN ROLE {', '.join(joined)}" if joined else ""
+    return f"{'LOGIN' if login else 'NOLOGIN'} CONNECTION LIMIT {limit} PASSWORD {password}{groups}"
 
 
 def database_steps(database: DatabaseSpec, current: Current) -> Iterator[Step]:
@@ -291,7 +304,8 @@ def role_sql(role: DatabaseRole, vault: Vault, *, create: bool) -> str:
     verifier = scram_verifier(vault.value(f"password/{role.password}"))
     verb = "CREATE" if create else "ALTER"
     limit = role.connection_limit
-    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit} PASSWORD '{verifier}';\n"
+    grants = "".join(f"GRANT {quoted(group)} TO {quoted(role.name)};\n" for group in role.member_of)
+    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit} PASSWORD '{verifier}';\n{grants}"
 
 
 def quoted(name: str) -> str:

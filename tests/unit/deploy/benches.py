@@ -198,6 +198,7 @@ class Server:
         del sent
         first = {
             "roles": {"postgres": [True, -1, None], **self.roles},
+            "memberships": {"pg_monitor": ["pg_read_all_stats"]},
             "databases": self.databases,
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ("auth_pass hunter2", "hunter2"),
         ("primary_conninfo = 'host=db1 password=hunter2 user=x'", "hunter2"),
         ("api_token: hunter2", "hunter2"),
+        ('  "heartbeat_key": "hunter2",', "hunter2"),
         ("url: postgres://app:hunter2@db1/app", "hunter2"),
         ('"pgbouncer" "hunter2"', "hunter2"),
         ('"pgbouncer" "SCRAM-SHA-256$4096:c2FsdA==$a:b"', "c2FsdA"),

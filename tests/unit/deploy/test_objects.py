@@ -85,6 +85,17 @@ def test_a_role_with_a_stranger_password_shows_neither(vault: Vault) -> None:
     assert step.after.endswith("<<secret:password/user/app>>")
 
 
+def test_a_role_gets_the_memberships_that_it_lacks(vault: Vault) -> None:
+    role = DatabaseRole("app", "user/app", 20, ("pg_monitor",))
+    wanted = Desired(5432, {}, (role,), (), "")
+    marks = dict.fromkeys(wanted.lookup_places, wanted.lookup_mark)
+    lacking, member = (settled(vault, lookups=marks, memberships=groups) for groups in ({}, {"app": ("pg_monitor",)}))
+    assert objects.steps(wanted, member, vault, standbys=True) == ()
+    (step,) = objects.steps(wanted, lacking, vault, standbys=True)
+    assert (step.before, step.after) == (f"{step.before}", f"{step.before} IN ROLE pg_monitor")
+    assert 'GRANT "pg_monitor" TO "app";\n' in objects.role_sql(role, vault, create=False)
+
+
 def test_a_setting_of_the_postmaster_costs_a_switchover(vault: Vault) -> None:
     wanted = Desired(5432, {"postgresql": {"parameters": {"max_connections": 300, "work_mem": "8MB"}}}, (), (), "")
     has = {"postgresql": {"parameters": {"max_connections": 200, "work_mem": "8MB"}}}
@@ -145,6 +156,7 @@ async def test_a_patch_goes_to_patroni_over_standard_input(vault: Vault) -> None
 def test_what_the_primary_said_is_read() -> None:
     server = {
         "roles": {"a": [True, 5, None]},
+        "memberships": {"a": ["pg_monitor"]},
         "databases": {"d": "a"},
         "restart_settings": ["x"],
         "pending": ["x"],
@@ -154,5 +166,6 @@ def test_what_the_primary_said_is_read() -> None:
     read = objects.parse(said)
     assert read.dynamic == {"ttl": 20}
     assert read.roles == {"a": (True, 5, None)}
+    assert read.memberships == {"a": ("pg_monitor",)}
     assert read.lookups == {"d": "m"}
     assert (read.pending, read.limits) == (("x",), {"x": 5})
