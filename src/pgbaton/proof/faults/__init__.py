@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.errors import UsageError
 from pgbaton.proof.faults import (
+    certificates,
     clocks,
     clones,
     configuration,
@@ -44,6 +45,7 @@ CATALOGUE = (
     standbys,
     damage,
     clones,
+    certificates,
     configuration,
 )
 
