@@ -111,12 +111,24 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
     if host.has(Role.DCS):
         yield f"ip saddr {databases} tcp dport {ports.etcd_client_port} accept"
         yield f"ip saddr {members} tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }} accept"
+    if host in topology.voters:
+        yield from accepted_by_agents(topology, host)
     if host.has(Role.BALANCER):
         clients = sources(topology.client_networks)
         pooling, balancing = topology.pooling, topology.balancing
         yield f"ip saddr {clients} tcp dport {{ {balancing.write_port}, {balancing.read_port} }} accept"
         yield f"ip saddr {balancers} tcp dport {{ {pooling.write_port}, {pooling.read_port} }} accept"
         yield f"ip saddr {balancers} meta l4proto vrrp accept"
+
+
+def accepted_by_agents(topology: Topology, host: HostSpec) -> Iterable[str]:
+    """Yield the rules for agents: heartbeats and health on every host, etcd where it is."""
+    ports = topology.orchestration
+    agents = sources(spec.address for spec in topology.voters)
+    yield f"ip saddr {agents} udp dport {ports.heartbeat_port} accept"
+    yield f"ip saddr {agents} tcp dport {ports.health_port} accept"
+    if host.has(Role.DCS):
+        yield f"ip saddr {agents} tcp dport {ports.etcd_client_port} accept"
 
 
 def sources(addresses: Iterable[IPv4Address | IPv4Network]) -> str:

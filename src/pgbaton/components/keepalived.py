@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 UNIT = "keepalived.service"
 CONFIG = "/etc/keepalived/keepalived.conf"
 SCRIPT = "/etc/keepalived/check-haproxy"
+#: What the agent says of HAProxy: zero, or as low a number as gives the VIP up. It outlives the agent.
+AGENT_FILE = "/run/pgbaton-agent-haproxy"
 USER = "keepalived_script"
 
 #: Keepalived 2.2 ends its own process group when it tests a file with scripts, and misses the script that is about to
@@ -143,4 +145,5 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         script=SCRIPT,
         script_user=USER,
         state_file=STATE_FILE,
+        agent_file=AGENT_FILE if topology.orchestration.agent else None,
     )

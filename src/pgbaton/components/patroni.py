@@ -233,6 +233,7 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
         },
         "parameters": postgres.parameters(topology),
         "pg_hba": postgres.access_rules(topology),
+        **({"pg_ident": maps} if (maps := postgres.user_maps(topology)) else {}),
         "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
         "create_replica_methods": ["basebackup"],

@@ -16,7 +16,7 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.generation import is_bookworm
-from pgbaton.components.postgres import POOLER_ROLE
+from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import render
 from pgbaton.components.units import HARDENING, HEADER, section
@@ -156,6 +156,8 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         instance=instance,
         listen_addr=f"127.0.0.1,{host.address}",
         listen_port=port(topology, instance),
+        # Of its own, for the agents' questions through the pool: no application may connect to it.
+        agent_database=AGENT_DATABASE if topology.orchestration.agent else None,
         server_port=balancing.primary_port if instance == "write" else balancing.standby_port,
         socket_directory=socket_directory(instance),
         users_file=USERS_FILE,

@@ -17,6 +17,7 @@ from pgbaton.components.base import (
 )
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
+from pgbaton.topology.capacity import agent_connections
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ SOCKETS = "/var/run/postgresql"
 REPLICATION_ROLE = "replicator"
 REWIND_ROLE = "rewind"
 POOLER_ROLE = "pgbouncer"
+#: The agent asks its own host's server over the Unix socket as root, and any through a pooler with a password.
+AGENT_ROLE = "pgbaton_agent"
+AGENT_DATABASE = "postgres"
+AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
 
 #: Try settings in an empty directory, as initdb does: the server reads them, takes the memory they ask for, and ends.
@@ -128,6 +133,7 @@ class DatabaseRole:
     name: str
     password: str
     connection_limit: int = -1
+    member_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,13 @@ class DatabaseSpec:
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
     """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
     users = tuple(DatabaseRole(user.name, f"user/{user.name}", user.connection_limit) for user in topology.users)
-    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *users)
+    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *users)
+
+
+def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
+    """Return the agents' role, where there are agents; its limit keeps the server's connections for others."""
+    limit = agent_connections(topology)
+    return (DatabaseRole(AGENT_ROLE, AGENT_ROLE, limit, ("pg_monitor",)),) if topology.orchestration.agent else ()
 
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
@@ -225,6 +237,22 @@ def shared_parameters(topology: Topology) -> dict[str, str | int]:
     }
 
 
+def user_maps(topology: Topology) -> list[str]:
+    """Return pg_ident.conf: who of the operating system is whom; the server's own user needs no map."""
+    return [f"{AGENT_MAP} root {AGENT_ROLE}"] if topology.orchestration.agent else []
+
+
+def agent_rules(topology: Topology) -> list[str]:
+    """Return the agents' part of pg_hba.conf, where there are agents: peer on the host, SCRAM for poolers."""
+    if not topology.orchestration.agent:
+        return []
+    poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
+    return [
+        f"local {AGENT_DATABASE} {AGENT_ROLE} peer map={AGENT_MAP}",
+        *(f"hostssl {AGENT_DATABASE} {AGENT_ROLE} {source} scram-sha-256" for source in poolers),
+    ]
+
+
 def access_rules(topology: Topology) -> list[str]:
     """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers."""
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
@@ -233,6 +261,7 @@ def access_rules(topology: Topology) -> list[str]:
     users = ",".join(user.name for user in topology.users)
     return [
         "local all postgres peer",
+        *agent_rules(topology),
         *(
             f"hostssl replication {REPLICATION_ROLE} {source} scram-sha-256 clientcert=verify-full"
             for source in servers

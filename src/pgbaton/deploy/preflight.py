@@ -168,4 +168,5 @@ def ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
             pooling.read_port: "PgBouncer's reads",
         },
     }
-    return {port: purpose for role in spec.roles for port, purpose in wanted.get(role, {}).items()}
+    agent = {orchestration.health_port: "the agent's health"} if spec in topology.voters else {}
+    return {port: purpose for role in spec.roles for port, purpose in wanted.get(role, {}).items()} | agent

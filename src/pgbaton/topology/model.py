@@ -230,7 +230,8 @@ class Orchestration(Section):
         default="automatic", description="Whether Patroni arms /dev/watchdog: where there is one, or always."
     )
     agent: bool = Field(
-        default=False, description="Run pgbaton's agent on every host; without it, none of pgbaton runs there."
+        default=False,
+        description="Run an agent on every host that is not only an application's; without, none of pgbaton runs there.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")

@@ -81,3 +81,9 @@ async def test_hosts_that_do_not_answer_are_unreachable() -> None:
     hosts = {host.name: FakeHost(host.name, answers={("sh",): gone}) for host in TOPOLOGY.hosts}
     with pytest.raises(UnreachableError, match="lb2: no route to host"):
         await preflight.check(TOPOLOGY, hosts)
+
+
+def test_an_agents_health_port_is_wanted_on_every_host_that_has_one() -> None:
+    topology = load.loads(f"{presets.text('standard')}\n[orchestration]\nagent = true\n")
+    assert all(preflight.ports(topology, host)[7791] == "the agent's health" for host in topology.hosts)
+    assert not any(7791 in preflight.ports(TOPOLOGY, host) for host in TOPOLOGY.hosts)
