@@ -16,7 +16,7 @@ from pgbaton.cli.progress import teller
 from pgbaton.errors import Error, ObjectiveMissedError
 from pgbaton.lab import definition, recipe
 from pgbaton.proof import demo as demonstration
-from pgbaton.proof import faults, page
+from pgbaton.proof import faults, page, store
 from pgbaton.proof.report import Verdict
 from pgbaton.proof.reporting import words
 from pgbaton.topology import load, presets
@@ -63,7 +63,8 @@ def demo(output: str, path: Path, **options: Any) -> None:  # noqa: ANN401 - cli
     wanted = prepared(**options)
     common.require_writable(path, option="--report")
     common.need_root("a lab")
-    report = interruptible(demonstration.demonstrate(wanted))
+    with store.alone(wanted.state.name, command="demo", option="--cluster"):
+        report = interruptible(demonstration.demonstrate(wanted))
     finished = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
     path.write_text(page.render(report, finished=finished), encoding="utf-8")
     common.emit(output, report.to_dict(), lambda: show(report, path))

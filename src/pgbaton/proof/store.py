@@ -114,18 +114,23 @@ def directory() -> Path:
 
 
 @contextmanager
-def alone(label: str) -> Iterator[None]:
+def alone(label: str, *, command: str = "prove", option: str = "--name") -> Iterator[None]:
     """Keep others from proving the same cluster at the same time; raises RefusedError while one does.
 
     Two proofs would break each other's faults and tables, and one would take the other's lab for a left-over.
+    ``command`` is told to those that come meanwhile, ``option`` is the one by which they can name another lab.
     """
     directory().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (directory() / f".{label}.lock").open("a", encoding="ascii") as file:
+    with (directory() / f".{label}.lock").open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"another pgbaton prove is at work on {label}"
-            raise RefusedError(message, hint="wait for it to end; or make a lab of another --name") from None
+            file.seek(0)
+            message = f"another pgbaton {file.read().strip() or command} is at work on {label}"
+            raise RefusedError(message, hint=f"wait for it to end; or make a lab of another {option}") from None
+        file.truncate(0)
+        file.write(command)
+        file.flush()
         yield
 
 

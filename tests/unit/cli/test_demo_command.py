@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from pgbaton.cli import demo as command
-from pgbaton.errors import UsageError
+from pgbaton.errors import RefusedError, UsageError
+from pgbaton.proof import demo as demonstration
+from pgbaton.proof import store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pgbaton.proof.demo import Demo
 
@@ -48,3 +52,19 @@ def test_faults_are_given_by_name() -> None:
 def test_what_cannot_be_is_refused_before_anything_is_made(changes: Mapping[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         prepared(**changes)
+
+
+def test_two_demonstrations_do_not_break_each_others_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PGBATON_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+
+    def begun(_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(demonstration, "demonstrate", begun)
+    page = str(tmp_path / "page.html")
+    with store.alone("demo", command="demo"):
+        error = CliRunner().invoke(command.demo, ["--report", page]).exception
+    assert isinstance(error, RefusedError)
+    assert error.message == "another pgbaton demo is at work on demo"
+    assert error.hint == "wait for it to end; or make a lab of another --cluster"

@@ -154,3 +154,17 @@ def test_a_cluster_is_put_to_the_proof_by_one_at_a_time() -> None:
         pass
     with store.alone("one"):
         assert store.runs() == ()
+
+
+def test_who_is_refused_is_told_who_is_at_work_and_how_to_name_another_lab() -> None:
+    with store.alone("one", command="demo"), pytest.raises(RefusedError) as caught, store.alone("one"):
+        pass
+    assert caught.value.message == "another pgbaton demo is at work on one"
+    assert caught.value.hint == "wait for it to end; or make a lab of another --name"
+    with (
+        store.alone("one"),
+        pytest.raises(RefusedError, match="another pgbaton prove is at work on one") as caught,
+        store.alone("one", command="demo", option="--cluster"),
+    ):
+        pass
+    assert str(caught.value.hint).endswith("another --cluster")
