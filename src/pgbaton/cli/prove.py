@@ -251,7 +251,7 @@ def read_schedule(path: Path) -> chaos.Schedule:
 def ground_of(asked: Asked, tell: Report) -> Ground:
     """Return where the proof takes place; raises UsageError when the target and the topology do not fit."""
     if asked.target == LAB:
-        definition.check_name(asked.name)
+        definition.check_name(asked.name, option="--name")
         common.need_root("a lab")
         text = presets.text(asked.preset or presets.NAMES[0], cluster=asked.name)
         topology = load.load(asked.topology) if asked.topology else load.loads(text)

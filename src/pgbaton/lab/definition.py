@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 APPLICATION = "app"
 
 
-def check_name(name: str) -> None:
-    """Raise UsageError unless a name may be a cluster's: it becomes part of paths and of the kernel's names."""
+def check_name(name: str, *, option: str = "--cluster") -> None:
+    """Raise UsageError unless a name may be a cluster's: it becomes part of paths and of the kernel's names.
+
+    ``option`` is where it was given.
+    """
     if not re.fullmatch(SLUG, name):
         message = f"{name!r} cannot be a cluster's name"
-        raise UsageError(message, where="--cluster", hint="use up to 32 of a-z, 0-9 and inner hyphens")
+        raise UsageError(message, where=option, hint="use up to 32 of a-z, 0-9 and inner hyphens")
 
 
 def complete(topology: Topology, name: str) -> Topology:

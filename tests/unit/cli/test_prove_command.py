@@ -124,8 +124,9 @@ def test_what_is_for_a_lab_that_is_made_does_not_go_with_a_cluster_that_exists(c
 
 def test_a_name_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="cannot be a cluster's name") as caught:
         ground_of(replace(PLAIN, name="../demo"), lambda _: None)
+    assert caught.value.where == "--name"
     assert isinstance(ground_of(PLAIN, lambda _: None), OwnLab)
 
 
