@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 
+#: How long a cluster that exists may take to be whole: a host that is just rejoining does, nothing else mends itself.
+STANDING_SECONDS = 30.0
+
+
 class Ground(Protocol):
     """A cluster to prove things on."""
 
@@ -140,13 +144,18 @@ class Standing:
 
     async def prepare(self) -> Target:
         """Return the cluster when it is whole; raises UnhealthyError with what is wrong with it."""
-        await self.target.until_whole(seconds=WHOLE_SECONDS)
+        try:
+            await self.target.until_whole(seconds=STANDING_SECONDS, tell=self.target.report)
+        except UnhealthyError as error:
+            message = f"nothing was done to {self.topology.name}: {error.message}"
+            hint = "mend it first: pgbaton status shows what is wrong and what to do"
+            raise UnhealthyError(message, hint=hint) from None
         return self.target
 
     async def renew(self) -> Target:
         """Return the cluster once it is whole after all; raises UnhealthyError: a cluster in use is not made anew."""
         with suppress(UnhealthyError):
-            await self.target.until_whole(seconds=WHOLE_SECONDS)
+            await self.target.until_whole(seconds=WHOLE_SECONDS, tell=self.target.report)
         if (remains := await evidence.remains(self.target)) == ():
             return self.target
         wrong = "; ".join(remains or ("no host answers",))

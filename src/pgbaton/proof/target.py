@@ -10,7 +10,7 @@ from pgbaton.errors import UnhealthyError
 from pgbaton.hosts.connect import connect
 from pgbaton.observe.collect import collect
 from pgbaton.observe.facts import Facts
-from pgbaton.observe.findings import Health, health
+from pgbaton.observe.findings import Level
 from pgbaton.observe.judge import judge
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
@@ -19,10 +19,11 @@ from pgbaton.state import read_json
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pgbaton.hosts.base import Host
+    from pgbaton.observe.findings import Finding
     from pgbaton.observe.snapshot import Snapshot
     from pgbaton.operate.waiting import Report
     from pgbaton.state import ClusterState
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Looking costs every host some processor time, which a small machine lacks right after a fault.
 LOOK_INTERVAL_SECONDS = 0.5
+#: How much of what is wrong is told.
+TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,22 @@ class Target:
         """Return who is primary, whoever holds the VIP; raises UnhealthyError unless exactly one server is."""
         return only_primary(Facts(self.topology, await self.snapshot()))
 
-    async def until_whole(self, *, seconds: float) -> float:
+    async def until_whole(self, *, seconds: float, tell: Report | None = None) -> float:
         """Wait until nothing is wrong with the cluster any more; return how long that took.
 
-        Raises UnhealthyError with the findings that remain.
+        What is waited for is told to ``tell`` at once, and again whenever it is something else. Raises UnhealthyError
+        with the findings that remain.
         """
+        told: tuple[tuple[str, str, str], ...] = ()
 
         async def look() -> str | None:
-            findings = judge(self.topology, await self.snapshot())
-            if health(findings) is Health.HEALTHY:
-                return None
-            return "; ".join(f"{finding.subject}: {finding.rule} ({finding.seen})" for finding in findings[:3])
+            nonlocal told
+            wrong = [each for each in judge(self.topology, await self.snapshot()) if each.level < Level.NOTE]
+            identities = tuple(each.identity for each in wrong)
+            if tell is not None and wrong and identities != told:
+                tell(waiting(self.topology.name, wrong, seconds))
+                told = identities
+            return "; ".join(f"{each.subject}: {each.rule} ({each.seen})" for each in wrong[:TOLD]) or None
 
         return await until("the cluster is whole", look, seconds=seconds, interval_seconds=LOOK_INTERVAL_SECONDS)
 
@@ -112,6 +120,13 @@ class Target:
         machines = read_json(self.state.lab_file)["hosts"]
         namespace = next(each["netns"] for each in machines if Role.APPLICATION in each["roles"])
         return ("ip", "netns", "exec", namespace, *python)
+
+
+def waiting(name: str, wrong: Sequence[Finding], seconds: float) -> str:
+    """Return what a cluster that is not whole is waited for, and what to do about it, a line each. Pure."""
+    lines = [f"{each.subject}: {each.rule} ({each.seen}); {each.advice}" for each in wrong[:TOLD]]
+    more = [f"and {len(wrong) - TOLD} more"] if len(wrong) > TOLD else []
+    return "\n".join([f"{name} is not whole; waiting for that, at most {seconds:g} s; ^C ends it", *lines, *more])
 
 
 @dataclass(frozen=True)
