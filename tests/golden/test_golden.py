@@ -13,8 +13,13 @@ from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
     from pgbaton.blueprint import HostBlueprint
+    from pgbaton.components.base import File
 
 HERE = Path(__file__).parent
+#: The presets as they are, and one whose hosts have as many different roles as any, with agents.
+CASES = {name: presets.text(name) for name in presets.NAMES} | {
+    "agent": f"{presets.text('classic')}\n[orchestration]\nagent = true\n"
+}
 
 
 def rendered(host: HostBlueprint) -> str:
@@ -22,16 +27,21 @@ def rendered(host: HostBlueprint) -> str:
     packages = f"packages: {' '.join(host.packages)}\n"
     units = "".join(f"unit: {unit.name}{' (masked)' if unit.masked else ''}\n" for unit in host.units)
     files = "".join(
-        f"\n### {file.path} ({file.mode:04o} {file.owner} {file.group})\n{file.shown}\n" for file in host.files
+        f"\n### {file.path} ({file.mode:04o} {file.owner} {file.group})\n{shown(file)}\n" for file in host.files
     )
     return packages + units + files
 
 
-@pytest.mark.parametrize("preset", presets.NAMES)
-def test_a_preset_renders_what_it_did(preset: str) -> None:
-    for host in blueprint.draw(load.loads(presets.text(preset))).hosts:
-        kept = HERE / preset / f"{host.host}.txt"
+def shown(file: File) -> str:
+    """Return a text; of bytes only that they are bytes, because they change with every line of the program in them."""
+    return file.content if isinstance(file.content, str) else "(binary)"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_preset_renders_what_it_did(case: str) -> None:
+    for host in blueprint.draw(load.loads(CASES[case])).hosts:
+        kept = HERE / case / f"{host.host}.txt"
         if os.environ.get("PGBATON_UPDATE_GOLDEN"):
             kept.parent.mkdir(exist_ok=True)
             kept.write_text(rendered(host), encoding="utf-8")
-        assert kept.read_text(encoding="utf-8") == rendered(host), f"{preset}/{host.host} changed; see scripts/golden"
+        assert kept.read_text(encoding="utf-8") == rendered(host), f"{case}/{host.host} changed; see scripts/golden"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgbaton.components.agent import Agent
 from pgbaton.components.etcd import Etcd
 from pgbaton.components.firewall import Firewall
 from pgbaton.components.haproxy import Haproxy
@@ -16,7 +17,7 @@ from pgbaton.components.system import System
 if TYPE_CHECKING:
     from pgbaton.components.base import Component
 
-SERVICES: tuple[Component, ...] = (Etcd(), Postgres(), Patroni(), Pgbouncer(), Haproxy(), Keepalived())
+SERVICES: tuple[Component, ...] = (Etcd(), Postgres(), Patroni(), Pgbouncer(), Haproxy(), Keepalived(), Agent())
 COMPONENTS: tuple[Component, ...] = (
     System(tuple(sorted({user for component in SERVICES for user in component.users()}))),
     Firewall(),

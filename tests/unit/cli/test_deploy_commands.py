@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from pgbaton import state as states
 from pgbaton.cli import deploy, planview
+from pgbaton.components.base import describe
 from pgbaton.deploy.steps import Cost, Kind, Plan, PlannedWave, Stage, Step
 from pgbaton.errors import UsageError
 from pgbaton.topology import presets
@@ -80,6 +81,15 @@ def test_render_writes_a_directory_a_host(file: Path, tmp_path: Path) -> None:
     CliRunner().invoke(deploy.render, [str(file), "--output-dir", str(tmp_path / "out")], catch_exceptions=False)
     assert (tmp_path / "out/lb1/etc/haproxy/haproxy.cfg").is_file()
     assert (tmp_path / "out/db3/etc/patroni/config.yml").is_file()
+
+
+def test_render_shows_what_a_binary_file_is_and_writes_it_as_it_is(file: Path, tmp_path: Path) -> None:
+    file.write_text(f"{file.read_text()}\n[orchestration]\nagent = true\n")
+    arguments = [str(file), "--host", "db1", "--output-dir", str(tmp_path / "out"), "-o", "json"]
+    result = CliRunner().invoke(deploy.render, arguments, catch_exceptions=False)
+    written = (tmp_path / "out/db1/usr/lib/pgbaton/agent.pyz").read_bytes()
+    assert json.loads(result.stdout)["db1"]["/usr/lib/pgbaton/agent.pyz"]["content"] == describe(written)
+    assert written.startswith(b"#!/usr/bin/python3\nPK")
 
 
 def test_render_leaves_no_trace_of_a_cluster(file: Path, tmp_path: Path) -> None:

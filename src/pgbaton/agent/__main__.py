@@ -1,0 +1,63 @@
+"""The agent's command line: what systemd runs on a host, and what deploying checks there."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgbaton import __version__
+from pgbaton.agent import settings
+from pgbaton.agent.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SETTINGS_FILE = "/etc/pgbaton/agent.json"
+SECRETS_FILE = "/etc/pgbaton/agent-secrets.json"
+#: What each command is for; all but the last take the settings from where they are on a host.
+COMMANDS = {
+    "run": "hear the other hosts, and act; systemd starts this",
+    "restore-fences": "put up the fences that stood before a reboot; to be run before Patroni starts",
+    "release-holds": "resume the poolers that an agent has paused and left so",
+    "check-settings": "read a file of settings and one of secrets, and say what is wrong with them",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    asked = parser().parse_args(arguments)
+    try:
+        found = settings.load(asked.settings, asked.secrets)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return os.EX_CONFIG
+    if asked.command == "check-settings":
+        sys.stdout.write(f"settings of {found.me} in cluster {found.cluster}, {len(found.hosts)} hosts have an agent\n")
+        return os.EX_OK
+    # Only what runs needs all of the agent; each command is a function of the same name.
+    daemon = importlib.import_module("pgbaton.agent.daemon")
+    return int(getattr(daemon, asked.command.replace("-", "_"))(found) or os.EX_OK)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    made = argparse.ArgumentParser("pgbaton-agent", description="The agent of a host in a PostgreSQL cluster.")
+    made.add_argument("--version", action="version", version=f"pgbaton-agent {__version__}")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        if name == "check-settings":
+            command.add_argument("settings", type=Path)
+            command.add_argument("secrets", type=Path)
+        else:
+            command.add_argument("--settings", type=Path, default=SETTINGS_FILE)
+            command.add_argument("--secrets", type=Path, default=SECRETS_FILE)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""The agent: hears the other hosts, and shortens what stock Patroni waits for when one of them falls silent."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pgbaton.agent.fence_rules import TABLE
+from pgbaton.components import archive, haproxy, patroni, pgbouncer, postgres
+from pgbaton.components.base import (
+    AUTHORITY_FILE,
+    ETCD_AUTHORITY,
+    ETCD_AUTHORITY_FILE,
+    TLS_DIRECTORY,
+    Certificate,
+    Check,
+    Component,
+    File,
+    OnChange,
+    Unit,
+    Wave,
+)
+from pgbaton.components.probing import require_active, require_success
+from pgbaton.components.units import HARDENING, HEADER, section
+from pgbaton.references import secret
+from pgbaton.topology.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgbaton.hosts.base import Host
+    from pgbaton.topology.model import HostSpec, Topology
+
+UNIT = "pgbaton-agent.service"
+FENCES_UNIT = "pgbaton-fences.service"
+PROGRAM = "/usr/lib/pgbaton/agent.pyz"
+SETTINGS = "/etc/pgbaton/agent.json"
+SECRETS = "/etc/pgbaton/agent-secrets.json"
+PATRONI_DROP_IN = f"/etc/systemd/system/{patroni.UNIT}.d/pgbaton-agent.conf"
+#: Isolated: neither the environment nor the directory it starts in decides what is imported.
+RUN = f"{archive.INTERPRETER} -I {PROGRAM}"
+CERTIFICATE = "agent"
+ETCD_CERTIFICATE = "agent-etcd"
+HEARTBEAT_KEY = "heartbeat"
+STATE_DIRECTORY = "pgbaton-agent"
+RUNTIME_DIRECTORY = "pgbaton-agent"
+
+#: Between two looks at a service, and how long each may take: a server that is only busy answers within the second.
+PROBE_SECONDS = 0.1
+DEADLINE_SECONDS = 0.5
+#: Looks that must fail before a service counts as hung.
+FAILURES = 3
+#: How long a pooler may hold its clients back before they are let go, whatever has become of the hand-over.
+PAUSE_SECONDS = 5.0
+
+#: Ask for an answer over mutual TLS, whatever it is. Arguments: address, port, authority, certificate, key.
+ASK = """
+import http.client, ssl, sys
+address, port, authority, certificate, key = sys.argv[1:]
+context = ssl.create_default_context(cafile=authority)
+context.load_cert_chain(certificate, key)
+connection = http.client.HTTPSConnection(address, int(port), timeout=3, context=context)
+connection.request("GET", "/")
+connection.getresponse()
+"""
+
+
+class Agent(Component):
+    """One on every host that is not only an application's, where the topology asks for agents.
+
+    They come up last: an agent may fence a host and kill a program, so all that it watches is seen to work first, and
+    no restart of this very apply happens under its eyes when it is new. For a change they are restarted one at a time,
+    so that a majority is always there.
+    """
+
+    name: ClassVar[str] = "agent"
+    wave: ClassVar[Wave] = Wave.AGENT
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run on every host that has a vote."""
+        return host in topology.voters
+
+    def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
+        """Return what loads the fences' rules."""
+        del topology, host
+        return ("nftables",)
+
+    def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
+        """Return the program, its settings and secrets, and the units."""
+        restart: dict[str, Any] = {"unit": UNIT, "on_change": OnChange.RESTART}
+        text = json.dumps(settings(topology, host), indent=2) + "\n"
+        hidden = json.dumps(secrets(), indent=2) + "\n"
+        waits = (File(PATRONI_DROP_IN, patroni_drop_in()),) if host.has(Role.DATABASE) else ()
+        return (
+            File(PROGRAM, archive.build(), mode=0o755, **restart),
+            File(SETTINGS, text, **restart),
+            File(SECRETS, hidden, mode=0o600, **restart),
+            File(f"/etc/systemd/system/{UNIT}", agent_unit(), **restart),
+            # Its restart would let the fences fall for an instant; a changed one is good for the next boot.
+            File(f"/etc/systemd/system/{FENCES_UNIT}", fences_unit()),
+            *waits,
+        )
+
+    def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
+        """Return the unit that restores fences, and the agent's."""
+        del topology, host
+        return (Unit(FENCES_UNIT), Unit(UNIT))
+
+    def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
+        """Return the agent's own reading of its settings, by the very program that will run with them."""
+        del topology, host
+        files = (f"{{{SETTINGS}}}", f"{{{SECRETS}}}")
+        return (Check((archive.INTERPRETER, "-I", f"{{{PROGRAM}}}", "check-settings", *files)),)
+
+    def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
+        """Return the certificate of its health port, with which it also asks others, and the one for etcd."""
+        del topology
+        return (
+            Certificate(
+                f"agent/{host.name}",
+                file=CERTIFICATE,
+                owner="root",
+                common_name=host.name,
+                addresses=(str(host.address), "127.0.0.1"),
+                dns_names=(host.name, "localhost"),
+                server=True,
+                client=True,
+                unit=UNIT,
+                on_change=OnChange.RESTART,
+            ),
+            Certificate(
+                f"agent-etcd/{host.name}",
+                file=ETCD_CERTIFICATE,
+                owner="root",
+                common_name="etcd-agent",
+                client=True,
+                authority=ETCD_AUTHORITY,
+                unit=UNIT,
+                on_change=OnChange.RESTART,
+            ),
+        )
+
+    def shared_keys(self, topology: Topology) -> tuple[str, ...]:
+        """Return the key with which all agents sign what they tell each other."""
+        return (HEARTBEAT_KEY,) if topology.orchestration.agent else ()
+
+    async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
+        """Return when it runs, has taken over the fences of before, and its health port answers."""
+        seam = hosts[host.name]
+        for unit in (FENCES_UNIT, UNIT):
+            await require_active(seam, unit)
+        where = (str(host.address), str(topology.orchestration.health_port))
+        tls = (AUTHORITY_FILE, f"{TLS_DIRECTORY}/{CERTIFICATE}.crt", f"{TLS_DIRECTORY}/{CERTIFICATE}.key")
+        asked = (archive.INTERPRETER, "-I", "-c", ASK, *where, *tls)
+        await require_success(seam, *asked, what="the agent's health port does not answer")
+
+
+def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
+    """Return the agent's settings on a host, as its own ``settings`` module reads them."""
+    return {
+        "cluster": topology.name,
+        "scope": topology.scope,
+        "me": host.name,
+        "hosts": [
+            {"name": voter.name, "address": str(voter.address), "roles": [str(role) for role in voter.roles]}
+            for voter in topology.voters
+        ],
+        "mode": str(topology.replication.mode),
+        "accept_loss": topology.replication.accept_loss,
+        "ports": ports(topology),
+        "timings": {
+            "heartbeat_seconds": topology.timings.heartbeat_interval,
+            "detection_seconds": topology.timings.detection_time,
+            "probe_seconds": PROBE_SECONDS,
+            "deadline_seconds": DEADLINE_SECONDS,
+            "failures": FAILURES,
+            "pause_seconds": PAUSE_SECONDS,
+        },
+        "postgresql": {
+            "version": topology.postgresql.version,
+            "data_directory": topology.data_directory,
+            "socket_directory": postgres.SOCKETS,
+            "role": postgres.AGENT_ROLE,
+            "database": postgres.AGENT_DATABASE,
+        },
+        "tls": {
+            "authority": AUTHORITY_FILE,
+            "certificate": f"{TLS_DIRECTORY}/{CERTIFICATE}.crt",
+            "key": f"{TLS_DIRECTORY}/{CERTIFICATE}.key",
+            "etcd_authority": ETCD_AUTHORITY_FILE,
+            "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
+            "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
+        },
+        "haproxy_socket": haproxy.SOCKET,
+        "pgbouncer_sockets": {name: pgbouncer.socket_directory(name) for name in pgbouncer.INSTANCES},
+        "state_directory": f"/var/lib/{STATE_DIRECTORY}",
+        "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
+    }
+
+
+def ports(topology: Topology) -> dict[str, int]:
+    """Return the ports that an agent has to know."""
+    orchestration = topology.orchestration
+    return {
+        "heartbeat": orchestration.heartbeat_port,
+        "health": orchestration.health_port,
+        "postgresql": topology.postgresql.port,
+        "rest": orchestration.rest_port,
+        "etcd": orchestration.etcd_client_port,
+        "pool_write": topology.pooling.write_port,
+        "pool_read": topology.pooling.read_port,
+    }
+
+
+def secrets() -> dict[str, str]:
+    """Return the agent's secrets, as references: the same everywhere, since who writes to etcd needs none of them."""
+    return {
+        "heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"),
+        "rest_user": patroni.REST_USER,
+        "rest_password": secret("password/rest"),
+        "pooler_password": secret(f"password/{postgres.AGENT_ROLE}"),
+    }
+
+
+#: What root may do and the agent needs: read the server's directory, see what processes run and end those that hang,
+#: change nftables and end connections, ask for echoes, be PgBouncer's user while it connects to its console.
+CAPABILITIES = ("CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SETUID", "CAP_SYS_PTRACE")
+
+
+def agent_unit() -> str:
+    """Return the agent's unit."""
+    head = {
+        "Description": "Agent of the PostgreSQL cluster",
+        "Wants": FENCES_UNIT,
+        "After": f"network.target {FENCES_UNIT}",
+        "StartLimitIntervalSec": "0",
+    }
+    service: dict[str, str | list[str]] = {
+        **HARDENING,
+        "Type": "notify",
+        "ExecStart": f"{RUN} run",
+        # However it ended: no client waits in a pooler for an agent that is gone.
+        "ExecStopPost": f"-{RUN} release-holds",
+        "WatchdogSec": "3",
+        "Restart": "always",
+        "RestartSec": "100ms",
+        "TimeoutStopSec": "10",
+        # Not real-time scheduling. On a saturated machine it kept the longest gap between heartbeats of 50 ms at 64 ms,
+        # and a program without any priority had 99 ms: four heartbeats have room for both. A program that spins would
+        # starve the server, and where kernels have CONFIG_RT_GROUP_SCHED the unit might not start at all.
+        "Nice": "-15",
+        "OOMScoreAdjust": "-900",
+        "MemoryMax": "64M",
+        # One that has to be read back from a disk is late.
+        "MemorySwapMax": "0",
+        "StateDirectory": STATE_DIRECTORY,
+        "StateDirectoryMode": "0700",
+        "RuntimeDirectory": RUNTIME_DIRECTORY,
+        "RuntimeDirectoryMode": "0700",
+        # What says which poolers are held outlives the one who held them.
+        "RuntimeDirectoryPreserve": "yes",
+        # Keepalived tracks a file there, which is replaced by a rename.
+        "ReadWritePaths": "/run",
+        "RestrictAddressFamilies": f"{HARDENING['RestrictAddressFamilies']} AF_NETLINK",
+        "CapabilityBoundingSet": " ".join(CAPABILITIES),
+    }
+    return unit_text(head, service, {"WantedBy": "multi-user.target"})
+
+
+#: When the agent leaves a host, nobody else would take its fences down; when the host goes down, they stand to the end.
+#: A dollar is two in a unit file.
+DROP_FENCES = f'test "$$(systemctl is-system-running)" = stopping || /usr/sbin/nft delete table inet {TABLE}'
+
+
+def fences_unit() -> str:
+    """Return the unit that restores fences before there is a network, and before there is a server."""
+    head = {
+        "Description": "Fences that the cluster's agent left standing",
+        "DefaultDependencies": "no",
+        "Wants": "network-pre.target",
+        "After": "local-fs.target",
+        "Before": f"network-pre.target {patroni.UNIT} shutdown.target",
+        "Conflicts": "shutdown.target",
+        "StartLimitIntervalSec": "0",
+    }
+    service: dict[str, str | list[str]] = {
+        **{key: value for key, value in HARDENING.items() if key != "PrivateTmp"},
+        "Type": "oneshot",
+        "RemainAfterExit": "yes",
+        "ExecStart": f"{RUN} restore-fences",
+        "ExecStop": f"-/bin/sh -c '{DROP_FENCES}'",
+        "Restart": "on-failure",
+        "RestartSec": "1",
+        "TimeoutStartSec": "30",
+        "StateDirectory": STATE_DIRECTORY,
+        "StateDirectoryMode": "0700",
+        "RestrictAddressFamilies": "AF_UNIX AF_NETLINK",
+        "CapabilityBoundingSet": "CAP_NET_ADMIN",
+    }
+    return unit_text(head, service, {"WantedBy": "sysinit.target"})
+
+
+def patroni_drop_in() -> str:
+    """Return what keeps a server from starting while a fence that was promised is not up."""
+    head = {"Wants": FENCES_UNIT, "After": FENCES_UNIT}
+    # Not Requires=, which would stop the server with that unit.
+    service = {"ExecStartPre": f"+/usr/bin/systemctl --quiet is-active {FENCES_UNIT}"}
+    return f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}"
+
+
+def unit_text(head: dict[str, str], service: dict[str, str | list[str]], install: dict[str, str]) -> str:
+    """Return a unit file."""
+    return f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
