@@ -1,4 +1,4 @@
-"""A server that speaks PostgreSQL's protocol by a script, for tests."""
+"""Servers on a Unix socket that speak by a script, PostgreSQL's protocol above all, for tests."""
 
 from __future__ import annotations
 
