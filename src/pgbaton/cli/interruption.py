@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgbaton.cli import common
+from pgbaton.errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What is added to a signal's number to make an exit code.
+SIGNALLED = 128
 
 
 def interruptible(work: Coroutine[Any, Any, T]) -> T:
@@ -37,4 +41,23 @@ def interruptible(work: Coroutine[Any, Any, T]) -> T:
     try:
         return common.run(watched())
     except asyncio.CancelledError:
-        sys.exit(128 + received[0] if received else 1)
+        sys.exit(SIGNALLED + received[0] if received else 1)
+
+
+@contextmanager
+def accounted(output: str, result: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Print as JSON, where that is wanted, what work came to that ends by an error or a signal, and why it did."""
+    try:
+        yield
+    except (Error, SystemExit) as ended:
+        if output == "json":
+            common.emit(output, {**result(), "error": reason(ended)}, lambda: None)
+        raise
+
+
+def reason(ended: Error | SystemExit) -> str:
+    """Return why work ended early, in words."""
+    if isinstance(ended, Error):
+        return str(ended)
+    names = {SIGNALLED + number: number.name for number in STOPPING}
+    return f"interrupted by {names[ended.code]}" if ended.code in names else "interrupted"

@@ -17,7 +17,7 @@ from rich.table import Table
 from pgbaton import __version__
 from pgbaton import state as states
 from pgbaton.cli import common, contradictions
-from pgbaton.cli.interruption import interruptible
+from pgbaton.cli.interruption import accounted, interruptible
 from pgbaton.cli.opened import open_cluster
 from pgbaton.cli.progress import teller
 from pgbaton.cli.report import conclude, show_run
@@ -187,18 +187,19 @@ def prove(*, output: str, yes: bool, resume: str | None, html: Path | None, juni
     asked = asked_again(context, resumed) if resumed else Asked(**options)
     proof = proof_of(asked)
     ground = ground_of(asked, proof.tell)
-    agree(ground, proof, yes=yes)
     with keeping(), store.alone(asked.label):
+        agree(ground, proof, yes=yes)
         stored = resumed or store.create(asked.label)
         prover = Prover(proof, ground, stored, resumed.result() if resumed else begun(asked, ground))
         common.err().print(f"seed {asked.seed}; everything is kept in {stored.path}", markup=False)
-        try:
-            interruptible(prover.run())
-        finally:
-            if prover.result.trials or prover.result.not_run:
-                publishing.publish(stored, html=html, junit=junit)
-            elif resumed is None:
-                stored.discard()
+        with accounted(output, prover.account), keeping():
+            try:
+                interruptible(prover.run())
+            finally:
+                if prover.result.trials or prover.result.not_run:
+                    publishing.publish(stored, html=html, junit=junit)
+                elif resumed is None:
+                    stored.discard()
     common.emit(output, prover.result.to_dict(), lambda: show_run(stored, prover.result))
     conclude(stored, prover.result)
 

@@ -68,6 +68,10 @@ class Prover:
         """Count the time that an earlier part took."""
         self.began -= self.result.total_seconds
 
+    def account(self) -> dict[str, Any]:
+        """Return what the run has come to so far, as JSON can carry it."""
+        return self.result.to_dict()
+
     async def run(self) -> RunResult:
         """Make all trials, and save after each: whatever ends the run early, what was shown until then is kept."""
         target: Target | None = None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +15,21 @@ from click.testing import CliRunner
 
 from pgbaton.cli import prove as command
 from pgbaton.cli.prove import Asked, chosen_faults, ground_of, proof_of, unfinished
-from pgbaton.errors import Error, RefusedError, UsageError
+from pgbaton.errors import Error, RefusedError, UnhealthyError, UsageError
 from pgbaton.proof import chaos, faults, store
 from pgbaton.proof.faults.base import Suite
 from pgbaton.proof.ground import OwnLab, Standing
+from pgbaton.proof.prove import Prover
 from pgbaton.proof.results import RunResult
 from pgbaton.proof.target import Target
 from pgbaton.state import ClusterState
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from click.testing import Result
 
 PLAIN = Asked(
     topology=None,
@@ -240,6 +248,61 @@ def test_a_run_whose_request_is_damaged_is_not_gone_on_with(request_of: dict[str
     error = CliRunner().invoke(command.prove, ["--resume", run.name]).exception
     assert isinstance(error, UsageError)
     assert "cannot go on with what was asked for" in error.message
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, home: Path, run: Callable[[Prover], Awaitable[RunResult]]) -> Result:
+    """Run a proof of a real cluster that ends as it is made to."""
+    monkeypatch.setattr(command, "ground_of", lambda *_: real_cluster(home))
+    monkeypatch.setattr(Prover, "run", run)
+    arguments = ["--target", "orders", "--fault", "switchover", "--seed", "7", "--yes", "-o", "json"]
+    return CliRunner().invoke(command.prove, arguments)
+
+
+async def refused(_: Prover) -> RunResult:
+    message = "nothing was done to orders: db3: unreachable"
+    raise UnhealthyError(message)
+
+
+async def terminated(_: Prover) -> RunResult:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def out_of_room(prover: Prover) -> RunResult:
+    raise OSError(errno.ENOSPC, "No space left on device", str(prover.stored.path))
+
+
+@pytest.mark.parametrize(
+    ("run", "said", "exit_code"),
+    [
+        (refused, "nothing was done to orders: db3: unreachable", 1),
+        (terminated, "interrupted by SIGTERM", 143),
+        (out_of_room, "the run cannot be kept: No space left on device", 1),
+    ],
+)
+def test_a_run_that_ends_early_prints_what_there_is_and_why_as_json(
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+    run: Callable[[Prover], Awaitable[RunResult]],
+    said: str,
+    exit_code: int,
+) -> None:
+    result = ended(monkeypatch, home, run)
+    data = json.loads(result.stdout)
+    assert said in data["error"]
+    assert (data["verdict"], data["complete"], data["trials"], data["seed"]) == ("unknown", False, [], 7)
+    assert data["cluster"] == "orders"
+    # click's runner knows no exit codes but its own and those of sys.exit()
+    assert result.exit_code == exit_code
+
+
+def test_a_run_that_comes_to_its_end_has_no_error_in_its_json(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    async def complete(prover: Prover) -> RunResult:
+        prover._note(complete=True)
+        return prover.result
+
+    assert "error" not in json.loads(ended(monkeypatch, home, complete).stdout)
 
 
 def test_a_run_that_cannot_be_kept_is_told_in_plain_words(home: Path) -> None:
