@@ -1,8 +1,8 @@
 """A database host's own server: what it says of itself, the moment it ends, and the one that hangs.
 
-The look is a fresh connection. It is taken now and then while nothing happens, and at a quick pace while something does:
-while the leader lock is free, or is held here by a server that is still in recovery. So the new primary's own word comes
-as soon as it takes writes, and costs nothing the rest of the time.
+The look is a fresh connection. It is taken now and then while nothing happens, and at a quick pace while something
+does: while the leader lock is free, or is held here by a server that is still in recovery. So the new primary's own
+word comes as soon as it takes writes, and costs nothing the rest of the time.
 """
 
 from __future__ import annotations
@@ -139,7 +139,12 @@ class Server:
             LOG.warning("Patroni was not woken, and finds out by itself: %s", error)
 
     def _pace_seconds(self) -> float:
-        """Return the time until the next look: short while somebody is about to be promoted, perhaps this server."""
+        """Return the time until the next look: none while the last was met with silence.
+
+        Short while somebody is about to be promoted, perhaps this server.
+        """
+        if self.seen.outcome is Outcome.SILENT:
+            return 0.0
         cluster, reading = self._sight.cluster, self.reading
         is_moving = cluster is not None and (
             cluster.leader is None
