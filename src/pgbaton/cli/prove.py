@@ -23,7 +23,7 @@ from pgbaton.cli.progress import teller
 from pgbaton.cli.report import conclude, show_run
 from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.lab import definition, recipe
-from pgbaton.proof import chaos, faults, publishing, store, workloads
+from pgbaton.proof import chaos, faults, publishing, store, underway, workloads
 from pgbaton.proof.experiment import Setting
 from pgbaton.proof.faults.base import Suite
 from pgbaton.proof.ground import OwnLab, Standing
@@ -281,6 +281,8 @@ def agree(ground: Ground, proof: Proof, *, yes: bool) -> None:
     console.print(
         f"  the schema is made for that, and dropped at the end; workloads: {', '.join(proof.setting.workloads)}"
     )
+    for note in underway.left(ground.target)[0]:
+        console.print(f"  {note}; that is undone first", markup=False)
     for fault in safe:
         console.print(f"  {proof.trials} times {fault.title}: {fault.does}", markup=False)
     if left_out := [fault.name for fault in proof.faults if fault.lab]:

@@ -15,12 +15,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error, UsageError
+from pgbaton.proof import underway
 from pgbaton.proof.faults import lacking, named
 from pgbaton.proof.faults.base import Fault, Service, Strike, unpromised
 from pgbaton.proof.finishing import to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from pgbaton.proof.target import Roles
 
@@ -146,6 +148,7 @@ async def perform(act: Act, whole: Strike, begin: float) -> None:
             return
         roles = await current_roles(whole)
         strike = Strike(target, fault.victims(roles, random), roles, random)
+        note = underway.begin(fault, strike)
     except Error as error:
         target.report(f"{act.fault} is left out: {error}")
         return
@@ -156,13 +159,13 @@ async def perform(act: Act, whole: Strike, begin: float) -> None:
     except Error as error:
         target.report(f"{act.fault}: {error}")
     finally:
-        await to_the_end(undo(fault, strike))
+        await to_the_end(undo(fault, strike, note))
 
 
-async def undo(fault: Fault, strike: Strike) -> None:
+async def undo(fault: Fault, strike: Strike, note: Path | None) -> None:
     """Undo an act; another act may have taken away what there was to undo."""
     try:
-        await fault.heal(strike)
+        await underway.undo(fault, strike, note)
     except Error as error:
         strike.target.report(f"{fault.name} could not be undone as usual: {error}")
 

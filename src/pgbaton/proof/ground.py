@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.lab import capabilities, definition, image, lifecycle
 from pgbaton.operate.bringup import bring_up
-from pgbaton.proof import evidence
+from pgbaton.proof import evidence, underway
 from pgbaton.proof.target import Target
 from pgbaton.proof.trial import WHOLE_SECONDS
 
@@ -143,7 +143,8 @@ class Standing:
         return True
 
     async def prepare(self) -> Target:
-        """Return the cluster when it is whole; raises UnhealthyError with what is wrong with it."""
+        """Return the cluster when it is whole, without what killed runs left; raises UnhealthyError otherwise."""
+        await underway.undo_left(self.target)
         try:
             await self.target.until_whole(seconds=STANDING_SECONDS, tell=self.target.report)
         except UnhealthyError as error:

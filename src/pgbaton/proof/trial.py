@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import Error, RefusedError, UnhealthyError
-from pgbaton.proof import marks
+from pgbaton.proof import marks, underway
 from pgbaton.proof.checkers.base import Check, Validity
 from pgbaton.proof.faults.base import Seen, Service, Strike
 from pgbaton.proof.finishing import to_the_end
@@ -106,13 +106,14 @@ async def run(
     await meter.until_calm(since=time.monotonic() + QUIET_SECONDS - CALM_SECONDS, seconds=RECOVERY_SECONDS)
     target.report(f"{', '.join(strike.hosts)}: {fault.does}")
     injected, offset = time.monotonic(), time.time() - time.monotonic()
+    note = underway.begin(fault, strike)
     try:
         await fault.inject(strike)
         struck = time.monotonic()
         served, in_time = await watch.while_it_lasts(fault.service, struck=struck, until=injected + fault.hold_seconds)
         seen = await seen_by(fault.look, strike, name="look")
     finally:
-        await to_the_end(fault.heal(strike))
+        await to_the_end(underway.undo(fault, strike, note))
     healed = time.monotonic()
     target.report("the fault is undone; waiting until every client is served and the cluster is whole again")
     calm, after = await watch.until_settled(healed, rescue=fault.rescue, strike=strike)

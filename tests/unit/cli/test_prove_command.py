@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,12 +17,12 @@ from click.testing import CliRunner
 from pgbaton.cli import prove as command
 from pgbaton.cli.prove import Asked, chosen_faults, ground_of, proof_of, unfinished
 from pgbaton.errors import Error, RefusedError, UnhealthyError, UsageError
-from pgbaton.proof import chaos, faults, store
-from pgbaton.proof.faults.base import Suite
+from pgbaton.proof import chaos, faults, store, underway
+from pgbaton.proof.faults.base import Strike, Suite
 from pgbaton.proof.ground import OwnLab, Standing
 from pgbaton.proof.prove import Prover
 from pgbaton.proof.results import RunResult
-from pgbaton.proof.target import Target
+from pgbaton.proof.target import Roles, Target
 from pgbaton.state import ClusterState
 from pgbaton.topology import load, presets
 
@@ -154,6 +155,19 @@ def test_on_a_real_cluster_there_is_nothing_to_do_when_no_fault_is_safe(home: Pa
     proof = proof_of(replace(PLAIN, fault=("primary-power-off",)))
     with pytest.raises(RefusedError, match="none of these faults is safe in production"):
         command.agree(real_cluster(home), proof, yes=True)
+
+
+def test_on_a_real_cluster_what_a_killed_run_left_is_told_before_the_question(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ground = real_cluster(home)
+    (fault,) = faults.named(["vip-handed-over"])
+    roles = Roles("db1", "lb1", ("db2",))
+    underway.begin(fault, Strike(ground.target, ("lb1",), roles, Random(1)))
+    command.agree(ground, proof_of(replace(PLAIN, fault=("switchover",))), yes=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "vip-handed-over was struck on lb1 at " in said
+    assert f"by a run that was killed: {fault.does}; that is undone first" in said
 
 
 def test_few_faults_are_safe_in_production() -> None:

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.proof import trial
 from pgbaton.proof.checkers.base import Check, Validity
@@ -14,6 +16,8 @@ from pgbaton.proof.faults.base import Seen, Strike
 from pgbaton.proof.target import Roles
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pgbaton.proof.faults.base import Fault
 
 ROLES = Roles("db1", "lb1", ("db2", "db3"))
@@ -25,6 +29,7 @@ PATIENCE = trial.Patience(recovery_seconds=1.0, whole_seconds=1.0)
 class Stage:
     """A target and its meter at once, where everything that happens is noted; ``whole`` says when it is, if ever."""
 
+    directory: Path
     whole: list[bool]
     said: list[str] = field(default_factory=list)
     hosts: dict[str, Any] = field(default_factory=dict)
@@ -32,6 +37,10 @@ class Stage:
     @property
     def report(self) -> Any:  # noqa: ANN401 - a function
         return self.said.append
+
+    @property
+    def noted(self) -> bool:
+        return any((self.directory / "under-way").iterdir())
 
     async def roles(self) -> Roles:
         return ROLES
@@ -53,19 +62,48 @@ async def tried(stage: Stage, **changes: Any) -> trial.Trial:  # noqa: ANN401 - 
     async def inject(strike: Strike) -> None:
         del strike
         stage.said.append("injected")
+        assert stage.noted
 
     async def heal(strike: Strike) -> None:
         del strike
         stage.said.append("healed")
 
-    fault: Fault = replace(PLAIN, inject=inject, heal=heal, **changes)
+    fault: Fault = replace(PLAIN, **{"inject": inject, "heal": heal, **changes})
     place = cast("Any", stage)
     return await trial.run(place, place, fault, patience=PATIENCE)
 
 
-async def test_a_fault_looks_for_itself_before_it_is_undone_and_after_it() -> None:
-    stage = Stage([True])
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path, [True])
 
+
+async def test_a_fault_is_noted_before_it_strikes_and_crossed_out_when_it_is_undone(stage: Stage) -> None:
+    await tried(stage)
+    assert "injected" in stage.said
+    assert not stage.noted
+
+
+async def test_a_fault_that_strikes_only_half_is_undone_and_crossed_out_as_well(stage: Stage) -> None:
+    async def fail(strike: Strike) -> None:
+        raise Error("no such process", where=strike.host)  # noqa: EM101, TRY003 - as short as that
+
+    with pytest.raises(Error, match="no such process"):
+        await tried(stage, inject=fail)
+    assert "healed" in stage.said
+    assert not stage.noted
+
+
+async def test_a_fault_that_cannot_be_undone_stays_noted(stage: Stage) -> None:
+    async def fail(strike: Strike) -> None:
+        raise Error("no answer", where=strike.host)  # noqa: EM101, TRY003 - likewise
+
+    with pytest.raises(Error, match="no answer"):
+        await tried(stage, heal=fail)
+    assert stage.noted
+
+
+async def test_a_fault_looks_for_itself_before_it_is_undone_and_after_it(stage: Stage) -> None:
     async def look(strike: Strike) -> Seen:
         stage.said.append(f"looked at {strike.host}")
         return Seen((Check("damage", Validity.VALID),), ("status does not say it",))
@@ -85,9 +123,7 @@ async def test_a_fault_looks_for_itself_before_it_is_undone_and_after_it() -> No
     assert done.objections == ("status does not say it",)
 
 
-async def test_a_look_that_fails_shows_nothing_and_the_fault_is_undone_all_the_same() -> None:
-    stage = Stage([True])
-
+async def test_a_look_that_fails_shows_nothing_and_the_fault_is_undone_all_the_same(stage: Stage) -> None:
     async def look(strike: Strike) -> Seen:
         message = "no answer"
         raise Error(message, where=strike.host)
@@ -98,8 +134,8 @@ async def test_a_look_that_fails_shows_nothing_and_the_fault_is_undone_all_the_s
     assert done.checks[0].findings == ("the fault's own look failed: db1: no answer",)
 
 
-async def test_a_cluster_that_has_to_be_helped_is_whole_in_the_end_and_that_is_objected_to() -> None:
-    stage = Stage([False, True])
+async def test_a_cluster_that_has_to_be_helped_is_whole_in_the_end_and_that_is_objected_to(stage: Stage) -> None:
+    stage.whole = [False, True]
 
     async def rescue(strike: Strike) -> None:
         del strike
@@ -114,25 +150,27 @@ async def test_a_cluster_that_has_to_be_helped_is_whole_in_the_end_and_that_is_o
     assert stage.said.index("healed") < stage.said.index("rescued")
 
 
-async def test_nobody_helps_a_cluster_that_mends_itself() -> None:
+async def test_nobody_helps_a_cluster_that_mends_itself(stage: Stage) -> None:
     async def rescue(strike: Strike) -> None:
         raise AssertionError(strike)
 
-    done = await tried(Stage([True]), rescue=rescue)
+    done = await tried(stage, rescue=rescue)
     assert (done.after, done.objections) == (ROLES, ())
 
 
-async def test_help_that_fails_leaves_what_was_wrong_and_says_why() -> None:
+async def test_help_that_fails_leaves_what_was_wrong_and_says_why(stage: Stage) -> None:
     async def rescue(strike: Strike) -> None:
         message = "reinit refused"
         raise Error(message, where=strike.host)
 
-    done = await tried(Stage([False]), rescue=rescue)
+    stage.whole = [False]
+    done = await tried(stage, rescue=rescue)
     assert done.after is None
     assert done.kept_service
     assert done.remains == ("waited 1 s: db3: server-silent", "helping it failed: reinit refused")
 
 
-async def test_without_help_a_cluster_that_stays_broken_is_told_as_it_is() -> None:
-    done = await tried(Stage([False]))
+async def test_without_help_a_cluster_that_stays_broken_is_told_as_it_is(stage: Stage) -> None:
+    stage.whole = [False]
+    done = await tried(stage)
     assert (done.after, done.remains, done.objections) == (None, ("waited 1 s: db3: server-silent",), ())
