@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write a run of the full suite on the stock stack into the documentation: its table, its page, every shortfall.
+"""Write runs of the full suite on the stock stack into the documentation: their table, their page, every shortfall.
 
-``.venv/bin/python benchmarks/stock.py RUN``, RUN being what ``pgbaton report list`` shows. What fell short of what is
-right must have an explanation in docs/proofs/explanations.toml, by the fault's name: without one this fails, so that
-nothing unexplained is published.
+``.venv/bin/python benchmarks/stock.py RUN [RUN …]``, RUN being what ``pgbaton report list`` shows. Later runs add
+faults, or replace those of the same name. What fell short of what is right must have an explanation in
+docs/proofs/explanations.toml, by the fault's name: without one this fails, so that nothing unexplained is published.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgbaton.proof import faults, store
 from pgbaton.proof.reporting import page, words
-from pgbaton.proof.results import FaultSummary, RunResult, Verdict
+from pgbaton.proof.results import FaultSummary, RunResult, TrialResult, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pgbaton.proof.history import History
+    from pgbaton.proof.story import Story
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXPLANATIONS = DOCS / "proofs" / "explanations.toml"
@@ -25,7 +33,7 @@ TABLE = DOCS / "proofs" / "stock.md"
 HEAD = """# What the stock stack was seen to do
 
 Every fault of the full suite on the preset `standard`: stock parts, nothing of pgbaton's in the path. Five hosts, the
-clients and the meter shared one machine with two cores ({system}); {began}, seed {seed}. Outages are of writes, by
+clients and the meter shared one machine with two cores ({system}); {origin}. Outages are of writes, by
 clients through the VIP. [The whole report](stock.html) has every trial, and the course of each fault's worst.
 
 {lead}
@@ -35,20 +43,106 @@ Lost acknowledged writes, in all trials: **{lost}**.
 COLUMNS = ("fault", "trials", "median", "worst", "allowed", "verdict")
 
 
+@dataclass(frozen=True)
+class Source:
+    """A run that figures are taken from, by the name of its folder."""
+
+    name: str
+    run: RunResult
+
+    @property
+    def origin(self) -> str:
+        """Return when it was made, and from which seed."""
+        return f"{self.run.began_at[:10]}, seed {self.run.seed}"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Several runs as one.
+
+    ``sources`` tells which run each fault's trials are from; ``used`` are the runs of which anything is left, in order.
+    """
+
+    run: RunResult
+    sources: Mapping[str, Source]
+    used: tuple[Source, ...]
+
+    def number(self, fault: str) -> int:
+        """Return which of the runs, counted from one, a fault's trials are from."""
+        return [source.name for source in self.used].index(self.sources[fault].name) + 1
+
+
 def main() -> int:
-    """Write the page and the table; return 1 when something has no explanation."""
+    """Write the page and the table; return 1 when something has no explanation, or the runs do not belong together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="name of a stored run, or the beginning of it")
-    stored = store.find(parser.parse_args().run)
-    run = stored.result()
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="name of a stored run, or the beginning of it")
+    stored = [store.find(name) for name in parser.parse_args().runs]
+    sources = [Source(each.name, each.result()) for each in stored]
+    merged = merge(sources)
     explained = tomllib.loads(EXPLANATIONS.read_text(encoding="utf-8"))
-    missing = [each.fault for each in shortfalls(run) if each.fault not in explained]
-    if missing:
-        print(f"without an explanation in {EXPLANATIONS}: {', '.join(missing)}", file=sys.stderr)
+    if wrong := problems(sources, merged, explained):
+        print("\n".join(wrong), file=sys.stderr)
         return 1
-    PAGE.write_text(page.render(run, stored.story, stored.history), encoding="utf-8")
-    TABLE.write_text(text(run, explained), encoding="utf-8")
+    folders = {each.name: each for each in stored}
+
+    def kept(trial: TrialResult) -> tuple[store.StoredRun, TrialResult]:
+        source = merged.sources[trial.fault]
+        return folders[source.name], replace(trial, folder=trial.folder.removeprefix(f"{source.name}/"))
+
+    def story(trial: TrialResult) -> Story | None:
+        folder, own = kept(trial)
+        return folder.story(own)
+
+    def history(trial: TrialResult) -> History | None:
+        folder, own = kept(trial)
+        return folder.history(own)
+
+    PAGE.write_text(page.render(merged.run, story, history), encoding="utf-8")
+    TABLE.write_text(text(merged, explained), encoding="utf-8")
     return 0
+
+
+def problems(sources: Sequence[Source], merged: Merged, explained: Mapping[str, str]) -> list[str]:
+    """Return what keeps runs from being published. Pure."""
+    missing = [each.fault for each in shortfalls(merged.run) if each.fault not in explained]
+    systems = dict.fromkeys(source.run.system for source in sources)
+    found = [f"without an explanation in {EXPLANATIONS}: {', '.join(missing)}"] if missing else []
+    return [*found, *([f"runs of different systems are not one: {'; '.join(systems)}"] if len(systems) > 1 else [])]
+
+
+def merge(sources: Sequence[Source]) -> Merged:
+    """Return runs as one: later ones add faults, or replace those of the same name. Pure.
+
+    A fault that only an earlier run could make stays as it was measured. With several runs, each trial's folder has its
+    run's name before it.
+    """
+    first, *_ = sources
+    if len(sources) == 1:
+        return Merged(first.run, {each.fault: first for each in first.run.summary}, (first,))
+    measured = {each.fault: (source, each.trials) for source in sources for each in source.run.summary}
+    not_run = {each.fault: each for source in sources for each in source.run.not_run if each.fault not in measured}
+    packages = {package for source in sources for package in source.run.versions}
+    run = replace(
+        first.run,
+        asked=", then ".join(f"{source.run.asked} ({source.origin})" for source in sources),
+        versions={package: together(source.run.versions.get(package) for source in sources) for package in packages},
+        trials=tuple(
+            replace(trial, folder=f"{source.name}/{trial.folder}")
+            for source, trials in measured.values()
+            for trial in trials
+        ),
+        not_run=tuple(not_run.values()),
+        total_seconds=sum(source.run.total_seconds for source in sources),
+        complete=all(source.run.complete for source in sources),
+    )
+    of = {fault: source for fault, (source, _) in measured.items()}
+    left = {source.name for source in of.values()}
+    return Merged(run, of, tuple({each.name: each for each in sources if each.name in left}.values()))
+
+
+def together(versions: Iterable[str | None]) -> str:
+    """Return the versions of a package, each once."""
+    return " and ".join(dict.fromkeys(filter(None, versions)))
 
 
 def shortfalls(run: RunResult) -> tuple[FaultSummary, ...]:
@@ -56,32 +150,40 @@ def shortfalls(run: RunResult) -> tuple[FaultSummary, ...]:
     return tuple(each for each in run.summary if each.verdict is not Verdict.PROVEN)
 
 
-def text(run: RunResult, explained: dict[str, str]) -> str:
-    """Return the page of the documentation."""
+def text(merged: Merged, explained: Mapping[str, str]) -> str:
+    """Return the page of the documentation. Pure."""
+    run, used = merged.run, merged.used
     lost = sum(trial.lost for trial in run.trials)
-    head = HEAD.format(system=run.system, began=run.began_at[:10], seed=run.seed, lead=words.lead(run), lost=lost)
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|---|---|---|---|", *map(row, run.summary)]
-    short = [entry(each, explained[each.fault]) for each in shortfalls(run)]
-    missing = [f"- `{each.fault}`: {each.reason}" for each in run.not_run]
-    return (
-        "\n".join(
-            [
-                head,
-                *lines,
-                "",
-                "## What fell short of what is right",
-                "",
-                *short,
-                "## Not run",
-                "",
-                *(missing or ["Nothing."]),
-            ]
-        )
-        + "\n"
-    )
+    origin = used[0].origin if len(used) == 1 else f"the figures are of {len(used)} runs"
+    columns = COLUMNS if len(used) == 1 else (*COLUMNS, "run")
+    lines = [
+        HEAD.format(system=run.system, origin=origin, lead=words.lead(run), lost=lost),
+        *(origins(merged) if len(used) > 1 else ()),
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(row(each, merged) for each in run.summary),
+        "",
+        "## What fell short of what is right",
+        "",
+        *(entry(each, explained[each.fault]) for each in shortfalls(run)),
+        "## Not run",
+        "",
+        *([f"- `{each.fault}`: {each.reason}" for each in run.not_run] or ["Nothing."]),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def row(summary: FaultSummary) -> str:
+def origins(merged: Merged) -> list[str]:
+    """Return a line for each run: when it was made, from which seed, and what is from it where that is little."""
+    lines = []
+    for number, source in enumerate(merged.used, 1):
+        of_it = [fault for fault in merged.sources if merged.number(fault) == number]
+        which = f"{len(of_it)} faults" if number == 1 else ", ".join(f"`{fault}`" for fault in of_it)
+        lines.append(f"{number}. {source.origin} ({source.run.label}): {which}")
+    return [*lines, ""]
+
+
+def row(summary: FaultSummary, merged: Merged) -> str:
     """Return a fault's line."""
     limit = summary.trials[0].limit_seconds
     cells = (
@@ -91,6 +193,7 @@ def row(summary: FaultSummary) -> str:
         words.seconds(summary.max_seconds),
         "none" if limit is None else words.seconds(limit),
         str(summary.verdict),
+        *([str(merged.number(summary.fault))] if len(merged.used) > 1 else ()),
     )
     return f"| {' | '.join(cells)} |"
 
