@@ -28,7 +28,8 @@ class Health:
 
     ``role`` is primary, standby, none or unknown, ``writable`` whether the server is out of recovery and serves, and
     ``lock`` whether the leader lock is this host's in etcd. ``lag_bytes`` is None where it is not known. ``fenced`` are
-    the hosts that are fenced here, ``silent`` those that are not heard. ``gauges`` are further figures by name.
+    the hosts that are fenced here, ``silent`` those that are not heard. ``gauges`` are further figures by
+    name, with labels where there are some.
     """
 
     host: str
@@ -137,4 +138,9 @@ def metrics(health: Health) -> str:
     figures["silent_hosts"] = float(len(health.silent))
     if health.lag_bytes is not None:
         figures["lag_bytes"] = float(health.lag_bytes)
-    return "".join(f"# TYPE pgbaton_{name} gauge\npgbaton_{name} {value:.9g}\n" for name, value in figures.items())
+    lines: list[str] = []
+    for name, value in sorted(figures.items()):
+        kind = f"# TYPE pgbaton_{name.partition('{')[0]} gauge"
+        lines += [line for line in (kind,) if line not in lines]
+        lines.append(f"pgbaton_{name} {value:.9g}")
+    return "\n".join((*lines, ""))

@@ -12,6 +12,13 @@ need not live to its end. Words:
   not know. Either etcd was seen with a later leader key, or the one who promised changes the verdict key first, in a
   transaction that proves the leader key to be the one it knows.
 
+What the world around owes to it, beside the truth of its answers:
+
+- Actions that fence and unfence are carried out in the order in which they were returned, and a vote not before what
+  was returned before it. Of each of ``Fence``, ``Unfence``, ``Release`` and ``Break`` the end is told, once.
+- ``View.fenced`` shows the fences that stand, those from before a restart from the first step on.
+- ``View.lock`` is what etcd had at one revision of its store: never some keys of one revision and some of the next.
+
 This module is pure: :func:`step` takes what an agent remembers, what it sees and what happened, and returns what it
 remembers next and what is to be done, in that order. The same code is explored in every interleaving by the model in
 ``tests/model``. Each safeguard is a small function of its own, so that the model can show what happens without it.
@@ -48,8 +55,8 @@ class Case:
 class Lock:
     """What an agent last saw in etcd: ``revision`` is the store's at that time, the others are keys' mod revisions.
 
-    ``sync`` are the standbys that ``/sync`` names. ``quorum`` is how many of them a commit may lack: 0 when each of them
-    confirms it. ``synchronous`` and ``paused`` are of Patroni's configuration.
+    ``sync`` are the standbys that ``/sync`` names. ``quorum`` is how many of them a commit may lack: 0 when each of
+    them confirms it. ``synchronous`` and ``paused`` are of Patroni's configuration.
     """
 
     revision: int
@@ -81,7 +88,8 @@ class View:
 
     ``silent`` are the hosts that nothing was heard from for the detection time, by any channel; ``agreed`` those that a
     majority says the same of; ``stalled`` says that the agent itself slept and cannot tell; ``fenced`` are the hosts
-    whose fence stands here; ``following`` those that are in recovery and follow the present leader.
+    whose fence stands here; ``following`` those that are in recovery and follow the present leader, the one of
+    ``lock.leader_revision``: what a host told before that key was written is no proof, it may have led in between.
     """
 
     silent: frozenset[str] = frozenset()
@@ -94,7 +102,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What an agent remembers: its own case, the votes for it, what it promised, and what is under way."""
+    """What an agent remembers: its own case, the votes for it, what it promised, and what is under way.
+
+    ``owed`` are votes that wait for a fence; ``remembered`` hosts whose fence was raised in this life, so that all that
+    was promised on it is known; ``lowering`` hosts whose fence is on its way down, from the first thought of it to the
+    end; ``revoking`` the own case that released, or may have; ``seen`` the latest revision of etcd's store.
+    """
 
     case: Case | None = None
     votes: frozenset[str] = frozenset()
@@ -102,7 +115,9 @@ class State:
     promises: frozenset[Case] = frozenset()
     owed: frozenset[Case] = frozenset()
     remembered: frozenset[str] = frozenset()
-    breaking: frozenset[str] = frozenset()
+    lowering: frozenset[str] = frozenset()
+    revoking: Case | None = None
+    seen: int = 0
 
 
 # What happened.
@@ -136,6 +151,13 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfenced:
+    """An :class:`Unfence` came to its end; the view tells whether the fence fell."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The release's transaction came to its end."""
 
@@ -151,7 +173,7 @@ class Broken:
     revision: int | None
 
 
-Event: TypeAlias = Tick | Asked | Voted | Fenced | Answered | Broken
+Event: TypeAlias = Tick | Asked | Voted | Fenced | Unfenced | Answered | Broken
 
 
 # What is to be done.
@@ -166,7 +188,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Unfence:
-    """Let the fence against a host fall."""
+    """Let the fence against a host fall, then say :class:`Unfenced`."""
 
     host: str
 
@@ -187,7 +209,14 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Run :func:`transaction`, and when it is won revoke the lease; then say :class:`Answered`."""
+    """Run :func:`transaction`, then say :class:`Answered`. Nothing else: the lease is for :class:`Revoke`."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Revoke the lease that the leader key of this case had; an optimisation, so one attempt with a short deadline."""
 
     case: Case
 
@@ -200,20 +229,22 @@ class Break:
     leader_revision: int
 
 
-Action: TypeAlias = Fence | Unfence | Ask | Vote | Release | Break
+Action: TypeAlias = Fence | Unfence | Ask | Vote | Release | Revoke | Break
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """What is asked of etcd: mod revisions that must hold, then what happens in one step.
 
-    ``keep`` are keys put again with the value they have, ``delete`` keys that go, ``touch`` keys put with anything.
+    ``delete`` are keys that go, ``keep`` keys put again with the value they have, ``touch`` keys put with anything; in
+    this order, because Patroni takes in what it watches key by key. Were ``/sync`` first, a primary could for an
+    instant see it with its new revision and the lock still its own, and change it.
     """
 
     compare: tuple[tuple[str, int], ...]
-    touch: tuple[str, ...]
-    keep: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    touch: tuple[str, ...] = ()
 
 
 LEADER, SYNC, CONFIG, VERDICT = "leader", "sync", "config", "pgbaton-verdict"
@@ -244,23 +275,36 @@ def breaking(leader_revision: int) -> Transaction:
 
 def step(rules: Rules, state: State, view: View, event: Event) -> tuple[State, tuple[Action, ...]]:
     """Return what the agent remembers after an event, and what it does, in this order."""
+    state, view = forward(state, view)
     state = forgotten(state, view)
     match event:
         case Tick():
-            return ticked(rules, state, view)
+            after = ticked(rules, state, view)
         case Asked():
-            return asked(rules, state, view, event.case)
+            after = asked(rules, state, view, event.case)
         case Voted():
-            return voted(rules, state, view, event)
+            after = voted(rules, state, view, event)
         case Fenced():
-            return fenced(rules, state, view, event.host)
+            after = fenced(rules, state, view, event.host)
+        case Unfenced():
+            after = unfenced(rules, state, view, event.host)
         case Answered():
-            return answered(state, event)
+            after = answered(state, event)
         case Broken():
-            return broken(state, view, event)
+            after = broken(state, view, event)
+    return after
 
 
 # Safeguards, each by itself.
+
+
+def forward(state: State, view: View) -> tuple[State, View]:
+    """Return the view without a lock older than the last one seen: because of that one, promises were forgotten."""
+    if view.lock is None:
+        return state, view
+    if view.lock.revision < state.seen:
+        return state, replace(view, lock=None)
+    return replace(state, seen=view.lock.revision), view
 
 
 def believes_dead(view: View, host: str) -> bool:
@@ -288,6 +332,15 @@ def cannot_succeed(case: Case, lock: Lock | None) -> bool:
     A view that is older than the case proves nothing.
     """
     return lock is not None and lock.revision >= case.leader_revision and lock.leader_revision != case.leader_revision
+
+
+def may_revoke(case: Case, lock: Lock) -> bool:
+    """Tell whether the lease of a released key can be revoked: when another holds the lock.
+
+    Until then the old primary may take its lock back, with the same lease. Revoking it would delete that key without a
+    comparison, and then nothing stops the primary from dropping from ``/sync`` the one that is promoted.
+    """
+    return cannot_succeed(case, lock) and lock.leader not in {None, case.primary}
 
 
 def fence_first(view: View, case: Case) -> tuple[Action, ...]:
@@ -324,13 +377,17 @@ def ticked(rules: Rules, state: State, view: View) -> tuple[State, tuple[Action,
     lock = view.lock
     if lock is None or view.stalled:
         return state, ()
+    state, revoked = revoking(state, lock)
     state, fallen = lifted(rules, state, view, lock)
+    done = (*revoked, *fallen)
     if lock.leader is None or not eligible(rules, lock) or not believes_dead(view, lock.leader):
-        return replace(state, case=None, votes=frozenset(), releasing=False), fallen
+        return replace(state, case=None, votes=frozenset(), releasing=False), done
+    if lock.leader in state.lowering:
+        return state, done
     if lock.leader not in view.fenced:
-        return state, (*fallen, Fence(lock.leader)) if lock.leader in view.agreed else fallen
+        return state, (*done, Fence(lock.leader)) if lock.leader in view.agreed else done
     state = opened(rules, state, lock, lock.leader)
-    return decided(rules, state, view, (*fallen, Ask(state.case)) if state.case else fallen)
+    return decided(rules, state, view, (*done, Ask(state.case)) if state.case else done)
 
 
 def opened(rules: Rules, state: State, lock: Lock, primary: str) -> State:
@@ -362,11 +419,21 @@ def decided(rules: Rules, state: State, view: View, before: tuple[Action, ...]) 
 
 def answered(state: State, event: Answered) -> tuple[State, tuple[Action, ...]]:
     """End the case when its transaction came to an end; when nobody knows, the next tick tries the same one again."""
+    if event.outcome is not Outcome.LOST:
+        state = replace(state, revoking=event.case)
     if event.case != state.case:
         return state, ()
     if event.outcome is Outcome.UNKNOWN:
         return replace(state, releasing=False), ()
     return replace(state, case=None, votes=frozenset(), releasing=False), ()
+
+
+def revoking(state: State, lock: Lock) -> tuple[State, tuple[Action, ...]]:
+    """Return the revocation when its time has come, once; a case that is over without it needs none."""
+    case = state.revoking
+    if case is None or lock.leader is None or not cannot_succeed(case, lock):
+        return state, ()
+    return replace(state, revoking=None), (Revoke(case),) if may_revoke(case, lock) else ()
 
 
 # The voter.
@@ -376,7 +443,7 @@ def asked(rules: Rules, state: State, view: View, case: Case) -> tuple[State, tu
     """Promise, when this agent holds the primary to be dead too and knows of nothing that ends the case."""
     if case.primary == rules.me or case.candidate not in rules.voters or not believes_dead(view, case.primary):
         return state, ()
-    if case.primary in state.breaking or cannot_succeed(case, view.lock):
+    if case.primary in state.lowering or cannot_succeed(case, view.lock):
         return state, ()
     answer = fence_first(view, case)
     given = frozenset(action.case for action in answer if isinstance(action, Vote))
@@ -386,6 +453,8 @@ def asked(rules: Rules, state: State, view: View, case: Case) -> tuple[State, tu
 
 def fenced(rules: Rules, state: State, view: View, host: str) -> tuple[State, tuple[Action, ...]]:
     """Send the votes that waited for the fence, unless their primary was heard meanwhile; go on with an own case."""
+    if host not in view.fenced:
+        return state, ()
     mine = {case for case in state.owed if case.primary == host}
     state = replace(state, owed=state.owed - mine, remembered=state.remembered | {host})
     votes = tuple(Vote(case) for case in sorted(mine, key=str) if believes_dead(view, host))
@@ -399,15 +468,11 @@ def fenced(rules: Rules, state: State, view: View, host: str) -> tuple[State, tu
 def lifted(rules: Rules, state: State, view: View, lock: Lock) -> tuple[State, tuple[Action, ...]]:
     """Return what becomes of the fences that stand: kept, let fall, or first the promises broken."""
     actions: list[Action] = []
-    for host in sorted(view.fenced - {rules.me} - state.breaking):
-        if not is_over(view, lock, host):
-            continue
-        if is_bound(state, lock, host):
-            state = replace(state, breaking=state.breaking | {host})
-            actions.append(Break(host, lock.leader_revision))
-        else:
-            state = released_from(state, host)
-            actions.append(Unfence(host))
+    for host in sorted(view.fenced - {rules.me} - state.lowering):
+        if is_over(view, lock, host):
+            bound = is_bound(state, lock, host)
+            state = replace(state if bound else released_from(state, host), lowering=state.lowering | {host})
+            actions.append(Break(host, lock.leader_revision) if bound else Unfence(host))
     return state, tuple(actions)
 
 
@@ -429,14 +494,19 @@ def is_bound(state: State, lock: Lock, host: str) -> bool:
 
 def broken(state: State, view: View, event: Broken) -> tuple[State, tuple[Action, ...]]:
     """Let the fence fall when every case that rests on it is older than the verdict key is."""
-    state = replace(state, breaking=state.breaking - {event.host})
+    kept = replace(state, lowering=state.lowering - {event.host})
     if event.revision is None:
-        return state, ()
+        return kept, ()
     ends = {case for case in state.promises if case.primary == event.host and case.verdict_revision < event.revision}
-    state = replace(state, promises=state.promises - ends)
-    if any(case.primary == event.host for case in state.promises) or event.host not in view.fenced:
-        return state, ()
-    return released_from(state, event.host), (Unfence(event.host),)
+    kept = replace(kept, promises=state.promises - ends)
+    if any(case.primary == event.host for case in kept.promises) or event.host not in view.fenced:
+        return kept, ()
+    return replace(released_from(kept, event.host), lowering=state.lowering), (Unfence(event.host),)
+
+
+def unfenced(rules: Rules, state: State, view: View, host: str) -> tuple[State, tuple[Action, ...]]:
+    """Go on as if the fence had never been; when it did not fall, nothing is known of what rests on it."""
+    return ticked(rules, replace(state, lowering=state.lowering - {host}), view)
 
 
 def released_from(state: State, host: str) -> State:
