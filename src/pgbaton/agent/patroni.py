@@ -45,7 +45,7 @@ class State:
 
 
 class Patroni:
-    """A client of one Patroni. Who shows it a certificate that it accepts is not asked for the password."""
+    """A client of one Patroni, with its password, and a certificate where there is one; Patroni may want both."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Patroni:
         """Have Patroni run its loop now, or at once again when it runs already. Changes nothing.
 
         Any ``PATCH /config`` does that, and writes to etcd only what it changes (``do_PATCH_config`` in Patroni's
-        ``api.py`` calls ``Ha.wakeup``, alike in 3.0.2, 4.0.7 and 4.1). It needs the configuration in Patroni's own copy
-        of etcd's keys; etcd itself need not answer. Raises HttpsError.
+        ``api.py`` calls ``Ha.wakeup``, alike in 3.0.2, 4.0.7 and 4.1). It needs the password, and the configuration in
+        Patroni's own copy of etcd's keys; etcd itself need not answer. Raises HttpsError.
         """
         await self._ask("PATCH", "/config", HTTPStatus.OK, {NO_SETTING: None})
 
