@@ -231,7 +231,7 @@ class Orchestration(Section):
     )
     agent: bool = Field(
         default=False,
-        description="Run an agent on every host that is not only an application's; without, none of pgbaton runs there.",
+        description="For trying out, not proven yet: an agent on every host that is not only an application's.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")

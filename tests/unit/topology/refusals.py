@@ -665,6 +665,7 @@ DOUBTED = (
     ),
     Case("silence too long", "timings.wal_sender_timeout", "stall writes", "[timings]\nwal_sender_timeout = 60 # here"),
     Case("clients give up", "timings.query_wait", "get errors", "[timings]\nquery_wait = 5 # here"),
+    Case("agents", "orchestration.agent", "is for trying out", "[orchestration]\nagent = true # here"),
     Case(
         "detection without agents",
         "timings.detection_time",

@@ -85,7 +85,16 @@ def loss_is_accepted_knowingly(topology: Topology) -> Iterator[Objection]:
     yield warning(place, reason, "take it out to wait for the leader lock's end, or use a synchronous mode")
 
 
+@rule("orchestration")
+def agents_are_tried_where_nobody_depends_on_them(topology: Topology) -> Iterator[Objection]:
+    """Agents run on clusters that serve when they have passed the proof that the stock stack has passed."""
+    if topology.orchestration.agent:
+        reason = "is for trying out: agents have not been put through the whole of the proof yet"
+        yield warning(("orchestration", "agent"), reason, "take it out where the cluster serves somebody")
+
+
 RULES: tuple[Rule, ...] = (
+    agents_are_tried_where_nobody_depends_on_them,
     enough_voters,
     silence_is_several_heartbeats,
     silence_is_noticed_before_the_lock_expires,
