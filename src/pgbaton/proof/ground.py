@@ -143,10 +143,11 @@ class Standing:
         return True
 
     async def prepare(self) -> Target:
-        """Return the cluster when it is whole, without what killed runs left; raises UnhealthyError otherwise."""
-        await underway.undo_left(self.target)
+        """Return the cluster when it is whole, without what a killed run left; raises UnhealthyError otherwise."""
+        undone = await underway.undo_left(self.target)
+        seconds = WHOLE_SECONDS if undone else STANDING_SECONDS
         try:
-            await self.target.until_whole(seconds=STANDING_SECONDS, tell=self.target.report)
+            await self.target.until_whole(seconds=seconds, tell=self.target.report)
         except UnhealthyError as error:
             message = f"nothing was done to {self.topology.name}: {error.message}"
             hint = "mend it first: pgbaton status shows what is wrong and what to do"
@@ -155,6 +156,7 @@ class Standing:
 
     async def renew(self) -> Target:
         """Return the cluster once it is whole after all; raises UnhealthyError: a cluster in use is not made anew."""
+        await underway.undo_left(self.target)
         with suppress(UnhealthyError):
             await self.target.until_whole(seconds=WHOLE_SECONDS, tell=self.target.report)
         if (remains := await evidence.remains(self.target)) == ():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Note:
-    """A fault that was struck, by whose killed run it may have been left: on which hosts, and since when (ISO 8601)."""
+    """A fault that was struck and not undone: on which hosts, and since when (ISO 8601)."""
 
     path: Path
     fault: Fault
@@ -42,7 +42,7 @@ class Note:
         """Return it in a sentence."""
         since = f"{datetime.fromisoformat(self.since):%-d %B %Y, %H:%M:%S %Z}"
         where = ", ".join(self.hosts)
-        return f"{self.fault.name} was struck on {where} at {since}, by a run that was killed: {self.fault.does}"
+        return f"{self.fault.name} was struck on {where} at {since}, and never undone: {self.fault.does}"
 
 
 def begin(fault: Fault, strike: Strike) -> Path | None:
@@ -80,7 +80,7 @@ def notes(target: Target) -> Path:
 
 
 def left(target: Target) -> tuple[tuple[Note, ...], tuple[Path, ...]]:
-    """Return the faults that killed runs left on a cluster, and the notes that nothing can be made of."""
+    """Return the faults that were left on a cluster, and the notes that nothing can be made of."""
     known, unknown = [], []
     for path in sorted(notes(target).glob("*.json")):
         try:
@@ -102,8 +102,11 @@ def parse(path: Path, data: Mapping[str, Any], target: Target) -> Note:
     return Note(path, fault, hosts, data["since"], Roles(**before))
 
 
-async def undo_left(target: Target) -> None:
-    """Tell of the faults that killed runs left on a cluster, and undo them; one that cannot be undone is told of."""
+async def undo_left(target: Target) -> bool:
+    """Tell of the faults that were left on a cluster, and undo them; tell whether there were any.
+
+    One that cannot be undone is told of, and stays noted.
+    """
     known, unknown = left(target)
     for note in known:
         target.report(f"{note}; undoing it now")
@@ -114,3 +117,4 @@ async def undo_left(target: Target) -> None:
             target.report(f"{note.fault.name} could not be undone: {error}")
     for path in unknown:
         target.report(f"{path} tells of a fault that was left, and is of no use: undo it by hand, and remove the file")
+    return bool(known)

@@ -167,7 +167,7 @@ def test_on_a_real_cluster_what_a_killed_run_left_is_told_before_the_question(
     command.agree(ground, proof_of(replace(PLAIN, fault=("switchover",))), yes=True)
     said = " ".join(capsys.readouterr().err.split())
     assert "vip-handed-over was struck on lb1 at " in said
-    assert f"by a run that was killed: {fault.does}; that is undone first" in said
+    assert f"and never undone: {fault.does}; that is undone first" in said
 
 
 def test_few_faults_are_safe_in_production() -> None:

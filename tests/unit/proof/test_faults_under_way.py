@@ -13,8 +13,9 @@ from pgbaton.errors import Error
 from pgbaton.proof import chaos, faults, underway
 from pgbaton.proof.faults import named, of_suite
 from pgbaton.proof.faults.base import Strike, Suite, nothing
-from pgbaton.proof.ground import Standing
+from pgbaton.proof.ground import STANDING_SECONDS, Standing
 from pgbaton.proof.target import Roles, Target
+from pgbaton.proof.trial import WHOLE_SECONDS
 from pgbaton.state import ClusterState
 from pgbaton.topology import load, presets
 
@@ -61,7 +62,7 @@ async def test_what_a_killed_run_left_is_told_and_undone_as_the_run_would_have(
     await underway.undo_left(played.target)
     (said,) = played.said
     assert said == (
-        "vip-handed-over was struck on lb2 at 23 November 2026, 04:05:06 UTC, by a run that was killed: "
+        "vip-handed-over was struck on lb2 at 23 November 2026, 04:05:06 UTC, and never undone: "
         f"{HANDED_OVER.does}; undoing it now"
     )
     assert [(strike.hosts, strike.before, strike.target) for strike in played.healed] == [
@@ -142,13 +143,19 @@ async def test_a_cluster_in_use_is_rid_of_what_was_left_before_it_is_waited_for(
     played = Played(monkeypatch, tmp_path)
     underway.begin(played.fault, played.strike)
 
-    async def until_whole(_: Target, **__: object) -> float:
+    patience: list[float] = []
+
+    async def until_whole(_: Target, *, seconds: float, **__: object) -> float:
         assert played.healed
+        patience.append(seconds)
         return 0.0
 
     monkeypatch.setattr(Target, "until_whole", until_whole)
-    await Standing(played.target).prepare()
+    for _ in range(2):
+        await Standing(played.target).prepare()
     assert played.notes == []
+    # a cluster that has just been mended is given time to settle
+    assert patience == [WHOLE_SECONDS, STANDING_SECONDS]
 
 
 async def test_every_act_of_chaos_is_noted_while_it_lasts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
