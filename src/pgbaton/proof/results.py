@@ -88,11 +88,16 @@ class TrialResult:
     folder: str = ""
 
     @property
-    def met(self) -> bool:
-        """Tell whether clients were served in time, and nothing else was to be objected to."""
+    def in_time(self) -> bool:
+        """Tell whether clients were served in time."""
         writes = self.limit_seconds is None or self.write_outage_seconds <= self.limit_seconds
         reads = self.read_limit_seconds is None or self.read_outage_seconds <= self.read_limit_seconds
-        return self.served and writes and reads and not self.objections
+        return self.served and writes and reads
+
+    @property
+    def met(self) -> bool:
+        """Tell whether clients were served in time, and nothing else was to be objected to."""
+        return self.in_time and not self.objections
 
     @property
     def verdict(self) -> Verdict:

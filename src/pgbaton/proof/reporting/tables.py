@@ -31,7 +31,7 @@ def outcomes(summaries: Sequence[FaultSummary]) -> str:
 
 def outcome(summary: FaultSummary) -> str:
     """Return one fault's row."""
-    late = any(not trial.met for trial in summary.trials)
+    late = any(not trial.in_time for trial in summary.trials)
     lost = summary.lost
     known = [trial.whole_again_seconds for trial in summary.trials if trial.whole_again_seconds is not None]
     whole = seconds(max(known)) if len(known) == len(summary.trials) else "not seen"

@@ -58,7 +58,7 @@ def lead(run: RunResult) -> str:
     """Return what the verdict means, and which faults it comes from."""
     told = {
         Verdict.PROVEN: "Proven: every check of every trial passed, and clients were served again in time.",
-        Verdict.MISSED: "Missed: every promise about data was kept, but clients were not served in time",
+        Verdict.MISSED: f"Missed: every promise about data was kept, but {_missed(run)}",
         Verdict.UNKNOWN: "Not proven: a check could not be concluded",
         Verdict.VIOLATED: "Violated: the cluster broke a promise that its clients had been given",
     }[run.verdict]
@@ -68,6 +68,14 @@ def lead(run: RunResult) -> str:
         return reason
     titles = [each.title for each in run.summary if each.verdict is run.verdict]
     return f"{told}. Where: {listed(titles)}."
+
+
+def _missed(run: RunResult) -> str:
+    """Return what was missed: the time, or something else that a trial objects to."""
+    late = any(not trial.in_time for trial in run.trials)
+    objected = any(trial.objections for trial in run.trials)
+    told = (("clients were not served in time", late), ("something else was not as it must be", objected))
+    return " and ".join(text for text, seen in told if seen)
 
 
 def _unproven(run: RunResult) -> str | None:

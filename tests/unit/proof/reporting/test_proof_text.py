@@ -60,6 +60,16 @@ def test_the_verdict_is_said_in_words(run: RunResult, begin: str) -> None:
     assert words.lead(run).startswith(begin)
 
 
+def test_a_cluster_that_had_to_be_helped_is_not_said_to_have_served_late() -> None:
+    kept = "Missed: every promise about data was kept, but"
+    helped = made.trial(outage=1.0, objections=("it had to be helped",))
+    where = f"Where: {helped.title}."
+    assert words.lead(made.run(helped)) == f"{kept} something else was not as it must be. {where}"
+    late = made.run(helped, made.trial(outage=9.0))
+    both = "clients were not served in time and something else was not as it must be"
+    assert words.lead(late) == f"{kept} {both}. {where}"
+
+
 def test_the_worst_trial_is_the_gravest_before_it_is_the_longest() -> None:
     broken = made.trial(seed=2, outage=0.5, checks=made.checks(set=Validity.INVALID))
     (summary,) = made.run(made.trial(seed=1, outage=4.0), broken, made.trial(seed=3, outage=9.0)).summary
