@@ -182,7 +182,7 @@ FAULTS = (
         name="certificate-about-to-expire",
         title="Certificate about to expire",
         does="PgBouncer on the VIP's holder is given a certificate that expires tomorrow, and its units are reloaded",
-        right="pgbaton status warns of it, pgbaton apply renews it, and clients notice nothing of either",
+        right="status warns of it, the next apply renews it, and clients notice nothing of either",
         victims=entry,
         inject=replace(POOLER, days=EXPIRING),
         heal=apply_as_before,
@@ -197,8 +197,8 @@ FAULTS = (
         name="pooler-certificate-expired",
         title="PgBouncer's certificate expired",
         does="PgBouncer on the VIP's holder is given a certificate that has expired, and its units are reloaded",
-        right="who is connected goes on, who connects anew and verifies is refused, and pgbaton status says why; all "
-        "are served again with a certificate that is good",
+        right="who is connected goes on, who connects anew and verifies is refused, and status says why; all are "
+        "served again with a certificate that is good",
         victims=entry,
         inject=replace(POOLER, days=EXPIRED),
         heal=put_back(POOLER),
@@ -214,8 +214,8 @@ FAULTS = (
         name="patroni-certificate-expired",
         title="Patroni's certificate expired",
         does="Patroni on the primary is given a certificate that has expired, and its unit is reloaded",
-        right="balancers do not trust its answers, so nobody writes, and pgbaton status says why; no other server is "
-        "promoted, and writes go on with a certificate that is good",
+        right="its answers are not trusted, even if writes stop for that, and status says why; nothing is lost, no "
+        "other server is promoted, and writes go on with a certificate that is good",
         victims=primary,
         inject=replace(REST, days=EXPIRED),
         heal=put_back(REST),
