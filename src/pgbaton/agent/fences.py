@@ -51,7 +51,7 @@ class Fences:
     """
 
     def __init__(self, *, hosts: Mapping[str, str], ports: Ports, directory: Path) -> None:
-        self.hosts = dict(hosts)
+        self.hosts = {name: str(ipaddress.ip_address(address)) for name, address in hosts.items()}
         self.ports = ports
         self.file = directory / FILE
         self.promised: dict[str, Fence] = {}
@@ -91,11 +91,13 @@ class Fences:
         return ended
 
     async def unfence(self, host: str) -> None:
-        """Take a fence down: in the kernel first, so that the file never has less than was promised."""
-        address = self.address(host)
+        """Take a fence down: in the kernel first, so that the file never has less than was promised.
+
+        Also that of a host which is no longer one of the others, by the name in :meth:`standing`.
+        """
         async with self.lock:
-            self.promised.pop(address, None)
-            stands = [fence for fence in standing() if fence.address == address]
+            stands = [fence for fence in standing() if self.is_of(fence, host)]
+            self.promised = {key: fence for key, fence in self.promised.items() if not self.is_of(fence, host)}
             await self.change(*(Change(fence.set_name, (fence.element(),), delete=True) for fence in stands))
         await self.persist()
 
@@ -130,8 +132,7 @@ class Fences:
             nftables.apply(TABLE, *changes)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                message = f"table inet {TABLE}: {error}; nothing was changed; fix: the agent needs CAP_NET_ADMIN"
-                raise FenceError(message) from error
+                raise unreachable(error) from error
             await self.load()
 
     async def load(self) -> None:
@@ -150,6 +151,10 @@ class Fences:
             why = str(error) or f"not written within {PERSIST_SECONDS:g} s"
             message = f"{self.file}: {why}; what stands holds, but a reboot would not keep it so; fix: the disk"
             raise FenceError(message) from error
+
+    def is_of(self, fence: Fence, host: str) -> bool:
+        """Tell whether a fence is that of a host, whatever it is called by now."""
+        return host == fence.host or self.hosts.get(host) == fence.address
 
     def address(self, host: str) -> str:
         """Return the address of another host."""
@@ -175,23 +180,36 @@ def standing() -> tuple[Fence, ...]:
     found = (
         fence_rules.fence(str(ipaddress.ip_address(element.key)), element.comment)
         for name in FENCED.values()
-        for element in nftables.elements(TABLE, name)
+        for element in elements(name)
     )
     return tuple(sorted(found))
 
 
 def serving() -> Serving:
     """Return how far this host serves clients, as the kernel has it."""
-    if nftables.elements(TABLE, REFUSED):
+    if elements(REFUSED):
         return Serving.REFUSED
-    return Serving.HELD if nftables.elements(TABLE, HELD) else Serving.OPEN
+    return Serving.HELD if elements(HELD) else Serving.OPEN
 
 
 def turned(set_name: str, ports: frozenset[int], *, on: bool) -> Change:
     """Return what makes a set of ports full or empty, whatever is in it."""
     if on:
         return Change(set_name, tuple(Element(port.to_bytes(2, "big")) for port in sorted(ports)))
-    return Change(set_name, nftables.elements(TABLE, set_name), delete=True)
+    return Change(set_name, elements(set_name), delete=True)
+
+
+def elements(set_name: str) -> tuple[Element, ...]:
+    """Return what is in a set of the table; nothing where the table is not."""
+    try:
+        return nftables.elements(TABLE, set_name)
+    except OSError as error:
+        raise unreachable(error) from error
+
+
+def unreachable(error: OSError) -> FenceError:
+    """Return what to raise when the kernel does not do what it is asked."""
+    return FenceError(f"table inet {TABLE}: {error}; fix: the agent needs nf_tables in the kernel, and CAP_NET_ADMIN")
 
 
 async def restore(directory: Path) -> tuple[Fence, ...]:

@@ -301,6 +301,35 @@ async def test_a_fence_that_does_not_stand_falls_without_ado(here: Fences) -> No
     assert here.standing() == ()
 
 
+async def test_a_fence_of_a_host_that_is_no_longer_known_can_fall(here: Fences) -> None:
+    await here.fence("db1", "silent")
+    later = Fences(hosts={"db2": HOSTS["db2"]}, ports=PORTS, directory=here.file.parent)
+    (left,) = await later.install()
+    await later.unfence(left.host)
+    assert await later.mend() == later.standing() == fences.read(here.file) == ()
+    later.close()
+
+
+async def test_a_host_that_was_renamed_keeps_its_fence_and_can_lose_it(here: Fences) -> None:
+    await here.fence("db2", "silent")
+    later = Fences(hosts={"new": "fd77:0::0022"}, ports=PORTS, directory=here.file.parent)
+    await later.install()
+    await later.unfence("new")
+    assert later.standing() == ()
+    later.close()
+
+
+async def test_a_kernel_that_does_not_say_what_stands_is_an_error(
+    here: Fences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elements(table: str, set_name: str) -> tuple[Element, ...]:
+        raise NetlinkError(errno.EPERM, f"{table} {set_name}")
+
+    monkeypatch.setattr(nftables, "elements", elements)
+    with pytest.raises(FenceError, match="CAP_NET_ADMIN"):
+        here.standing()
+
+
 async def test_nobody_fences_himself_or_a_stranger(here: Fences) -> None:
     with pytest.raises(FenceError, match="known: db1, db2"):
         await here.fence("db3", "silent")
