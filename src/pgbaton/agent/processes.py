@@ -142,9 +142,9 @@ def postmaster(data_directory: Path, pid_file: Path | None = None) -> Process | 
     """Return the postmaster of a data directory, None when there is none.
 
     ``pid_file`` says which it may be: by default ``postmaster.pid`` in the directory, better :func:`socket_lock`, which
-    can be read when the disk hangs. It is known by what cannot be said of another: it runs PostgreSQL, works in that directory, and
-    its parent does not, as a backend's does. The start that the file notes is a time of day, which a step of the clock
-    makes wrong: it is not compared, but the start that the kernel counts tells this process from a later one.
+    can be read when the disk hangs. It is known by what cannot be said of another: it runs PostgreSQL, works in that
+    directory, and its parent does not, as a backend's does. The start that the file notes is a time of day, which a
+    step of the clock makes wrong; the start that the kernel counts tells this process from a later one.
     """
     try:
         noted = pid_file or data_directory / "postmaster.pid"
