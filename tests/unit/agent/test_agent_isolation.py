@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgbaton.agent.fence_rules import Serving
@@ -185,7 +185,8 @@ def moments(views: list[View]) -> list[View]:
     ]
 
 
-@given(st.lists(VIEWS, max_size=30))
+@settings(max_examples=50)
+@given(st.lists(VIEWS, max_size=20))
 def test_serving_ends_and_begins_only_for_the_reasons_stated(views: list[View]) -> None:
     state, alone_seconds = State(0.0), float("-inf")
     for view in moments(views):
@@ -206,7 +207,8 @@ def test_serving_ends_and_begins_only_for_the_reasons_stated(views: list[View]) 
             assert view.recovers or confirmed
 
 
-@given(st.lists(VIEWS, max_size=30))
+@settings(max_examples=50)
+@given(st.lists(VIEWS, max_size=20))
 def test_it_never_ends_and_begins_by_turns_while_nothing_changes(views: list[View]) -> None:
     state = State(0.0)
     for view in moments(views):
