@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pgbaton.agent.etcd import Etcd
     from pgbaton.agent.keys import Batch
 
+LOGGER = logging.getLogger(__name__)
 #: How long to wait after something failed, in seconds, so that failing over and over is no work.
 PAUSE_SECONDS = 0.05
 
@@ -65,15 +67,18 @@ class Follower:
 
     async def _pulse(self) -> str | None:
         """Ask for all keys, and return who answered. Etcd itself keeps the reasons when nobody did."""
+        known = self._now.revision
         try:
             found = await self._etcd.range(self._prefix)
         except EtcdError:
             return None
-        if found.revision < self._now.revision:  # the watch was quicker, and has all that was found
+        if found.revision < known:
+            LOGGER.warning("etcd's revision went back from %s to %s: this is another store", known, found.revision)
+            self._told, self._owed = 0, 1
+        elif found.revision < self._now.revision:  # the watch was quicker, and has all that was found
             found = replace(self._now, confirmed=True, endpoint=found.endpoint)
-        changed = [there.revision for key, there in found.keys.items() if self._now.keys.get(key) != there]
-        if changed or found.keys.keys() != self._now.keys.keys():
-            self._owed = max(changed, default=self._now.revision + 1)
+        else:
+            self._owed = max(self._owed, _missing(self._now, found))
         self._now = found
         self._heard(found)
         return found.endpoint
@@ -99,6 +104,14 @@ class Follower:
                 return
             watch.result()
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _missing(known: Snapshot, found: Snapshot) -> int:
+    """Return the last revision that is found and was not known; 0 when nothing is new."""
+    changed = [there.revision for key, there in found.keys.items() if known.keys.get(key) != there]
+    if not changed and found.keys.keys() != known.keys.keys():
+        return known.revision + 1  # a deletion leaves no revision behind, but is later than what was known
+    return max(changed, default=0)
 
 
 async def _end(watch: asyncio.Task[None]) -> None:

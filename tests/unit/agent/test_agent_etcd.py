@@ -505,14 +505,30 @@ async def test_without_a_majority_a_watch_is_still_heard_but_nothing_is_confirme
     assert [snapshot.confirmed for snapshot in heard.snapshots] == [True, False]
 
 
-async def test_a_question_that_a_watch_has_overtaken_takes_nothing_back(local: Canned, etcd: Etcd) -> None:
+async def test_an_answer_that_a_watch_has_overtaken_confirms_and_takes_nothing_back(local: Canned, etcd: Etcd) -> None:
     local.says(RANGE, keys_with(3, "YQ=="))
-    local.says(WATCHES, WATCH + change(9, "eA=="))
+    local.says(WATCHES, WATCH)
+    async with following(etcd, pulse_seconds=0.01) as heard:
+        await until(lambda: [asked.path for asked in local.asked] == [RANGE, WATCHES, RANGE])
+        questions, watch = local.connections
+        watch.write(change(9, "eA=="))
+        await heard.value(b"x")
+        questions.write(keys_with(5, "Yg=="))
+        await until(lambda: len(heard.snapshots) == 3)
+    last = heard.snapshots[-1]
+    assert (last.confirmed, last.revision, last.keys[SYNC_KEY.key].value) == (True, 9, b"x")
+
+
+async def test_a_store_that_was_made_anew_is_read_and_watched_anew(
+    local: Canned, etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
+    local.says(RANGE, keys_with(30, "YQ=="))
+    local.always[RANGE] = keys_with(3, "eA==")
+    local.says(WATCHES, WATCH, WATCH)
     async with following(etcd, pulse_seconds=0.01) as heard:
         await heard.value(b"x")
-        local.always[RANGE] = keys_with(3, "YQ==")
-        await until(lambda: heard.snapshots[-1].confirmed)
-    assert (heard.snapshots[-1].revision, heard.snapshots[-1].keys[SYNC_KEY.key].value) == (9, b"x")
+        assert await watches(local, 2) == [31, 4]
+    assert "went back from 30 to 3" in caplog.text
 
 
 async def test_a_fault_of_whoever_listens_is_not_swallowed(local: Canned, etcd: Etcd, recorded: Recorded) -> None:
