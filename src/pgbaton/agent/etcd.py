@@ -123,6 +123,9 @@ class Etcd:
         self._tls = tls
         self._patience = patience or Patience()
         self._members = [Endpoint(_client(f"//{endpoint}", tls)) for endpoint in endpoints]
+        if not self._members:
+            message = "no etcd member to ask: endpoints are empty"
+            raise ValueError(message)
 
     def use(self, tls: ssl.SSLContext | None) -> None:
         """Use other certificates from now on."""
@@ -155,7 +158,11 @@ class Etcd:
         *,
         deadline_seconds: float | None = None,
     ) -> TransactionResult:
-        """Make all changes when all conditions hold, else none. Raises OutcomeUnknownError, UnavailableError."""
+        """Make all changes when all conditions hold, else none. Raises OutcomeUnknownError, UnavailableError.
+
+        What is asked while etcd's leader is dead and not yet missed is lost with it, and no patience brings it back: a
+        short deadline and another try do. A second try that fails its conditions may mean that the first one succeeded.
+        """
         request = keys.transaction_request(compare, success)
         return await self._ask(
             "/v3/kv/txn",
@@ -197,7 +204,7 @@ class Etcd:
         """Make the member of this name the leader.
 
         Only the present leader can do so, and it has to be asked at its own address. Raises RejectedError when there is
-        no such member, NoLeaderError when nobody leads.
+        no such member or the leader has just changed, NoLeaderError when nobody leads, OutcomeUnknownError.
         """
         members, status = await self.members(), await self.status()
         target = next((member for member in members if member.name == to), None)

@@ -550,3 +550,9 @@ def test_events_apply_in_order() -> None:
     assert applied(there, events) == {LEADER_KEY.key: again}
     assert applied(there, events[:1]) == {}
     assert there == {LEADER_KEY.key: LEADER_KEY}
+
+
+@pytest.mark.parametrize(("endpoints", "said"), [([], "no etcd member"), (["db1"], "no address and port: '//db1'")])
+def test_without_an_address_there_is_nobody_to_ask(endpoints: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Etcd(endpoints, tls=None)
