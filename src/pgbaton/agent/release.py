@@ -160,9 +160,10 @@ class Releases:
         """Ask etcd for a transaction; returns its outcome and revision."""
         values = self._values()
         compare = [ModRevision(self._prefix + key, revision) for key, revision in wanted.compare]
-        success: list[Put | Delete] = [Put(self._prefix + key, values[key]) for key in wanted.keep]
+        # Patroni's copy of the keys takes these one by one: it must not see the new /sync while it still sees the lock.
+        success: list[Put | Delete] = [Delete(self._prefix + key) for key in wanted.delete]
+        success += [Put(self._prefix + key, values[key]) for key in wanted.keep]
         success += [Put(self._prefix + key, who.encode()) for key in wanted.touch]
-        success += [Delete(self._prefix + key) for key in wanted.delete]
         try:
             result = await self._etcd.transaction(compare, success, deadline_seconds=TRANSACTION_SECONDS)
         except OutcomeUnknownError as error:

@@ -531,6 +531,13 @@ TIMINGS = (
 AGENT = "[orchestration]\nagent = true"
 AGENTS = (
     Case(
+        "agents beside an old Patroni",
+        "orchestration.agent",
+        "would overwrite its successor's lock",
+        f"{AGENT} # here",
+        more=(("", "[postgresql]\nversion = 15"),),
+    ),
+    Case(
         "too few agents",
         "orchestration.agent",
         "is no majority",

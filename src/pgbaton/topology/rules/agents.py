@@ -19,6 +19,8 @@ FEWEST_VOTERS = 3
 MISSED_HEARTBEATS = 4
 #: What a product of floats may be off by, in seconds.
 ROUNDING = 1e-9
+#: Debian 13's PostgreSQL; Debian 12 has 15, and with it a Patroni that is too old.
+FIRST_VERSION = 17
 #: Keys of other tables that only agents read.
 ONLY_AGENTS: tuple[tuple[str, str], ...] = (
     ("timings", "heartbeat_interval"),
@@ -93,7 +95,20 @@ def agents_are_tried_where_nobody_depends_on_them(topology: Topology) -> Iterato
         yield warning(("orchestration", "agent"), reason, "take it out where the cluster serves somebody")
 
 
+@rule("postgresql", "orchestration")
+def patroni_respects_a_lock_that_was_released(topology: Topology) -> Iterator[Objection]:
+    """Agents release locks only of a Patroni that takes its lock back by comparing, never by overwriting."""
+    if topology.orchestration.agent and topology.postgresql.version < FIRST_VERSION:
+        reason = (
+            f"needs Patroni 3.0.3 or later, and the Debian of PostgreSQL {topology.postgresql.version} brings 3.0.2: an "
+            "old primary whose lease was revoked would overwrite its successor's lock"
+        )
+        fix = f"set postgresql.version = {FIRST_VERSION}, on Debian 13, or take it out"
+        yield Objection(("orchestration", "agent"), reason, fix)
+
+
 RULES: tuple[Rule, ...] = (
+    patroni_respects_a_lock_that_was_released,
     agents_are_tried_where_nobody_depends_on_them,
     enough_voters,
     silence_is_several_heartbeats,
