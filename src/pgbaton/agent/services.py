@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
+import platform
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 #: A Unix socket whose backlog is full has no way to wait for room; it is tried again after so long.
 BACKLOG_SECONDS = 0.01
+#: setresuid(2) as the kernel numbers it (its syscall tables), and the uid that it leaves as it is.
+SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
+UNCHANGED = -1
 
 
 class ServiceError(Exception):
@@ -93,7 +98,7 @@ async def connect(where: UnixSocket | TcpAddress) -> socket.socket:
 
 @contextlib.contextmanager
 def effective_user(uid: int | None) -> Iterator[None]:
-    """Be another user for an instant; needs CAP_SETUID. Nothing may be awaited meanwhile.
+    """Be another user for an instant, in this thread alone; needs CAP_SETUID. Nothing may be awaited meanwhile.
 
     The kernel notes who connects to a Unix socket at the moment of connect(2) (unix(7), SO_PEERCRED), so nothing longer
     is needed for peer authentication. Only the effective uid changes, so that the way back stays open.
@@ -102,16 +107,32 @@ def effective_user(uid: int | None) -> Iterator[None]:
     if uid is None or uid == before:
         yield
         return
-    os.seteuid(uid)
+    _become(uid)
     try:
         yield
     finally:
         _return_to(before)
 
 
+def _become(uid: int) -> None:
+    """Change the effective uid of this thread.
+
+    The kernel keeps credentials for each thread. The C library's calls change those of all of them (nptl(7)), and with
+    the effective uid 0 go the capabilities: a fence that another thread puts up in that instant would be refused.
+    """
+    number = SETRESUID.get(platform.machine())
+    if number is None:
+        os.seteuid(uid)
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.syscall(ctypes.c_long(number), ctypes.c_long(UNCHANGED), ctypes.c_long(uid), ctypes.c_long(UNCHANGED)):
+        error = ctypes.get_errno()
+        raise PermissionError(error, f"cannot be uid {uid} for an instant: {os.strerror(error)}; fix: CAP_SETUID")
+
+
 def _return_to(uid: int) -> None:
     try:
-        os.seteuid(uid)
+        _become(uid)
     except OSError as error:
         # Nothing more may be done as somebody else; systemd starts the agent anew.
         message = f"the agent was uid {uid} and cannot be it again: {error}"

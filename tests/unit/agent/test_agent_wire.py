@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
-import errno
 import hashlib
 import hmac
 import ipaddress
@@ -385,26 +384,6 @@ async def test_the_peer_is_seen_as_the_other_user_for_the_instant_of_connecting(
         directory.chmod(0o755)
     assert await peer_of_a_connection(tmp_path / "s", 65534) == 65534
     assert os.geteuid() == 0
-
-
-def test_an_error_does_not_leave_the_process_as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    been: list[int] = []
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "seteuid", been.append)
-    with pytest.raises(OSError, match="no"), services.effective_user(123):
-        raise OSError(errno.EIO, "no")
-    assert been == [123, 0]
-
-
-def test_a_process_that_cannot_be_itself_again_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    def seteuid(uid: int) -> None:
-        if uid == 0:
-            raise PermissionError
-
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "seteuid", seteuid)
-    with pytest.raises(SystemExit, match="cannot be it again"), services.effective_user(123):
-        pass
 
 
 @pytest.fixture(scope="module")
