@@ -98,6 +98,11 @@ class Hearing:
         without = frozenset(self._last.keys() - self._heartbeats.keys())
         return without | self._unheard_for(2 * self._heartbeat, self._heartbeats, now)
 
+    def mute(self, now: float) -> frozenset[str]:
+        """Return the hosts whose own agent is not heard, though others may answer there: what it said is old by now."""
+        never = self._hosts - self._heartbeats.keys()
+        return never | self._unheard_for(self._detection, self._heartbeats, now)
+
     @property
     def unknown(self) -> frozenset[str]:
         """Return the hosts that were never heard: they are not silent, and nobody votes against them."""

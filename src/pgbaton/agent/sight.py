@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgbaton.agent.fence_rules import Serving
 from pgbaton.agent.verdict import Lock, View
 
 if TYPE_CHECKING:
@@ -19,20 +20,46 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sight:
-    """Everything known; each part is written by the one who learns it, and read by all."""
+    """Everything known; each part is written by the one who learns it, and read by all.
+
+    ``cluster`` is what etcd last said, ``quorum_seconds`` when the last question was asked to which a majority of its
+    members answered. ``fenced`` are the hosts whose fence stands and may be rested upon, ``serving`` is how far this
+    host serves clients, ``mine`` what it last said of itself.
+    """
 
     settings: Settings
     hearing: Hearing
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
     cluster: Cluster | None = None
+    quorum_seconds: float | None = None
     fenced: frozenset[str] = frozenset()
+    serving: Serving = Serving.OPEN
     mine: Heartbeat | None = None
+    #: Under which leader key, as it was known here, each host was heard last.
+    _heard_under: dict[str, int] = field(default_factory=dict)
+
+    def hear(self, host: str, said: Heartbeat) -> None:
+        """Take what a host says of itself."""
+        self.heartbeats[host] = said
+        self._heard_under[host] = self.leader_revision
+
+    def forget(self, host: str) -> None:
+        """Take that a host speaks, and cannot be understood."""
+        self.heartbeats.pop(host, None)
+
+    @property
+    def leader_revision(self) -> int:
+        """Return the revision of the leader key; 0 when there is none, or nothing is known."""
+        return self.cluster.leader_revision if self.cluster else 0
 
     def said(self, host: str, now: float) -> Heartbeat | None:
-        """Return what a host last said of itself, this one too; None when it is silent, unknown, or nobody can tell."""
+        """Return what a host last said of itself, this one too; None when its agent is not heard, or nobody can tell.
+
+        A host that only answers to echoes says nothing: what its agent said before it died is not true for ever.
+        """
         if host == self.settings.me:
             return self.mine
-        if self.hearing.stalled(now) or host in self.hearing.silent(now):
+        if self.hearing.stalled(now) or host in self.hearing.mute(now):
             return None
         return self.heartbeats.get(host)
 
@@ -41,28 +68,43 @@ class Sight:
         silent = self.hearing.silent(now)
         return View(
             silent=silent,
-            agreed=self.agreed(silent),
+            agreed=self.agreed(silent, now),
             stalled=self.hearing.stalled(now),
             lock=None if self.cluster is None else lock(self.cluster),
             fenced=self.fenced,
-            following=frozenset(host.name for host in self.settings.databases if self.follows(host.name, now)),
+            following=frozenset(host for host in self.fenced if self.follows(host, now)),
         )
 
-    def agreed(self, silent: frozenset[str]) -> frozenset[str]:
+    def agreed(self, silent: frozenset[str], now: float) -> frozenset[str]:
         """Return the hosts that a majority of the configured ones holds to be silent, this one among them."""
-        others = [heartbeat.silent for host, heartbeat in self.heartbeats.items() if host not in silent]
+        if not silent:
+            return silent
+        mute = self.hearing.mute(now)
+        others = [heartbeat.silent for host, heartbeat in self.heartbeats.items() if host not in mute]
         counts = {host: 1 + sum(host in each for each in others) for host in silent}
         return frozenset(host for host, count in counts.items() if count >= self.settings.majority)
 
     def follows(self, host: str, now: float) -> bool:
-        """Tell whether a server follows the present leader, by its own agent's word or by its Patroni's."""
-        if self.cluster is None or self.cluster.leader in (None, host):
+        """Tell whether a server follows the present leader, by its own agent's word or by its Patroni's.
+
+        The timeline is the proof. The leader began it when it was promoted, so nobody who is on it as a standby has
+        led since, whenever that was said. What is no proof is a word from before: its speaker may have led in between.
+        """
+        timeline, said = self.led_timeline(now), self.said(host, now)
+        if not timeline or self.cluster is None or self.cluster.leader == host:
             return False
-        said = self.said(host, now)
         if said is not None:
-            return said.role == "standby" and said.following
+            is_new = self._heard_under.get(host) == self.leader_revision
+            return is_new and said.role == "standby" and said.following and said.timeline == timeline
         member = self.cluster.members.get(host)
-        return member is not None and member.role == "standby" and member.replication_state == "streaming"
+        is_standby = member is not None and member.role == "standby" and member.replication_state == "streaming"
+        return is_standby and member is not None and member.timeline == timeline
+
+    def led_timeline(self, now: float) -> int:
+        """Return the timeline on which the holder of the leader lock says that it takes writes; 0 when it does not."""
+        leader = self.cluster.leader if self.cluster else None
+        said = self.said(leader, now) if leader else None
+        return said.timeline if said is not None and said.role == "primary" and said.writable else 0
 
 
 def lock(cluster: Cluster) -> Lock:

@@ -50,6 +50,15 @@ def test_silence_ends_with_any_sign_of_life() -> None:
         assert agent.silent(now) == frozenset()
 
 
+def test_a_host_whose_agent_died_is_mute_and_not_silent() -> None:
+    agent = hearing()
+    run(agent, 1, 10, "db1", "db2")
+    run(agent, 11, 30, "db2", how="echo")
+    now = run(agent, 31, 31, "db1")
+    assert agent.mute(now) == {"db2", "db3"}
+    assert agent.silent(now) == frozenset()
+
+
 def test_echoes_keep_a_host_from_being_silent_and_more_are_asked_for() -> None:
     agent = hearing()
     run(agent, 1, 10, "db1", "db2")
