@@ -100,8 +100,8 @@ def patroni_respects_a_lock_that_was_released(topology: Topology) -> Iterator[Ob
     """Agents release locks only of a Patroni that takes its lock back by comparing, never by overwriting."""
     if topology.orchestration.agent and topology.postgresql.version < FIRST_VERSION:
         reason = (
-            f"needs Patroni 3.0.3 or later, and the Debian of PostgreSQL {topology.postgresql.version} brings 3.0.2: an "
-            "old primary whose lease was revoked would overwrite its successor's lock"
+            f"needs Patroni 3.0.3 or later, and the Debian of PostgreSQL {topology.postgresql.version} brings 3.0.2: "
+            "an old primary whose lease was revoked would overwrite its successor's lock"
         )
         fix = f"set postgresql.version = {FIRST_VERSION}, on Debian 13, or take it out"
         yield Objection(("orchestration", "agent"), reason, fix)
