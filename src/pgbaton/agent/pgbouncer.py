@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 USER = "pgbouncer"
 #: The console's own name among the databases.
 CONSOLE = "pgbouncer"
-#: A PAUSE with nothing to wait for is answered within one turn of PgBouncer's loop.
-ANSWER_SECONDS = 0.02
+#: A PAUSE with nothing to wait for is answered within one turn of PgBouncer's loop. What comes next waits meanwhile.
+ANSWER_SECONDS = 0.005
 #: PgBouncer tells its state since this version.
 TELLS_STATE = (1, 19)
 
@@ -43,14 +43,14 @@ Record = dict[str, str | None]
 class State:
     """What a pooler does.
 
-    ``paused`` is whether all of it is, by PAUSE without a name; None before 1.19, where only :func:`is_paused` finds
-    out. ``paused_databases`` were paused by name, so by somebody else. ``session_pooling``: some pool gives a server to
-    a client for as long as it stays. ``waiting`` are clients without a server that want one, ``active`` those that have
-    one or want none, ``busy_servers`` connections that a transaction holds.
+    ``paused`` is whether all of it is, by PAUSE without a name; ``paused_databases`` were paused by name, so by somebody
+    else. ``session_pooling``: some pool gives a server to a client for as long as it stays. ``waiting`` are clients
+    without a server that want one, ``active`` those that have one or want none, ``busy_servers`` the servers that they
+    have.
     """
 
     version: tuple[int, ...]
-    paused: bool | None
+    paused: bool
     paused_databases: tuple[str, ...]
     session_pooling: bool
     waiting: int
@@ -98,16 +98,21 @@ async def is_paused(where: UnixSocket, who: wire.Login, *, deadline_seconds: flo
         return await _paused(session)
 
 
-async def state(where: UnixSocket, who: wire.Login, *, deadline_seconds: float) -> State:
-    """Return what the pooler does; raises AbsentError, SilentError or RefusedError."""
+async def state(where: UnixSocket, who: wire.Login, *, deadline_seconds: float, ordered: bool | None = None) -> State:
+    """Return what the pooler does; raises AbsentError, SilentError or RefusedError.
+
+    Before 1.19 PgBouncer does not tell whether it is paused: ``ordered`` is what the last order that it took has made
+    of it. None has it asked, as :func:`is_paused` does, which leaves an error in its log each time.
+    """
     async with wire.session(where, who, deadline_seconds=deadline_seconds) as session:
         version = _version(session)
-        told = await _shown(session, "STATE") if version >= TELLS_STATE else ()
+        believed = version < TELLS_STATE and ordered is not None
+        paused = bool(ordered) if believed else await _paused(session)
         settings = await _shown(session, "CONFIG")
         databases = await _shown(session, "DATABASES")
         pools = await _shown(session, "POOLS")
     try:
-        return summary(version, told, settings, databases, pools)
+        return summary(version, settings, databases, pools, paused=paused)
     except (KeyError, TypeError, ValueError) as error:
         message = f"{where}: its tables are not those of PgBouncer 1.18 to 1.24: {error!r}"
         raise RefusedError(message) from None
@@ -115,20 +120,20 @@ async def state(where: UnixSocket, who: wire.Login, *, deadline_seconds: float) 
 
 def summary(
     version: tuple[int, ...],
-    told: Iterable[Record],
     settings: Iterable[Record],
     databases: Iterable[Record],
     pools: Iterable[Record],
+    *,
+    paused: bool,
 ) -> State:
     """Return the state that SHOW's tables describe; raises KeyError, TypeError or ValueError when they do not."""
-    states = {record["key"]: record["value"] for record in told}
-    usual = next(record["value"] for record in settings if record["key"] == "pool_mode")
+    (usual,) = (record["value"] for record in settings if record["key"] == "pool_mode")
     served = [record for record in databases if record["name"] != CONSOLE]
     used = [record for record in pools if record["database"] != CONSOLE]
     modes = {record["pool_mode"] or usual for record in served} | {record["pool_mode"] for record in used}
     return State(
         version=version,
-        paused=states["paused"] == "yes" if states else None,
+        paused=paused,
         paused_databases=tuple(str(record["name"]) for record in served if record["paused"] != "0"),
         session_pooling="session" in modes,
         waiting=sum(_whole(record["cl_waiting"]) for record in used),
@@ -150,7 +155,7 @@ async def _answered(session: wire.Session) -> bool:
 
 async def _paused(session: wire.Session) -> bool:
     if _version(session) >= TELLS_STATE:
-        return any(record == {"key": "paused", "value": "yes"} for record in await _shown(session, "STATE"))
+        return {"key": "paused", "value": "yes"} in await _shown(session, "STATE")
     try:
         # Always refused: whether anything is paused is looked at before the name.
         await session.query(f"PAUSE {CONSOLE}")

@@ -94,7 +94,8 @@ async def state(where: UnixSocket) -> State:
 
 
 @pytest.mark.parametrize("version", [OLD, NEW])
-async def test_an_idle_pooler_is_paused_at_once(tmp_path: Path, version: str) -> None:
+async def test_an_idle_pooler_is_paused_at_once(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgbouncer, "ANSWER_SECONDS", 1)
     console = Console(version)
     async with serving(tmp_path / "s", console) as where:
         assert await pause(where)
@@ -149,7 +150,9 @@ async def test_a_pause_that_somebody_took_back_is_an_error(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("version", [OLD, NEW])
-async def test_no_admin_no_pause(tmp_path: Path, version: str) -> None:
+async def test_no_admin_no_pause(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgbouncer, "ANSWER_SECONDS", 1)
+
     class Strict(Console):
         def answer(self, statement: str) -> bytes:
             del statement
@@ -196,12 +199,29 @@ async def test_a_new_pooler_tells_its_state(tmp_path: Path) -> None:
         assert (await state(where)).paused
 
 
-async def test_an_old_pooler_tells_all_but_whether_it_is_paused(tmp_path: Path) -> None:
-    async with serving(tmp_path / "s", Console(OLD)) as where:
+async def test_an_old_pooler_is_asked_whether_it_is_paused(tmp_path: Path) -> None:
+    console = Console(OLD)
+    async with serving(tmp_path / "s", console) as where:
         told = await state(where)
+        await pause(where)
+        assert (await state(where)).paused
     assert told.version == (1, 18)
-    assert told.paused is None
     assert told.waiting == 2
+    assert not told.paused
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_old_pooler_is_not_asked_what_its_last_order_tells(tmp_path: Path, *, ordered: bool) -> None:
+    console = Console(OLD)
+    async with serving(tmp_path / "s", console) as where:
+        told = await pgbouncer.state(where, LOGIN, deadline_seconds=2, ordered=ordered)
+    assert told.paused is ordered
+    assert console.heard == ["SHOW CONFIG", "SHOW DATABASES", "SHOW POOLS"]
+
+
+async def test_a_new_pooler_is_asked_whatever_its_last_order_was(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s", Console(NEW)) as where:
+        assert not (await pgbouncer.state(where, LOGIN, deadline_seconds=2, ordered=True)).paused
 
 
 @pytest.mark.parametrize(
@@ -220,10 +240,10 @@ def test_one_pool_in_session_mode_is_session_pooling(
     counts = dict.fromkeys(("cl_active", "cl_waiting", "sv_active", "maxwait", "maxwait_us"), "0")
     summary = pgbouncer.summary(
         (1, 18),
-        [],
         [{"key": "pool_mode", "value": usual}],
         [{"name": "orders", "pool_mode": database, "paused": "0"}],
         [{"database": "orders", "pool_mode": pool, **counts}] if pool else [],
+        paused=False,
     )
     assert summary.session_pooling is session
 
