@@ -227,7 +227,7 @@ def play(numbers: list[int]) -> list[Step]:
 
 
 histories = st.lists(st.integers(0, 1 << 40), min_size=10, max_size=40)
-few = settings(max_examples=100, deadline=None)
+few = settings(max_examples=60, deadline=None)
 
 
 @given(histories)
@@ -343,7 +343,7 @@ def test_the_histories_are_full_of_what_is_to_be_shown() -> None:
     seen: set[str] = set()
 
     @given(histories)
-    @settings(max_examples=100, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=60, deadline=None, database=None, derandomize=True)
     def look(numbers: list[int]) -> None:
         for step in play(numbers):
             seen.update(f"{type(it).__name__} {getattr(it, 'health', '')}".strip() for it in step.decision.actions)

@@ -43,7 +43,7 @@ Record = dict[str, str | None]
 class State:
     """What a pooler does.
 
-    ``paused`` is whether all of it is, by PAUSE without a name; ``paused_databases`` were paused by name, so by somebody
+    ``paused`` is whether all of it is, by PAUSE without a name; ``paused_databases`` were paused by name, by somebody
     else. ``session_pooling``: some pool gives a server to a client for as long as it stays. ``waiting`` are clients
     without a server that want one, ``active`` those that have one or want none, ``busy_servers`` the servers that they
     have.
