@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent.etcd import EtcdError
+from pgbaton.agent.hearing import clock
 from pgbaton.agent.keys import Snapshot, applied
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from pgbaton.agent.keys import Batch
 
 LOGGER = logging.getLogger(__name__)
-#: How long to wait after something failed, in seconds, so that failing over and over is no work.
+#: How long to wait after something failed, in seconds: doubled from time to time, so that failing over and over is no
+#: work. A failover's time is nothing to be added to, so it is never long.
 PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 0.4
 
 
 class Follower:
@@ -32,6 +35,9 @@ class Follower:
     When no majority answers, nothing confirmed is heard, and that is how it is noticed: by the age of the last snapshot
     that was. What is heard is never older than ``pulse_seconds`` and the deadlines of all members together, while a
     majority answers at all. A watch that tells less than the questions bring is left with the second of them.
+
+    ``asked_seconds`` is when the last question was asked to which a majority answered, None before the first: what was
+    answered was true then, and perhaps no longer when the answer came.
     """
 
     def __init__(
@@ -41,10 +47,19 @@ class Follower:
         self._prefix = prefix
         self._heard = heard
         self._pulse_seconds = pulse_seconds
+        self._sooner = asyncio.Event()
+        self._pause_seconds = PAUSE_SECONDS
+        self.asked_seconds: float | None = None
         self._now = Snapshot(0, {})
         # The last revision that the watch told of, and the least that it should have told of by the next question.
         self._told = 0
         self._owed = 0
+
+    def ask_every(self, seconds: float) -> None:
+        """Ask so often from now on; when that is sooner than was meant, at once."""
+        if seconds < self._pulse_seconds:
+            self._sooner.set()
+        self._pulse_seconds = seconds
 
     async def run(self) -> NoReturn:
         """Follow until cancelled."""
@@ -67,11 +82,12 @@ class Follower:
 
     async def _pulse(self) -> str | None:
         """Ask for all keys, and return who answered. Etcd itself keeps the reasons when nobody did."""
-        known = self._now.revision
+        known, asked_seconds = self._now.revision, clock()
         try:
             found = await self._etcd.range(self._prefix)
         except EtcdError:
             return None
+        self.asked_seconds = asked_seconds
         if found.revision < known:
             LOGGER.warning("etcd's revision went back from %s to %s: this is another store", known, found.revision)
             self._told, self._owed = 0, 1
@@ -98,12 +114,25 @@ class Follower:
 
     async def _pause(self, watch: asyncio.Task[None] | None) -> None:
         """Wait for the time of the next question, or for the end of the watch; raises what ``heard`` raised in it."""
-        if watch is not None:
-            ended, _ = await asyncio.wait([watch], timeout=self._pulse_seconds)
-            if not ended:
-                return
-            watch.result()
-        await asyncio.sleep(PAUSE_SECONDS)
+        if watch is None:
+            await self._fail()
+            return
+        sooner = asyncio.ensure_future(self._sooner.wait())
+        try:
+            await asyncio.wait([watch, sooner], timeout=self._pulse_seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sooner.cancel()
+            self._sooner.clear()
+        if not watch.done():
+            self._pause_seconds = PAUSE_SECONDS
+            return
+        watch.result()
+        await self._fail()
+
+    async def _fail(self) -> None:
+        """Wait before something that failed is tried again, the longer the more often it did."""
+        pause_seconds, self._pause_seconds = self._pause_seconds, min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(pause_seconds)
 
 
 def _missing(known: Snapshot, found: Snapshot) -> int:

@@ -22,6 +22,7 @@ from recorded_gateway import (
     change,
 )
 
+from pgbaton.agent import following as following_module
 from pgbaton.agent.etcd import (
     CompactedError,
     Etcd,
@@ -529,6 +530,50 @@ async def test_a_store_that_was_made_anew_is_read_and_watched_anew(
         await heard.value(b"x")
         assert await watches(local, 2) == [31, 4]
     assert "went back from 30 to 3" in caplog.text
+
+
+async def test_what_a_majority_said_dates_from_when_it_was_asked(
+    local: Canned, etcd: Etcd, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.says(RANGE, recorded.keys, recorded.timed_out)
+    times = iter([10.0, 20.0])
+    monkeypatch.setattr(following_module, "clock", lambda: next(times))
+    follower = Follower(etcd, OURS, Heard())
+    assert follower.asked_seconds is None
+    await follower._pulse()
+    assert follower.asked_seconds == 10.0
+    await follower._pulse()
+    assert follower.asked_seconds == 10.0
+
+
+async def test_who_wants_to_know_sooner_has_it_asked_at_once(local: Canned, etcd: Etcd, recorded: Recorded) -> None:
+    local.always[RANGE] = recorded.keys
+    local.says(WATCHES, WATCH)
+    heard = Heard()
+    follower = Follower(etcd, OURS, heard, pulse_seconds=60.0)
+    task = asyncio.create_task(follower.run())
+    await watches(local, 1)
+    assert len(heard.snapshots) == 1
+    follower.ask_every(0.01)
+    await until(lambda: len(heard.snapshots) >= 3)
+    follower.ask_every(60.0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_failing_over_and_over_becomes_slower_and_stays_below_a_limit(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    follower = Follower(etcd, OURS, Heard())
+    monkeypatch.setattr(following_module.asyncio, "sleep", sleep)
+    for _ in range(5):
+        await follower._pause(None)
+    assert slept == [0.05, 0.1, 0.2, 0.4, 0.4]
 
 
 async def test_a_fault_of_whoever_listens_is_not_swallowed(local: Canned, etcd: Etcd, recorded: Recorded) -> None:
