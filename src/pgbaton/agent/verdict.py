@@ -334,6 +334,11 @@ def cannot_succeed(case: Case, lock: Lock | None) -> bool:
     return lock is not None and lock.revision >= case.leader_revision and lock.leader_revision != case.leader_revision
 
 
+def is_lowered(state: State, host: str) -> bool:
+    """Tell whether the fence against a host is on its way down, though it stands yet: nothing new may rest on it."""
+    return host in state.lowering
+
+
 def may_revoke(case: Case, lock: Lock) -> bool:
     """Tell whether the lease of a released key can be revoked: when another holds the lock.
 
@@ -382,7 +387,7 @@ def ticked(rules: Rules, state: State, view: View) -> tuple[State, tuple[Action,
     done = (*revoked, *fallen)
     if lock.leader is None or not eligible(rules, lock) or not believes_dead(view, lock.leader):
         return replace(state, case=None, votes=frozenset(), releasing=False), done
-    if lock.leader in state.lowering:
+    if is_lowered(state, lock.leader):
         return state, done
     if lock.leader not in view.fenced:
         return state, (*done, Fence(lock.leader)) if lock.leader in view.agreed else done
@@ -443,7 +448,7 @@ def asked(rules: Rules, state: State, view: View, case: Case) -> tuple[State, tu
     """Promise, when this agent holds the primary to be dead too and knows of nothing that ends the case."""
     if case.primary == rules.me or case.candidate not in rules.voters or not believes_dead(view, case.primary):
         return state, ()
-    if case.primary in state.lowering or cannot_succeed(case, view.lock):
+    if is_lowered(state, case.primary) or cannot_succeed(case, view.lock):
         return state, ()
     answer = fence_first(view, case)
     given = frozenset(action.case for action in answer if isinstance(action, Vote))
@@ -468,8 +473,8 @@ def fenced(rules: Rules, state: State, view: View, host: str) -> tuple[State, tu
 def lifted(rules: Rules, state: State, view: View, lock: Lock) -> tuple[State, tuple[Action, ...]]:
     """Return what becomes of the fences that stand: kept, let fall, or first the promises broken."""
     actions: list[Action] = []
-    for host in sorted(view.fenced - {rules.me} - state.lowering):
-        if is_over(view, lock, host):
+    for host in sorted(view.fenced - {rules.me}):
+        if is_over(view, lock, host) and not is_lowered(state, host):
             bound = is_bound(state, lock, host)
             state = replace(state if bound else released_from(state, host), lowering=state.lowering | {host})
             actions.append(Break(host, lock.leader_revision) if bound else Unfence(host))
