@@ -6,20 +6,30 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+#: Metadata of a field that is left out where it is None: what is new in a form must not change what has nothing of it.
+OPTIONAL: Mapping[str, bool] = MappingProxyType({"optional": True})
 
 
 def encode(value: Any) -> Any:  # noqa: ANN401 - JSON has no static type
     """Return a value as dictionaries, lists and scalars."""
     if dataclasses.is_dataclass(value):
-        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = (field for field in dataclasses.fields(value) if told(field, value))
+        return {field.name: encode(getattr(value, field.name)) for field in fields}
     if isinstance(value, tuple):
         return [encode(item) for item in value]
     if isinstance(value, Mapping):
         return {key: encode(item) for key, item in value.items()}
     return value
+
+
+def told(field: dataclasses.Field[Any], value: object) -> bool:
+    """Tell whether a field of a value is written down."""
+    return not field.metadata.get("optional") or getattr(value, field.name) is not None
 
 
 def decode(cls: type[T], data: Mapping[str, Any]) -> T:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from pgbaton.components import haproxy, pgbouncer
+from pgbaton.components import agent, haproxy, keepalived, pgbouncer
 from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.errors import Error
 from pgbaton.observe import readings
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Every part of a host is given this share of the whole deadline; the rest is for the way there and back.
 PART_SHARE = 0.6
+#: The share of a part's deadline that an agent is given to catch up when it overslept.
+CATCH_UP_SHARE = 0.3
 
 #: What a host of a role is asked for, besides its units, certificates and packages.
 PARTS: Mapping[Role, tuple[str, ...]] = {
@@ -80,6 +82,7 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "certificates",
         *(["units"] if units else []),
         *(part for role in spec.roles for part in PARTS.get(role, ())),
+        *agent_parts(topology, spec),
     ]
     packages = [name for role in spec.roles for name in PACKAGES.get(role, ())]
     if spec.has(Role.DATABASE):
@@ -99,7 +102,25 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "rest_port": topology.orchestration.rest_port,
         "etcd_port": topology.orchestration.etcd_client_port,
         "data_directory": topology.data_directory,
+        **agent_request(topology, spec, deadline=deadline),
     }
+
+
+def agent_parts(topology: Topology, spec: HostSpec) -> tuple[str, ...]:
+    """Return what a host with an agent is asked for besides: the agent, its fences, and what it tells Keepalived."""
+    if not agent.Agent().runs_on(topology, spec):
+        return ()
+    return ("agent", "fences", *(("tracked",) if keepalived.Keepalived().runs_on(topology, spec) else ()))
+
+
+def agent_request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str, Any]:
+    """Return where to find a host's agent and its files; nothing for a host without one."""
+    if not agent.Agent().runs_on(topology, spec):
+        return {}
+    timings = topology.timings
+    catch_up = min(timings.detection_time + 2 * timings.heartbeat_interval, deadline * CATCH_UP_SHARE)
+    where = {"port": topology.orchestration.health_port, "tracked_file": keepalived.AGENT_FILE}
+    return {"agent": {**where, "catch_up_seconds": catch_up}}
 
 
 def script(asked: Mapping[str, Any]) -> str:

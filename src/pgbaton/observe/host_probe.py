@@ -7,6 +7,7 @@ has its own deadline, so that one that hangs takes only its own answer away. Sec
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -21,8 +22,15 @@ if TYPE_CHECKING:
 
 TLS = Path("/etc/pgbaton/tls")
 #: Whose certificate each service has to show.
-AUTHORITIES = {"patroni": TLS / "ca.crt", "etcd": TLS / "etcd-ca.crt"}
+AUTHORITIES = {"patroni": TLS / "ca.crt", "etcd": TLS / "etcd-ca.crt", "agent": TLS / "ca.crt"}
 UNIT_PROPERTIES = "Id,ActiveState,SubState,UnitFileState,NRestarts"
+AGENT_PROGRAM = Path("/usr/lib/pgbaton/agent.pyz")
+#: An agent answers in milliseconds, or is of no use.
+AGENT_SECONDS = 1.0
+NFT = "/usr/sbin/nft"
+#: The table of the agent's fences, and what nft says where it is not.
+FENCES = ("inet", "pgbaton_fence")
+NO_TABLE = "No such file or directory"
 
 # One statement, one snapshot of the server. CASE keeps the functions that a standby refuses from being called there.
 SERVER = """
@@ -107,12 +115,17 @@ async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, quest
 
 async def ask(service: str, address: str, port: int, path: str, body: str | None = None) -> Any:  # noqa: ANN401 - JSON
     """Return a service's JSON answer over mutual TLS, whatever its HTTP status; a POST when there is a body."""
+    return json.loads(await told(service, address, port, path, body))
+
+
+async def told(service: str, address: str, port: int, path: str, body: str | None = None) -> str:
+    """Return the text of a service's answer over mutual TLS."""
     context = ssl.create_default_context(cafile=AUTHORITIES[service])
     context.load_cert_chain(TLS / f"{service}.crt", TLS / f"{service}.key")
     streams = await asyncio.open_connection(address, port, ssl=context, server_hostname=address)
     head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\n"
     answer = await talk(*streams, f"{head}Content-Length: {len(body or '')}\r\n\r\n{body or ''}")
-    return json.loads(answer.partition("\r\n\r\n")[2])
+    return answer.partition("\r\n\r\n")[2]
 
 
 async def units(request: dict[str, Any]) -> str:
@@ -134,7 +147,8 @@ async def haproxy(request: dict[str, Any]) -> str:
 async def pooler(request: dict[str, Any], instance: str) -> list[str]:
     """Return version, state, pools and databases of a PgBouncer instance, each as CSV.
 
-    Before 1.19 it cannot tell its state: psql goes on after the error, and that table is empty.
+    Before 1.19 it cannot tell its state: psql goes on after the error, and that table is empty. Where an agent may have
+    paused all of it, there is another way to find out.
     """
     console = (
         "-h",
@@ -148,7 +162,22 @@ async def pooler(request: dict[str, Any], instance: str) -> list[str]:
     )
     shows = (f"SHOW {table}" for table in ("VERSION", "STATE", "POOLS", "DATABASES"))
     commands = (part for show in shows for part in ("-c", r"\echo ==", "-c", show))
-    return (await psql("pgbouncer", "--csv", *console, *commands)).split("==\n")[1:]
+    version, state, *rest = (await psql("pgbouncer", "--csv", *console, *commands)).split("==\n")[1:]
+    if not state and "agent" in request and instance == "write":
+        state = await untold_state(*console)
+    return [version, state, *rest]
+
+
+async def untold_state(*console: str) -> str:
+    """Return the state of a PgBouncer that has no SHOW STATE, by its reason for not pausing its own console.
+
+    It always refuses, and looks first whether everything is paused already. Each question is an error in its log.
+    """
+    try:
+        await psql("pgbouncer", *console, "-c", "PAUSE pgbouncer")
+    except OSError as error:
+        return "key,value\npaused,yes\n" if "already suspended/paused" in str(error) else ""
+    return ""
 
 
 async def postgres(request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
@@ -178,6 +207,64 @@ async def etcd(request: dict[str, Any]) -> dict[str, Any]:
         ask(*where, "/health"), *(limited(question, request["deadline"] * 0.7) for question in questions.values())
     )
     return {"health": answers[0], **dict(zip(questions, answers[1:], strict=True))}
+
+
+async def agent(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what the agent says of its host and of the others, and which program it runs from."""
+    said = await agent_says(request)
+    if isinstance(said["health"], dict) and said["health"].get("stalled"):
+        # One that overslept once is soon well again: it is stalled when it still is then.
+        await asyncio.sleep(request["agent"]["catch_up_seconds"])
+        said = await agent_says(request)
+    return {**said, "program": program(AGENT_PROGRAM)}
+
+
+async def agent_says(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the agent's word on its host's health, and its figures."""
+    where = ("agent", request["address"], request["agent"]["port"])
+    try:
+        async with asyncio.timeout(AGENT_SECONDS):
+            health, metrics = await asyncio.gather(ask(*where, "/health"), told(*where, "/metrics"))
+    except TimeoutError:
+        message = f"no answer within {AGENT_SECONDS:g} s"
+        raise OSError(message) from None
+    return {"health": health, "metrics": metrics}
+
+
+def program(path: Path) -> dict[str, str | None]:
+    """Return the agent's version, and what tells one build of it from another."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return {"version": None, "build": None}
+    # The archive's files are stored as they are.
+    version = re.search(rb'^__version__ = "([^"]+)"', content, re.MULTILINE)
+    return {"version": version[1].decode() if version else None, "build": hashlib.sha256(content).hexdigest()[:12]}
+
+
+async def fences(request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """Return the table of the agent's fences as nft lists it, nothing where it is not."""
+    del request
+    try:
+        return json.loads(await output(NFT, "-j", "list", "table", *FENCES))
+    except OSError as error:
+        # Without nft the same words come, from somebody else.
+        if isinstance(error, FileNotFoundError) or NO_TABLE not in str(error):
+            raise
+        return {}
+
+
+async def tracked(request: dict[str, Any]) -> int | None:
+    """Return what the agent tells Keepalived."""
+    return number(Path(request["agent"]["tracked_file"]))
+
+
+def number(path: Path) -> int | None:
+    """Return the number in a file; None when there is no file, which counts as 0 for Keepalived."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return None
 
 
 async def certificates(request: dict[str, Any]) -> dict[str, str]:
@@ -232,6 +319,7 @@ async def gather(request: dict[str, Any]) -> dict[str, Any]:
     parts = {
         "units": units, "addresses": addresses, "haproxy": haproxy, "postgres": postgres, "patroni": patroni,
         "etcd": etcd, "certificates": certificates, "disk": disk, "packages": packages,
+        "agent": agent, "fences": fences, "tracked": tracked,
     }  # fmt: skip
     asked = {name: parts[name](request) for name in request["parts"]}
     asked |= {f"pooler {instance}": pooler(request, instance) for instance in request["pools"]}

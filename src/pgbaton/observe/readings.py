@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.observe import codec
 from pgbaton.observe.snapshot import (
+    AgentView,
     CertificateView,
     DiskView,
     EtcdView,
+    FencesView,
+    FenceView,
     HaproxyView,
     HostView,
     MemberView,
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 
 #: What a reader may stumble over when a program answers in a form that is not known here.
 UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)
+#: Of the agent's figures, the one that is there for each host whose heartbeats came in the last minute.
+HEARD = re.compile(r'^pgbaton_heartbeat_gap_seconds\{host="([^"]*)"\} ', re.MULTILINE)
+#: The sets of the agent's table that name fenced hosts.
+FENCED = ("fenced4", "fenced6")
 
 
 def host_view(name: str, answer: Mapping[str, Any], *, vip: str | None, clock_offset_seconds: float) -> HostView:
@@ -198,6 +206,40 @@ def answered(reply: Mapping[str, Any], *, optional: bool = False) -> Mapping[str
     return answer
 
 
+def agent(answer: Mapping[str, Any]) -> AgentView:
+    """Read what an agent says of itself, and its figures; what it is, it says itself, or its program does."""
+    said, program = answer["health"], answer["program"]
+    return AgentView(
+        version=said.get("version") or program["version"],
+        build=program["build"],
+        role=said["role"],
+        writable=said["writable"],
+        lock=said["lock"],
+        server=said["server"],
+        stalled=said["stalled"],
+        isolated=said["isolated"],
+        fenced=tuple(said["fenced"]),
+        silent=tuple(said["silent"]),
+        heard=tuple(HEARD.findall(answer["metrics"])),
+    )
+
+
+def fences(listing: Mapping[str, Any]) -> FencesView:
+    """Read nft's listing of the agent's table; where there is none, nobody is fenced."""
+    found = (entry["set"] for entry in listing.get("nftables", ()) if "set" in entry)
+    sets = {each["name"]: each.get("elem", ()) for each in found}
+    standing = sorted((fence(element) for name in FENCED for element in sets.get(name, ())), key=lambda it: it.host)
+    refused, held = sets.get("refused"), sets.get("held")
+    return FencesView(tuple(standing), "refused" if refused else "held" if held else "served")
+
+
+def fence(element: str | Mapping[str, Any]) -> FenceView:
+    """Read an element, host and reason from its comment; one that was put in by hand is named by its address."""
+    entry = {"val": element} if isinstance(element, str) else element["elem"]
+    host, _, reason = entry.get("comment", "").partition(" ")
+    return FenceView(host or entry["val"], entry["val"], reason)
+
+
 def certificates(found: Mapping[str, str]) -> tuple[CertificateView, ...]:
     """Read expiry times as ASN.1 writes them; two digits of a year below 50 mean 20xx (RFC 5280)."""
     return tuple(CertificateView(path, asn1_time(text).isoformat()) for path, text in found.items())
@@ -225,4 +267,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "certificates": certificates,
     "disk": lambda answer: codec.decode(DiskView, answer),
     "packages": packages,
+    "agent": agent,
+    "fences": fences,
+    "tracked": lambda value: value,
 }

@@ -6,7 +6,7 @@ in the host's ``problems``; a part that it does not have is None and named nowhe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.observe import codec
@@ -196,6 +196,49 @@ class EtcdView:
 
 
 @dataclass(frozen=True)
+class AgentView:
+    """What a host's agent says: of its server, of itself, and of the other hosts.
+
+    ``server`` is what it holds the server to be: well, busy, suspected, hung or gone. ``heard`` are the hosts whose
+    heartbeats came in the last minute, ``silent`` those of which nothing was heard for the detection time; ``fenced``
+    is its own word, the kernel's is in :class:`FencesView`. ``build`` tells programs of one version apart.
+    """
+
+    version: str | None
+    build: str | None
+    role: str
+    writable: bool
+    lock: bool
+    server: str
+    stalled: bool
+    isolated: bool
+    fenced: tuple[str, ...]
+    silent: tuple[str, ...]
+    heard: tuple[str, ...]
+
+    def hears(self, host: str) -> bool:
+        """Tell whether heartbeats of another host come in."""
+        return host in self.heard and host not in self.silent
+
+
+@dataclass(frozen=True)
+class FenceView:
+    """A fence in a host's kernel: against whom, and why it was put up."""
+
+    host: str
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FencesView:
+    """What the agent has put into a host's kernel; ``clients`` of the host itself are served, held or refused."""
+
+    standing: tuple[FenceView, ...]
+    clients: str
+
+
+@dataclass(frozen=True)
 class CertificateView:
     """A certificate file and when it expires (ISO 8601, UTC)."""
 
@@ -227,7 +270,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class HostView:
-    """One host; its clock is ahead of this machine's by at least ``clock_offset_seconds`` (behind: negative)."""
+    """One host; its clock is ahead of this machine's by at least ``clock_offset_seconds`` (behind: negative).
+
+    ``tracked`` is what its agent tells Keepalived: 0 or nothing is well, less gives the VIP up.
+    """
 
     name: str
     reachable: bool
@@ -244,6 +290,9 @@ class HostView:
     clock_offset_seconds: float | None = None
     packages: Mapping[str, str] | None = None
     problems: tuple[Problem, ...] = ()
+    agent: AgentView | None = field(default=None, metadata=codec.OPTIONAL)
+    fences: FencesView | None = field(default=None, metadata=codec.OPTIONAL)
+    tracked: int | None = field(default=None, metadata=codec.OPTIONAL)
 
     @property
     def next_expiry(self) -> CertificateView | None:

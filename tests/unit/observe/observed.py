@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pgbaton.observe.collect import wanted_units
 from pgbaton.observe.snapshot import (
+    AgentView,
     CertificateView,
     DiskView,
     EtcdView,
+    FencesView,
+    FenceView,
     HaproxyView,
     HostView,
     MemberView,
@@ -58,9 +61,9 @@ def gone(snapshot: Snapshot, name: str) -> Snapshot:
     return replace(snapshot, hosts=tuple(lost if host.name == name else host for host in snapshot.hosts))
 
 
-def units(name: str) -> tuple[UnitView, ...]:
+def units(name: str, of: Topology = TOPOLOGY) -> tuple[UnitView, ...]:
     """Return all units of a host, running and enabled."""
-    return tuple(UnitView(unit, "active", "running", "enabled", 0) for unit in wanted_units(TOPOLOGY)[name])
+    return tuple(UnitView(unit, "active", "running", "enabled", 0) for unit in wanted_units(of)[name])
 
 
 def certificates() -> tuple[CertificateView, ...]:
@@ -173,3 +176,48 @@ def database(name: str) -> HostView:
         clock_offset_seconds=0.0,
         packages={"patroni": "4.0.7-1", "etcd-server": "3.5.33-1", "postgresql-17": "17.12-0+deb13u1"},
     )
+
+
+AGENTS = topology(orchestration={"agent": True})
+
+
+def with_agents() -> Snapshot:
+    """Return the same cluster with an agent on each host: all hear all, and no fence stands."""
+    snapshot = healthy()
+    for name in (*BALANCERS, *DATABASES):
+        tracked = 0 if name in BALANCERS else None
+        fields = {"agent": agent(name), "fences": fences(), "tracked": tracked, "units": units(name, AGENTS)}
+        snapshot = changed(snapshot, name, **fields)
+    return snapshot
+
+
+def agent(name: str, **fields: object) -> AgentView:
+    """Return an agent that is well."""
+    said = AgentView(
+        version="0.1.0",
+        build="0123456789ab",
+        role="none" if name in BALANCERS else "primary" if name == "db1" else "standby",
+        writable=name == "db1",
+        lock=name == "db1",
+        server="well",
+        stalled=False,
+        isolated=False,
+        fenced=(),
+        silent=(),
+        heard=tuple(other for other in (*BALANCERS, *DATABASES) if other != name),
+    )
+    return replace(said, **fields)
+
+
+def fences(*hosts: str, reason: str = "silent, lock of revision 12", clients: str = "served") -> FencesView:
+    """Return a kernel in which fences against these hosts stand."""
+    addresses = {spec.name: str(spec.address) for spec in TOPOLOGY.hosts}
+    standing = (FenceView(host, addresses.get(host, "10.77.0.99"), reason) for host in hosts)
+    return FencesView(tuple(standing), clients)
+
+
+def fenced(snapshot: Snapshot, host: str, *, on: tuple[str, ...]) -> Snapshot:
+    """Return a snapshot in which a host is fenced on others."""
+    for name in on:
+        snapshot = changed(snapshot, name, fences=fences(host))
+    return snapshot

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgbaton.observe import readings
+from pgbaton.agent import fence_rules
+from pgbaton.observe import host_probe, readings
+from pgbaton.observe.snapshot import FencesView, FenceView
 
 if TYPE_CHECKING:
     from pgbaton.observe.snapshot import HostView
@@ -66,6 +68,65 @@ STATUS = {
     "raftIndex": "99",
 }
 MEMBERS = {"members": [{"ID": "11", "name": "db1"}, {"ID": "12", "name": "db2"}, {"ID": "13"}]}
+
+
+#: As nft 1.0.6 lists the agent's table, without its rules.
+TABLE = {
+    "nftables": [
+        {"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
+        {"table": {"family": "inet", "name": "pgbaton_fence", "handle": 2}},
+        {
+            "set": {
+                "family": "inet",
+                "name": "fenced4",
+                "table": "pgbaton_fence",
+                "type": "ipv4_addr",
+                "handle": 3,
+                "elem": ["10.9.9.9", {"elem": {"val": "10.77.0.21", "comment": "db1 silent, lock of revision 1234"}}],
+            }
+        },
+        {
+            "set": {
+                "family": "inet",
+                "name": "fenced6",
+                "table": "pgbaton_fence",
+                "type": "ipv6_addr",
+                "handle": 4,
+                "elem": [{"elem": {"val": "fd00::1", "comment": "db9"}}],
+            }
+        },
+        {
+            "set": {
+                "family": "inet",
+                "name": "held",
+                "table": "pgbaton_fence",
+                "type": "inet_service",
+                "handle": 5,
+                "elem": [5432, 6432, 6433],
+            }
+        },
+        {"set": {"family": "inet", "name": "refused", "table": "pgbaton_fence", "type": "inet_service", "handle": 6}},
+        {"chain": {"family": "inet", "table": "pgbaton_fence", "name": "input", "handle": 1}},
+    ]
+}
+
+SAYS = {
+    "host": "db2",
+    "role": "standby",
+    "writable": False,
+    "lock": False,
+    "isolated": False,
+    "stalled": True,
+    "server": "well",
+    "fenced": ["db1"],
+    "silent": ["db1"],
+}
+FIGURES = """# TYPE pgbaton_heartbeat_gap_seconds gauge
+pgbaton_heartbeat_gap_seconds{host="db1"} 0.051
+pgbaton_heartbeat_gap_seconds{host="lb1"} 0.06
+# TYPE pgbaton_silent_hosts gauge
+pgbaton_silent_hosts 1
+"""
 
 
 def etcd(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -185,3 +246,52 @@ def test_psqls_errors_are_told_without_its_questions() -> None:
     error = 'psql: error: connection to server on socket "/x" failed: No such file Is the server running locally?'
     view = host({"postgres": {"error": error}})
     assert view.problem("postgres") == 'connection to server on socket "/x" failed: No such file'
+
+
+def test_fences_and_their_reasons_are_read_from_the_kernels_table() -> None:
+    view = host({"fences": {"answer": TABLE}}).fences
+    assert view
+    assert view.clients == "held"
+    assert view.standing == (
+        FenceView("10.9.9.9", "10.9.9.9", ""),
+        FenceView("db1", "10.77.0.21", "silent, lock of revision 1234"),
+        FenceView("db9", "fd00::1", ""),
+    )
+
+
+def test_without_the_agents_table_nobody_is_fenced_and_clients_are_served() -> None:
+    assert host({"fences": {"answer": {}}}).fences == FencesView((), "served")
+
+
+def test_the_names_in_the_kernel_are_those_that_agents_use() -> None:
+    assert host_probe.FENCES[1] == fence_rules.TABLE
+    assert set(readings.FENCED) == set(fence_rules.FENCED.values())
+    names = {each["set"]["name"] for each in TABLE["nftables"] if "set" in each}
+    assert names == {*fence_rules.FENCED.values(), fence_rules.HELD, fence_rules.REFUSED}
+
+
+def test_an_agents_word_and_whom_it_hears() -> None:
+    program = {"version": "0.1.0", "build": "ab"}
+    view = host({"agent": {"answer": {"health": SAYS, "metrics": FIGURES, "program": program}}}).agent
+    assert view
+    assert (view.version, view.build, view.role, view.stalled, view.fenced) == (
+        "0.1.0",
+        "ab",
+        "standby",
+        True,
+        ("db1",),
+    )
+    assert view.heard == ("db1", "lb1")
+    assert [view.hears(name) for name in ("db1", "lb1", "db3")] == [False, True, False]
+
+
+def test_an_agent_that_says_which_version_runs_is_believed_more_than_the_program_on_its_disk() -> None:
+    said = {"health": {**SAYS, "version": "0.2.0"}, "metrics": "", "program": {"version": "0.3.0", "build": "ab"}}
+    assert readings.agent(said).version == "0.2.0"
+
+
+def test_an_agent_that_answers_with_an_error_is_a_problem() -> None:
+    said = {"health": {"error": "ask one of /primary"}, "metrics": "", "program": {"version": None, "build": None}}
+    view = host({"agent": {"answer": said}, "tracked": {"answer": -254}})
+    assert (view.agent, view.tracked) == (None, -254)
+    assert "could not be read" in (view.problem("agent") or "")
