@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pgbaton.components import etcd, haproxy, patroni, pgbouncer
+from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pgbaton.observe.snapshot import HostView, PostgresView, Snapshot, StandbyView
+    from pgbaton.observe.snapshot import AgentView, FenceView, HostView, PoolView, PostgresView, Snapshot, StandbyView
     from pgbaton.topology.model import HostSpec, Topology
 
 #: HAProxy's listeners in front of the servers.
@@ -22,12 +22,15 @@ STANDBY_PROXY = "standbys"
 STRANDED_PROXY = "stranded"
 #: HAProxy's backends in front of the poolers, by PgBouncer instance.
 POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
+#: The pool that agents hold while there is no primary.
+HELD_POOL = "write"
 #: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
 UNIT_OF = {
     "postgres": patroni.UNIT,
     "patroni": patroni.UNIT,
     "etcd": etcd.UNIT,
     "haproxy": haproxy.UNIT,
+    "agent": agent.UNIT,
     **{f"pooler {instance}": pgbouncer.unit(instance) for instance in pgbouncer.INSTANCES},
 }
 #: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
@@ -118,6 +121,59 @@ class Facts:
         views = ((spec.name, view.haproxy) for spec, view in self.reached(Role.BALANCER))
         return {name: {proxy.name: proxy.up for proxy in view.proxies} for name, view in views if view}
 
+    @cached_property
+    def voters(self) -> tuple[tuple[HostSpec, HostView], ...]:
+        """Return the reachable hosts that have an agent; none where the topology has no agents."""
+        views = ((spec, self.snapshot.host(spec.name)) for spec in self.topology.voters)
+        return tuple((spec, view) for spec, view in views if view.reachable)
+
+    @cached_property
+    def agents(self) -> dict[str, AgentView]:
+        """Return the agents that answered, by host."""
+        return {spec.name: view.agent for spec, view in self.voters if view.agent}
+
+    @cached_property
+    def awake(self) -> dict[str, AgentView]:
+        """Return the agents whose word on others counts: one that overslept can say nothing of anybody."""
+        return {name: view for name, view in self.agents.items() if not view.stalled}
+
+    @cached_property
+    def deaf(self) -> dict[str, tuple[str, ...]]:
+        """Return, by agent, which of the agents that are well it does not hear."""
+        unheard = {name: self._unheard(name, view) for name, view in self.awake.items()}
+        return {name: others for name, others in unheard.items() if others}
+
+    def _unheard(self, name: str, view: AgentView) -> tuple[str, ...]:
+        return tuple(other for other in self.awake if other != name and not view.hears(other))
+
+    def heard_by(self, host: str) -> tuple[str, ...]:
+        """Return the other hosts whose agents hear a host's."""
+        return tuple(name for name, view in self.awake.items() if name != host and view.hears(host))
+
+    @cached_property
+    def fences(self) -> dict[str, dict[str, str]]:
+        """Return the hosts that are fenced, and each one's fences: on which hosts they stand, and why."""
+        found: dict[str, dict[str, str]] = {}
+        for spec, view in self.voters:
+            for host, reason in self._standing(view):
+                found.setdefault(host, {})[spec.name] = reason
+        return dict(sorted(found.items()))
+
+    def _standing(self, view: HostView) -> Iterator[tuple[str, str]]:
+        """Yield whom a host has fenced, and why: by its kernel, by its agent's word where that could not be asked."""
+        if view.fences is not None:
+            yield from ((fenced_name(self.topology, fence), fence.reason) for fence in view.fences.standing)
+        elif view.agent is not None:
+            yield from ((host, "by its agent's word") for host in view.agent.fenced)
+
+    def is_held(self, pool: PoolView) -> bool:
+        """Tell whether an agent must have forgotten a pool: clients of a pause wait for longer than any agent pauses.
+
+        PgBouncer does not say since when it is paused.
+        """
+        may_be = self.topology.orchestration.agent and pool.instance == HELD_POOL
+        return may_be and bool(pool.paused) and pool.wait_seconds > agent.PAUSE_SECONDS
+
     @staticmethod
     def silence(view: HostView, part: str) -> str | None:
         """Return why a part does not answer: its unit is down, or what was met on asking; None when it does."""
@@ -166,3 +222,8 @@ class Facts:
             own = self.servers.get(host)
             return own.replay_age_seconds if own else None
         return row.replay_lag_seconds or 0.0
+
+
+def fenced_name(topology: Topology, fence: FenceView) -> str:
+    """Return the present name of a fenced host: it may have been called otherwise when it was fenced."""
+    return {str(spec.address): spec.name for spec in topology.hosts}.get(fence.address, fence.host)

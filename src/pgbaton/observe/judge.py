@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Finding, ranked
-from pgbaton.observe.rules import database, dcs, hosts, routing
+from pgbaton.observe.rules import agents, database, dcs, hosts, routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,6 +21,8 @@ RULES: tuple[Rule, ...] = (
     database.no_primary,
     database.several_primaries,
     database.lock_elsewhere,
+    agents.isolated_primary,
+    agents.fence_stands,
     routing.vip_missing,
     routing.vip_twice,
     dcs.quorum_lost,
@@ -29,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     routing.haproxy_silent,
     routing.balancers_disagree,
     routing.balancer_misroutes,
+    routing.pooler_held,
     routing.pooler_silent,
     database.server_silent,
     database.patroni_silent,
@@ -42,6 +45,10 @@ RULES: tuple[Rule, ...] = (
     routing.clients_waiting,
     database.patroni_paused,
     database.dcs_not_seen,
+    agents.agent_not_running,
+    agents.agent_stalled,
+    agents.agents_do_not_hear_each_other,
+    agents.vip_given_up,
     dcs.member_unhealthy,
     dcs.leaders_differ,
     dcs.members_differ,
@@ -57,6 +64,7 @@ RULES: tuple[Rule, ...] = (
     database.switchover_scheduled,
     dcs.leader_beside_primary,
     hosts.part_silent,
+    agents.agents_differ,
     hosts.versions_differ,
     hosts.version_below_floor,
 )

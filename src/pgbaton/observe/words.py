@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgbaton.errors import Error
 
 
@@ -28,6 +30,13 @@ def span(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / one:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
+
+
+def fenced_on(fences: Mapping[str, str]) -> str:
+    """Return where fences against a host stand, and why: db2, db3 (silent, lock of revision 12)."""
+    reasons = dict.fromkeys(fences.values())
+    places = {why: ", ".join(host for host, given in fences.items() if given == why) for why in reasons}
+    return "; ".join(f"{hosts} ({why})" if why else hosts for why, hosts in places.items())
 
 
 def reason(error: Error) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.observe.facts import POOLED_PROXY, STANDBY_PROXY
+from pgbaton.components.agent import PAUSE_SECONDS
+from pgbaton.observe.facts import HELD_POOL, POOLED_PROXY, STANDBY_PROXY
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import span
 from pgbaton.topology.model import Role
@@ -54,9 +55,18 @@ def haproxy_silent(facts: Facts) -> Iterator[Finding]:
 def balancers_disagree(facts: Facts) -> Iterator[Finding]:
     """All balancers must take the same server for the primary."""
     if len({names for names in facts.routes.values() if names}) > 1:
-        seen = "; ".join(f"{name} sends writes to {' and '.join(up) or 'nobody'}" for name, up in facts.routes.items())
+        seen = "; ".join(routed(facts, name, up) for name, up in facts.routes.items())
         advice = "look again in a second; when it stays, compare their checks of Patroni: pgbaton logs --unit haproxy"
+        if facts.topology.orchestration.agent:
+            advice = f"{advice}; and what their agents told them: pgbaton logs --unit pgbaton-agent"
         yield Finding(Level.CRITICAL, "balancers-disagree", facts.topology.name, seen, "one primary", advice)
+
+
+def routed(facts: Facts, balancer: str, up: tuple[str, ...]) -> str:
+    """Return where a balancer sends writes; to a host that is fenced on it they get no further."""
+    cut = [name for name in up if balancer in facts.fences.get(name, {})]
+    fenced = f", and fences {' and '.join(cut)}" if cut else ""
+    return f"{balancer} sends writes to {' and '.join(up) or 'nobody'}{fenced}"
 
 
 def balancer_misroutes(facts: Facts) -> Iterator[Finding]:
@@ -126,10 +136,21 @@ def pooler_paused(facts: Facts) -> Iterator[Finding]:
     """No pool may be paused for longer than a switchover takes."""
     for spec, view in facts.poolers:
         for pool in view.pools:
-            if pool.paused:
+            if pool.paused and not facts.is_held(pool):
                 seen = f"PgBouncer ({pool.instance}) is paused for {', '.join(pool.paused)}: clients wait"
                 advice = f"when no switchover is at work: RESUME on its console in /run/pgbouncer-{pool.instance}"
                 yield Finding(Level.WARNING, "pooler-paused", spec.name, seen, "not paused", advice, part=pool.instance)
+
+
+def pooler_held(facts: Facts) -> Iterator[Finding]:
+    """No agent may hold clients for longer than it says: it lets them go after a while, whoever is primary by then."""
+    held = {spec.name: pool for spec, view in facts.poolers for pool in view.pools if facts.is_held(pool)}
+    every = all(view.pool(HELD_POOL) is None or spec.name in held for spec, view in facts.poolers)
+    for name, pool in held.items():
+        seen = f"PgBouncer ({pool.instance}) is paused, and a client has waited for {span(pool.wait_seconds)}"
+        advice = f"RESUME on its console in /run/pgbouncer-{pool.instance}; then pgbaton logs --unit pgbaton-agent"
+        limit = f"paused for {span(PAUSE_SECONDS)} at most"
+        yield Finding(Level.CRITICAL, "pooler-held", name, seen, limit, advice, outage=every, part=pool.instance)
 
 
 def clients_waiting(facts: Facts) -> Iterator[Finding]:
