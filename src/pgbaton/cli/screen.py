@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pgbaton.observe.findings import Finding
     from pgbaton.observe.journal import Entry
-    from pgbaton.observe.report import HostRow, PoolRow, Report
+    from pgbaton.observe.report import AgentRow, FenceRow, HostRow, PoolRow, Report
 
 HEALTH_STYLE = {Health.HEALTHY: "bold green", Health.DEGRADED: "bold yellow", Health.DOWN: "bold red"}
 LEVEL_STYLE = {Level.CRITICAL: "bold red", Level.WARNING: "yellow", Level.NOTE: "dim"}
@@ -36,6 +36,8 @@ def screen(report: Report, *, width: int = 80) -> RenderableType:
     if report.pools:
         parts.append(pools(report.pools))
     parts.append(etcd(report))
+    if report.agents is not None:
+        parts.append(agents(report.agents, report.fences or ()))
     parts += [finding_lines(finding) for finding in report.findings]
     return Group(*parts)
 
@@ -130,6 +132,19 @@ def etcd(report: Report) -> Text:
     alarms = f", alarms {', '.join(it.alarms)}" if it.alarms else ""
     text = f"etcd {it.healthy}/{it.members} healthy, leader {it.leader or 'none'}, {size(it.db_size_bytes)}{alarms}"
     return Text(text, style="" if it.healthy == it.members and not it.alarms else "yellow")
+
+
+def agents(rows: tuple[AgentRow, ...], fences: tuple[FenceRow, ...]) -> Text:
+    """Return the agents' line: who runs, how many hear each, and who is fenced; why is for the findings."""
+    running = [row for row in rows if row.state == "running"]
+    usual = max((row.heard_by for row in running), default=0)
+    odd = ", ".join(f"{row.host} {row.state}" for row in rows if row not in running)
+    fewer = "".join(f", but {row.host} by {row.heard_by}" for row in running if row.heard_by < usual)
+    fenced = "".join(f"; {fence.host} is fenced on {', '.join(fence.on)}" for fence in fences)
+    count = f"{len(running)}/{len(rows)} running{f' ({odd})' if odd else ''}"
+    text = f"agents {count}, each heard by {usual} of {len(rows) - 1}{fewer}{fenced}"
+    well = usual == len(rows) - 1 and not (odd or fewer or fenced)
+    return Text(text, style="" if well else "yellow")
 
 
 def finding_lines(finding: Finding) -> Text:

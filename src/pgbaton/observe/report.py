@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.observe import codec
@@ -12,6 +12,8 @@ from pgbaton.observe.judge import judge
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgbaton.observe.snapshot import HostView, PoolView, Snapshot
     from pgbaton.topology.model import HostSpec, Topology
 
@@ -58,8 +60,27 @@ class EtcdRow:
 
 
 @dataclass(frozen=True)
+class AgentRow:
+    """One agent: ``state`` is running, stalled, silent or unreachable; it is heard by ``heard_by`` of ``others``."""
+
+    host: str
+    state: str
+    version: str | None
+    heard_by: int
+    others: int
+
+
+@dataclass(frozen=True)
+class FenceRow:
+    """A fenced host, and on which hosts its fences stand, each with why."""
+
+    host: str
+    on: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Report:
-    """A cluster at one moment, judged."""
+    """A cluster at one moment, judged; ``agents`` and ``fences`` are None where the topology has no agents."""
 
     cluster: str
     taken_at: str
@@ -76,6 +97,8 @@ class Report:
     etcd: EtcdRow
     findings: tuple[Finding, ...]
     snapshot: Snapshot
+    agents: tuple[AgentRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+    fences: tuple[FenceRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
 
     @property
     def exit_status(self) -> int:
@@ -94,6 +117,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
     """Judge a snapshot and return what is to be shown of it."""
     facts = Facts(topology, snapshot)
     findings = judge(topology, snapshot)
+    has_agents = topology.orchestration.agent
     return Report(
         cluster=topology.name,
         taken_at=snapshot.taken_at,
@@ -110,6 +134,8 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         etcd=etcd_row(facts),
         findings=findings,
         snapshot=snapshot,
+        agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,
+        fences=tuple(FenceRow(host, on) for host, on in facts.fences.items()) if has_agents else None,
     )
 
 
@@ -162,6 +188,22 @@ def etcd_row(facts: Facts) -> EtcdRow:
         leader=next((view.leader for view in views if view.leader), None),
         db_size_bytes=max((view.db_size_bytes for view in views), default=0),
         alarms=tuple(sorted({alarm for view in views for alarm in view.alarms})),
+    )
+
+
+def agent_row(facts: Facts, spec: HostSpec) -> AgentRow:
+    """Return one agent's line; who is heard is counted over all others that are configured, as votes are."""
+    view, agent = facts.snapshot.host(spec.name), facts.agents.get(spec.name)
+    if agent is None:
+        state = "silent" if view.reachable else "unreachable"
+    else:
+        state = "stalled" if agent.stalled else "running"
+    return AgentRow(
+        host=spec.name,
+        state=state,
+        version=agent.version if agent else None,
+        heard_by=len(facts.heard_by(spec.name)),
+        others=len(facts.topology.voters) - 1,
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "observe"))
-from observed import TOPOLOGY, changed, gone, healthy
+from observed import AGENTS, TOPOLOGY, agent, changed, fenced, gone, healthy, with_agents
 
 from pgbaton.cli import live, observe
 from pgbaton.cli.screen import entry_line, screen
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgbaton.observe.snapshot import Snapshot
+    from pgbaton.topology.model import Topology
 
 
-def drawn(snapshot: Snapshot, *, width: int = 80, **options: object) -> list[str]:
+def drawn(snapshot: Snapshot, *, of: Topology = TOPOLOGY, width: int = 80, **options: object) -> list[str]:
     """Return the lines of a screen."""
     console = Console(file=io.StringIO(), width=width, **options)  # type: ignore[arg-type]
     with console.capture() as capture:
-        console.print(screen(report(TOPOLOGY, snapshot), width=width))
+        console.print(screen(report(of, snapshot), width=width))
     return capture.get().splitlines()
 
 
@@ -54,6 +55,27 @@ def test_a_dead_primary_is_shown_with_what_to_do() -> None:
     assert "unreachable" in text
     assert "none of 3 databases takes writes" in text
     assert "→" in text
+
+
+def test_agents_have_a_line_of_their_own_and_only_where_there_are_some() -> None:
+    lines = drawn(with_agents(), of=AGENTS)
+    assert "agents 5/5 running, each heard by 4 of 4" in lines
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert not any("agents" in line for line in drawn(healthy()))
+
+
+def test_an_agent_that_is_missing_or_heard_by_fewer_is_named() -> None:
+    lines = drawn(gone(with_agents(), "db3"), of=AGENTS)
+    assert "agents 4/5 running (db3 unreachable), each heard by 3 of 4" in lines
+    deaf = changed(with_agents(), "db1", agent=agent("db1", silent=("db2",)))
+    assert "agents 5/5 running, each heard by 4 of 4, but db2 by 3" in drawn(deaf, of=AGENTS)
+
+
+def test_fences_are_told_in_plain_words() -> None:
+    text = " ".join("\n".join(drawn(fenced(gone(with_agents(), "db1"), "db1", on=("db2", "db3")), of=AGENTS)).split())
+    assert "each heard by 3 of 4; db1 is fenced on db2, db3" in text
+    assert "is fenced on db2, db3 (silent, lock of revision 12)" in text
 
 
 def test_text_from_hosts_is_no_markup() -> None:

@@ -4,7 +4,20 @@ import json
 from dataclasses import replace
 
 import pytest
-from observed import TOPOLOGY, changed, gone, healthy, patroni, postgres, standby, topology
+from observed import (
+    AGENTS,
+    TOPOLOGY,
+    agent,
+    changed,
+    fenced,
+    gone,
+    healthy,
+    patroni,
+    postgres,
+    standby,
+    topology,
+    with_agents,
+)
 
 from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Health
@@ -108,3 +121,35 @@ def test_of_a_silent_server_patronis_word_is_shown_unless_it_noticed_nothing(pat
     snapshot = changed(without_primary(), "db1", patroni=replace(patroni("db1"), state=patronis))
     rows = {row.name: row for row in report(TOPOLOGY, snapshot).hosts}
     assert (rows["db1"].state, rows["db1"].role) == (state, None)
+
+
+def test_without_agents_the_report_has_not_a_key_more() -> None:
+    data = report(TOPOLOGY, healthy()).to_dict()
+    assert list(data)[-1] == "snapshot"
+
+
+def test_agents_are_counted_by_who_hears_them_of_all_that_are_configured() -> None:
+    snapshot = changed(gone(with_agents(), "db3"), "lb1", agent=agent("lb1", silent=("lb2",)))
+    snapshot = changed(snapshot, "db2", agent=None, problems=(Problem("agent", "refused"),))
+    rows = {row.host: row for row in report(AGENTS, snapshot).agents or ()}
+    assert {name: row.state for name, row in rows.items()} == {
+        "lb1": "running", "lb2": "running", "db1": "running", "db2": "silent", "db3": "unreachable",
+    }  # fmt: skip
+    assert {name: row.heard_by for name, row in rows.items()} == {"lb1": 2, "lb2": 1, "db1": 2, "db2": 3, "db3": 3}
+    assert {row.others for row in rows.values()} == {4}
+
+
+def test_agents_and_fences_are_in_json() -> None:
+    snapshot = fenced(gone(with_agents(), "db1"), "db1", on=("db2", "lb1"))
+    data = json.loads(json.dumps(report(AGENTS, snapshot).to_dict()))
+    reason = "silent, lock of revision 12"
+    assert data["fences"] == [{"host": "db1", "on": {"lb1": reason, "db2": reason}}]
+    assert data["agents"][0] == {"host": "lb1", "state": "running", "version": "0.1.0", "heard_by": 3, "others": 4}
+
+
+def test_a_fence_that_comes_and_falls_is_told_line_by_line() -> None:
+    dead = gone(with_agents(), "db3")
+    before, after = report(AGENTS, dead), report(AGENTS, fenced(dead, "db3", on=("db1",)))
+    line = "warning: db3: it is unreachable, and is fenced on db1 (silent, lock of revision 12)"
+    assert changes(before, after) == (line,)
+    assert changes(after, before) == (line.replace("warning", "over"),)
