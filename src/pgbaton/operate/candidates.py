@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.operate.checks import Check, failed, listing, size
 from pgbaton.operate.dcs import MAXIMUM_LAG
+from pgbaton.operate.fences import unfenced
 from pgbaton.operate.members import database_names
 from pgbaton.operate.servers import Absence, Server
 
@@ -78,7 +79,7 @@ def fitness(topology: Topology, view: View, host: str) -> tuple[Check, ...]:
         "yes, from the primary",
         f"pgbaton logs {host}; pgbaton reinit {host} clones it anew",
     )
-    checks = [permission(topology, view, host), running(host, server), streaming]
+    checks = [permission(topology, view, host), running(host, server), streaming, *unfenced(view, host)]
     return (*checks, *standing(view, host), *distances(topology, view, host, server))
 
 

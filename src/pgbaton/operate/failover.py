@@ -24,13 +24,15 @@ class Prospect:
     """A standby and what promoting it means.
 
     ``gap_bytes`` is the distance from the last position known of the primary; ``complete`` tells that Patroni's record
-    guarantees every acknowledged write to be there.
+    guarantees every acknowledged write to be there. ``fenced_on`` are the hosts that cannot reach it until they have
+    seen it lead; None where there are no agents.
     """
 
     host: str
     gap_bytes: int | None
     complete: bool
     checks: tuple[Check, ...]
+    fenced_on: tuple[str, ...] | None = None
 
     @property
     def possible(self) -> bool:
@@ -41,14 +43,18 @@ class Prospect:
     def data(self) -> dict[str, Any]:
         """Return it for JSON."""
         obstacles = [str(check) for check in failed(self.checks)]
-        return {"host": self.host, "gap_bytes": self.gap_bytes, "complete": self.complete, "obstacles": obstacles}
+        fences = {} if self.fenced_on is None else {"fenced_on": list(self.fenced_on)}
+        meaning = {"gap_bytes": self.gap_bytes, "complete": self.complete}
+        return {"host": self.host, **meaning, "obstacles": obstacles, **fences}
 
     def __str__(self) -> str:
         """Return the line a person decides by."""
         if not self.possible:
             return f"{self.host}: cannot be promoted; {'; '.join(map(str, failed(self.checks)))}"
         meaning = "holds every acknowledged write" if self.complete else "acknowledged writes may be missing"
-        return f"{self.host}: {size(self.gap_bytes or 0)} behind the last known position; {meaning}"
+        where = ", ".join(self.fenced_on or ())
+        fences = f"; fenced on {where}, and out of reach there until the agents see it lead" if where else ""
+        return f"{self.host}: {size(self.gap_bytes or 0)} behind the last known position; {meaning}{fences}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ def consider(topology: Topology, view: View, to: str | None) -> Intent:
     prospects = tuple(prospect(topology, view, host) for host in candidates.standbys(topology, view))
     named = [each for each in prospects if to in {None, each.host}]
     possible = sorted(
-        (each for each in named if each.possible), key=lambda each: (not each.complete, each.gap_bytes or 0)
+        (each for each in named if each.possible),
+        key=lambda each: (not each.complete, bool(each.fenced_on), each.gap_bytes or 0),
     )
     own = tuple(check for each in named if to is not None for check in each.checks)
     checks = (etcd_check(view), no_primary(view), no_successor(view), *own)
@@ -137,7 +144,9 @@ def prospect(topology: Topology, view: View, host: str) -> Prospect:
     if view.dcs:
         checks.append(candidates.membership(host, view.dcs))
     gap = max(0, last_known(view) - server.position) if isinstance(server, Server) else None
-    return Prospect(host, gap, view.dcs is not None and is_complete(host, view.dcs), tuple(checks))
+    complete = view.dcs is not None and is_complete(host, view.dcs)
+    fenced_on = None if view.fences is None else view.fences.get(host, ())
+    return Prospect(host, gap, complete, tuple(checks), fenced_on)
 
 
 def last_known(view: View) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import RefusedError, UsageError
-from pgbaton.operate import dcs, routing, servers
+from pgbaton.operate import dcs, fences, routing, servers
 from pgbaton.operate.checks import listing
 from pgbaton.operate.servers import Absence, Server
 from pgbaton.topology.model import Role
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pgbaton.hosts.base import Host
     from pgbaton.operate.dcs import Dcs, Reading
+    from pgbaton.operate.fences import Fences
     from pgbaton.operate.routing import Route
     from pgbaton.topology.model import Topology
 
@@ -28,6 +29,7 @@ class View:
     servers: Mapping[str, Server | Absence]
     reading: Reading
     routes: Mapping[str, Route] = field(default_factory=dict)
+    fences: Fences = None
 
     @property
     def dcs(self) -> Dcs | None:
@@ -73,14 +75,15 @@ class View:
 
 
 async def look(topology: Topology, hosts: Mapping[str, Host]) -> View:
-    """Ask every database host, every etcd member and every balancer at once."""
+    """Ask every database host, every etcd member, every balancer and every host with an agent at once."""
     names = database_names(topology)
-    found, reading, routes = await asyncio.gather(
+    found, reading, routes, fenced = await asyncio.gather(
         asyncio.gather(*(servers.look(topology, hosts[name]) for name in names)),
         dcs.read(topology, hosts),
         routing.look(topology, hosts),
+        fences.look(topology, hosts),
     )
-    return View(dict(zip(names, found, strict=True)), reading, routes)
+    return View(dict(zip(names, found, strict=True)), reading, routes, fenced)
 
 
 def database_names(topology: Topology) -> tuple[str, ...]:

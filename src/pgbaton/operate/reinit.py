@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import CommandError, RefusedError, UnhealthyError
 from pgbaton.operate import servers
 from pgbaton.operate.checks import Check, listing, require, size
+from pgbaton.operate.fences import fence_of, unfenced
 from pgbaton.operate.members import only_primary
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.rolling import start_time
@@ -56,7 +57,7 @@ def consider(view: View, host: str) -> str:
     lock = Check(
         "leader lock", holder == primary, f"held by {holder or 'nobody'}", "held by the primary", "wait a loop"
     )
-    require("reinit", (etcd_check(view), lock, own, member))
+    require("reinit", (etcd_check(view), lock, own, member, *unfenced(view, primary)))
     return primary
 
 
@@ -64,6 +65,7 @@ def consequences(view: View, host: str) -> str:
     """Return what cloning a standby anew means for the others meanwhile. Pure."""
     left = sorted(view.streaming - {host})
     text = f"all data of {host} is thrown away and copied anew; streaming standbys meanwhile: {listing(left)}"
+    text = "; ".join(filter(None, (text, fence_of(view, host))))
     if not left and view.dcs and view.dcs.strict:
         return f"{text}; writes wait until then (strict mode)"
     if not left:

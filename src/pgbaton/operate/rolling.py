@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error, RefusedError, UnhealthyError
 from pgbaton.operate import candidates, switchover
-from pgbaton.operate.checks import listing
+from pgbaton.operate.checks import listing, require
+from pgbaton.operate.fences import fence_of, unfenced
 from pgbaton.operate.members import only_primary
 from pgbaton.operate.servers import Absence
 from pgbaton.operate.waiting import going_on, until
@@ -58,9 +59,12 @@ def waits(view: View, host: str) -> bool:
 def plan(topology: Topology, view: View, hosts: tuple[str, ...], *, in_place: bool) -> str | None:
     """Return the host to hand over to when the primary is among those to restart. Pure.
 
-    Raises RefusedError unless there is one primary and, for a hand-over, a standby that is fit for it.
+    Raises RefusedError unless there is one primary that nobody has fenced and, for a hand-over, a standby that is fit
+    for it.
     """
     primary = only_primary(view, "restart")
+    if hosts:
+        require("restart", unfenced(view, primary))
     if primary not in hosts or in_place:
         return None
     try:
@@ -113,7 +117,7 @@ async def standby(operation: Operation, host: str, primary: str) -> None:
     """Restart a standby and wait until it streams again."""
     view = await operation.look()
     before = start_time(view, host)
-    operation.report(f"restarting {host}")
+    operation.report("; ".join(filter(None, (f"restarting {host}", fence_of(view, host)))))
     with going_on(operation.report, f"Patroni goes on restarting PostgreSQL on {host}"):
         await ask(operation, host)
         await operation.until_streaming(host, primary, restarted_after=before)

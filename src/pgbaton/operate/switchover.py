@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import Error, RefusedError, UnhealthyError
 from pgbaton.operate import candidates, handover
 from pgbaton.operate.checks import Check, failed, listing, require
+from pgbaton.operate.fences import unfenced
 from pgbaton.operate.waiting import going_on, until
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def cluster_checks(view: View) -> tuple[Check, ...]:
         "exactly one",
         "see pgbaton status; when none comes back: pgbaton failover",
     )
-    return (primary, etcd_check(view), *(record_checks(view, view.dcs) if view.dcs else ()), *route_checks(view))
+    record = record_checks(view, view.dcs) if view.dcs else ()
+    fences = unfenced(view, view.primary) if view.primary else ()
+    return (primary, etcd_check(view), *record, *route_checks(view), *fences)
 
 
 def etcd_check(view: View) -> Check:
