@@ -19,6 +19,7 @@ late but in order, is not noticed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import secrets
@@ -39,6 +40,8 @@ WINDOW = 64
 #: Names are host names; words are for people, and cut when they are longer.
 NAME_BYTES = 63
 WORD_BYTES = 40
+#: So many bodies are kept, packed and read: in a quiet cluster, nothing of a heartbeat changes but its number.
+KEPT = 64
 #: What is left of a heartbeat for the names of silent hosts: five of the longest, forty as people choose them.
 SILENT_BYTES = 340
 FRAME = struct.Struct(">BBQQ")
@@ -155,11 +158,8 @@ class Codec:
         peers: Iterable[str],
         nonces: Callable[[], int] = lambda: secrets.randbits(64),
     ) -> None:
-        if not keys:
-            message = "no key to seal datagrams with: the heartbeat key of this cluster is wanted"
-            raise ValueError(message)
         self._me = me
-        self._keys = tuple(keys)
+        self.use(keys)
         self._boot = boot
         self._peers = frozenset(peers) - {me}
         self._nonces = nonces
@@ -167,6 +167,14 @@ class Codec:
         self._windows: dict[str, _Window] = {}
         self._challenges: dict[str, int] = {}
         self._versions: dict[str, int] = {}
+
+    def use(self, keys: Sequence[bytes]) -> None:
+        """Seal and open with these keys from now on."""
+        if not keys:
+            message = "no key to seal datagrams with: the heartbeat key of this cluster is wanted"
+            raise ValueError(message)
+        # Each is copied for a datagram, which is cheaper than to begin with the key again.
+        self._keys = tuple(hmac.new(key, digestmod=hashlib.sha256) for key in keys)
 
     def encode(self, message: Message, to: str) -> bytes:
         """Return the datagram that brings a message to a host; no two are the same."""
@@ -266,21 +274,25 @@ class _MalformedError(Exception):
     """The bytes are not of the form that they should have."""
 
 
-def _seal(key: bytes, content: bytes, receiver: str) -> bytes:
-    return hmac.digest(key, _name(receiver) + content, hashlib.sha256)[:SEAL_BYTES]
+def _seal(key: hmac.HMAC, content: bytes, receiver: str) -> bytes:
+    seal = key.copy()
+    seal.update(_name(receiver) + content)
+    return seal.digest()[:SEAL_BYTES]
 
 
 def _opened(content: bytes) -> _Frame:
     version, kind, boot, sequence = FRAME.unpack_from(content)
     reader = _Reader(content[FRAME.size :])
     sender = reader.name()
-    return _Frame(version, boot, sequence, sender, _message(version, kind, sender, reader))
+    return _Frame(version, boot, sequence, sender, _message(version, kind, sender, reader.rest()))
 
 
-def _message(version: int, kind: int, sender: str, reader: _Reader) -> Message | None:
+@functools.lru_cache(maxsize=KEPT)
+def _message(version: int, kind: int, sender: str, body: bytes) -> Message | None:
     """Return the message of a body; None when it is in another version's language, or in none."""
     if version != VERSION and kind not in ETERNAL_KINDS:
         return None
+    reader = _Reader(body)
     try:
         message = READERS[kind](reader)
         reader.end()
@@ -297,6 +309,7 @@ KINDS: dict[type[Message], int] = {Challenge: 1, Response: 2, Heartbeat: 3, Ask:
 ETERNAL_KINDS = frozenset({KINDS[Challenge], KINDS[Response]})
 
 
+@functools.lru_cache(maxsize=KEPT)
 def _body(message: Message) -> bytes:
     match message:
         case Heartbeat():
@@ -327,6 +340,7 @@ def _number(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
+@functools.lru_cache(maxsize=KEPT)
 def _name(name: str) -> bytes:
     text = name.encode()
     if not 0 < len(text) <= NAME_BYTES:
@@ -391,6 +405,9 @@ class _Reader:
         while self._at < len(self._content):
             found.add(self.name())
         return frozenset(found)
+
+    def rest(self) -> bytes:
+        return self._content[self._at :]
 
     def end(self) -> None:
         if self._at != len(self._content):

@@ -183,13 +183,18 @@ class Settings:
 
 def load(path: Path, secrets_path: Path) -> Settings:
     """Read both files; raises SettingsError, which names the file and the key."""
-    document, secret_document = _read(path, private=False), _read(secrets_path, private=True)
-    try:
-        secrets = _secrets(secret_document)
-    except SettingsError as refused:
-        raise refused.within(secrets_path) from None
+    document, secrets = _read(path, private=False), load_secrets(secrets_path)
     try:
         return _settings(document, secrets)
+    except SettingsError as refused:
+        raise refused.within(path) from None
+
+
+def load_secrets(path: Path) -> Secrets:
+    """Read the file of secrets alone, which may change while the agent runs; raises SettingsError, which names it."""
+    document = _read(path, private=True)
+    try:
+        return _secrets(document)
     except SettingsError as refused:
         raise refused.within(path) from None
 
