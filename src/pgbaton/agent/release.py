@@ -1,7 +1,7 @@
 """Carry out what the verdict decides: fences, questions, votes, and two transactions in etcd.
 
-Deciding is instant, acting is not. So each decision that takes time is carried out beside the agent's loop, and tells
-the verdict of its end. Fences go through one queue, in the order in which they were decided.
+Deciding is instant, acting is not. So each decision that takes time is carried out beside the agent's loop, and the
+verdict is told of its end, whatever that was. Until the fences of an earlier life are known, nothing is decided.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from pgbaton.agent import messages, verdict
-from pgbaton.agent.etcd import EtcdError, OutcomeUnknownError, UnavailableError
-from pgbaton.agent.fences import FenceError
+from pgbaton.agent.etcd import EtcdError
 from pgbaton.agent.hearing import clock
 from pgbaton.agent.keys import Delete, ModRevision, Put
 from pgbaton.agent.verdict import Outcome
@@ -21,15 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.etcd import Etcd
-    from pgbaton.agent.fence_rules import Fence
-    from pgbaton.agent.fences import Fences
     from pgbaton.agent.messages import Message
     from pgbaton.agent.sight import Sight
 
 LOG = logging.getLogger(__name__)
 #: How long etcd may take for a transaction. Its own followers elect a new leader within about a second and a half.
 TRANSACTION_SECONDS = 2.0
+#: After a transaction without an answer, the next one is not sooner than this after its beginning.
+RETRY_SECONDS = 0.1
 
 
 class Sender(Protocol):
@@ -43,137 +43,152 @@ class Sender(Protocol):
 
 
 class Releases:
-    """One agent's part in every verdict."""
+    """One agent's part in every verdict; ``fence`` takes orders for fences, whose end goes to :meth:`ended`."""
 
     def __init__(
         self,
         sight: Sight,
+        complaints: Complaints,
         *,
         rules: verdict.Rules,
         post: Sender,
-        fences: Fences,
+        fence: Callable[[verdict.Fence | verdict.Unfence], None],
         etcd: Etcd,
         prefix: str,
         position: Callable[[], int],
-        on_fence: Callable[[], None] = lambda: None,
     ) -> None:
         self._sight = sight
+        self._complaints = complaints
         self._rules = rules
         self._post = post
-        self._fences = fences
+        self._fence = fence
         self._etcd = etcd
         self._prefix = prefix
         self._position = position
-        self._on_fence = on_fence
-        self._state = verdict.State()
-        self._queue: asyncio.Queue[verdict.Fence | verdict.Unfence] = asyncio.Queue()
-        self._queued: set[verdict.Fence | verdict.Unfence] = set()
+        self._state: verdict.State | None = None
+        self._voted: verdict.Case | None = None
+        #: The lease of the key that was released last, or may have been.
+        self._lease: tuple[verdict.Case, int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def state(self) -> verdict.State:
-        """Return what is under way."""
-        return self._state
+    def is_busy(self) -> bool:
+        """Tell whether a case is under way here, or a promise of this host's stands."""
+        return self._state is None or self._state.case is not None or bool(self._state.promises)
+
+    def begin(self) -> None:
+        """Decide from now on: the fences that stand are known, and nothing else is remembered."""
+        self._state = verdict.State()
+
+    def begin_anew(self) -> None:
+        """Forget all that was, as after a restart: it was of another etcd."""
+        if self._state is not None:
+            self.begin()
 
     def tell(self, event: verdict.Event) -> None:
-        """Let the verdict know of an event, and do what it decides."""
+        """Let the verdict know of an event, and do what it decides, in its order."""
+        if self._state is None:
+            return
         self._state, actions = verdict.step(self._rules, self._state, self._sight.view(clock()), event)
         for action in actions:
             self._act(action)
 
-    async def run(self) -> None:
-        """Put fences up and take them down, one after the other, until cancelled."""
-        while True:
-            action = await self._queue.get()
-            self._queued.discard(action)
-            await self._change(action)
+    def ended(self, order: verdict.Fence | verdict.Unfence) -> None:
+        """Take that an order for a fence came to its end; the view tells what came of it."""
+        is_up = isinstance(order, verdict.Fence)
+        self.tell(verdict.Fenced(order.host) if is_up else verdict.Unfenced(order.host))
+
+    def close(self) -> None:
+        """Wait for no answer any more."""
+        for task in self._tasks:
+            task.cancel()
 
     def _act(self, action: verdict.Action) -> None:
         match action:
             case verdict.Fence() | verdict.Unfence():
-                if action not in self._queued:
-                    self._queued.add(action)
-                    self._queue.put_nowait(action)
+                self._fence(action)
             case verdict.Ask():
                 self._post.tell_all(messages.Ask(action.case))
             case verdict.Vote():
-                LOG.warning("vote: %s may take the lock from %s", action.case.candidate, action.case.primary)
-                self._post.send(messages.Vote(action.case, self._position()), action.case.candidate)
+                self._vote(action.case)
             case verdict.Release():
                 self._begin(self._release(action.case))
+            case verdict.Revoke():
+                self._begin(self._revoke(action.case))
             case verdict.Break():
                 self._begin(self._break(action))
+
+    def _vote(self, case: verdict.Case) -> None:
+        """Send a vote; the candidate asks until it has one, which is no news."""
+        if case != self._voted:
+            LOG.warning("vote: %s may have the lock of %s released", case.candidate, case.primary)
+        self._voted = case
+        self._post.send(messages.Vote(case, self._position()), case.candidate)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _change(self, action: verdict.Fence | verdict.Unfence) -> None:
-        """Put up a fence or take one down; a fence that could not be made sure of promises nothing."""
-        try:
-            if isinstance(action, verdict.Fence):
-                await self._fences.fence(action.host, f"silent, lock of revision {self._leader_revision()}")
-            else:
-                await self._fences.unfence(action.host)
-        except FenceError as error:
-            LOG.error("%s", error)
-            return
-        self.stand(self._fences.standing())
-        if isinstance(action, verdict.Fence):
-            LOG.warning("fenced %s", action.host)
-            self.tell(verdict.Fenced(action.host))
-        else:
-            LOG.warning("the fence against %s has fallen", action.host)
-
-    def stand(self, standing: tuple[Fence, ...]) -> None:
-        """Note which fences stand."""
-        self._sight.fenced = frozenset(fence.host for fence in standing)
-        self._on_fence()
-
-    def _leader_revision(self) -> int:
-        return self._sight.cluster.leader_revision if self._sight.cluster else 0
-
     async def _release(self, case: verdict.Case) -> None:
-        """Run the release's transaction; once it is won, end the old primary's lease too."""
+        """Run the release's transaction."""
         cluster = self._sight.cluster
-        lease = cluster.leader_lease if cluster and cluster.leader_revision == case.leader_revision else 0
-        LOG.warning("releasing the lock of %s: a majority holds it to be dead", case.primary)
+        if cluster and cluster.leader_revision == case.leader_revision:
+            self._lease = (case, cluster.leader_lease)
         outcome, revision = await self._transact(verdict.transaction(case), case.candidate)
-        LOG.warning("release of the lock of %s: %s", case.primary, outcome)
+        LOG.warning("release of the lock of %s: %s, at revision %d", case.primary, outcome, revision)
         self.tell(verdict.Answered(case, outcome))
-        if outcome is Outcome.WON and lease:
-            await self._revoke(lease, revision)
 
-    async def _revoke(self, lease: int, revision: int) -> None:
-        """End a lease, so that the old primary finds out when it next refreshes it."""
+    async def _revoke(self, case: verdict.Case) -> None:
+        """End the released key's lease, so that the old primary finds out when it next refreshes it."""
+        of, lease = self._lease or (None, 0)
+        if of != case or not lease:
+            return
         try:
             await self._etcd.revoke(lease)
         except EtcdError as error:
-            LOG.warning("the old lease %x lives on after revision %d, until its end: %s", lease, revision, error)
+            LOG.warning("the old lease %x lives on until its end: %s", lease, error)
 
     async def _break(self, action: verdict.Break) -> None:
+        """End every case that rests on a fence, so that it may fall."""
         outcome, revision = await self._transact(verdict.breaking(action.leader_revision), self._rules.me)
         self.tell(verdict.Broken(action.host, revision if outcome is Outcome.WON else None))
 
     async def _transact(self, wanted: verdict.Transaction, who: str) -> tuple[Outcome, int]:
-        """Ask etcd for a transaction; returns its outcome and revision."""
-        values = self._values()
-        compare = [ModRevision(self._prefix + key, revision) for key, revision in wanted.compare]
-        # Patroni's copy of the keys takes these one by one: it must not see the new /sync while it still sees the lock.
-        success: list[Put | Delete] = [Delete(self._prefix + key) for key in wanted.delete]
-        success += [Put(self._prefix + key, values[key]) for key in wanted.keep]
-        success += [Put(self._prefix + key, who.encode()) for key in wanted.touch]
+        """Ask etcd for a transaction; returns its outcome and revision, and not too soon when that is not known."""
+        begun = clock()
         try:
-            result = await self._etcd.transaction(compare, success, deadline_seconds=TRANSACTION_SECONDS)
-        except OutcomeUnknownError as error:
-            LOG.warning("%s", error)
-            return Outcome.UNKNOWN, 0
-        except (UnavailableError, EtcdError) as error:
-            LOG.warning("%s", error)
-            return Outcome.UNKNOWN, 0
+            outcome, revision = await self._asked(wanted, who)
+        except EtcdError as error:
+            self._complaints.about("etcd", f"a transaction has no answer: {error}")
+        except Exception:
+            # Whatever went wrong, the verdict waits to be told of the end.
+            LOG.exception("a transaction was not asked for because of an error of ours")
+        else:
+            self._complaints.over("etcd")
+            return outcome, revision
+        await asyncio.sleep(max(0.0, begun + RETRY_SECONDS - clock()))
+        return Outcome.UNKNOWN, 0
+
+    async def _asked(self, wanted: verdict.Transaction, who: str) -> tuple[Outcome, int]:
+        changes = self._changes(wanted, who)
+        if changes is None:
+            return Outcome.LOST, 0
+        compare = [ModRevision(self._prefix + key, revision) for key, revision in wanted.compare]
+        result = await self._etcd.transaction(compare, changes, deadline_seconds=TRANSACTION_SECONDS)
         return (Outcome.WON if result.succeeded else Outcome.LOST), result.revision
 
-    def _values(self) -> dict[str, bytes]:
-        """Return what keys that are kept hold; the transaction compares the revision that it was read at."""
-        return {verdict.SYNC: self._sight.cluster.sync_value if self._sight.cluster else b""}
+    def _changes(self, wanted: verdict.Transaction, who: str) -> list[Put | Delete] | None:
+        """Return what a transaction changes, in its order; None when etcd is known to have changed since its case.
+
+        A key is kept with the value that it had at the revision that is compared, and with no other; a key that is not
+        there is not made by keeping it.
+        """
+        compared, cluster = dict(wanted.compare), self._sight.cluster
+        changes: list[Put | Delete] = [Delete(self._prefix + key) for key in wanted.delete]
+        for key in wanted.keep:
+            if key != verdict.SYNC or cluster is None or cluster.sync_revision != compared[key]:
+                return None
+            if compared[key]:
+                changes.append(Put(self._prefix + key, cluster.sync_value))
+        return [*changes, *(Put(self._prefix + key, who.encode()) for key in wanted.touch)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from pgbaton.agent.settings import (
 from pgbaton.agent.sight import Sight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 BEAT, DETECTION = 0.05, 0.25
 DATABASES = ("db1", "db2", "db3")
@@ -85,6 +86,13 @@ def cluster(leader: str | None = "db1", *, leader_revision: int = 100, sync: Ite
         config_revision=5,
         sync_value=b'{"leader": "db1", "sync_standby": "db2"}',
     )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let everything else run until something is so; it needs no time, only turns."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - whatever makes it so has no event to wait for
+            await asyncio.sleep(0)
 
 
 class Seen:
