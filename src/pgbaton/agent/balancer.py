@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import pwd
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from pgbaton.agent import haproxy, hung, keepalived, pgbouncer, processes, routing
+from pgbaton.agent import haproxy, hung, judge, keepalived, pgbouncer, routing
 from pgbaton.agent.hearing import clock
-from pgbaton.agent.hung import Evidence, Outcome, Service, Tally
-from pgbaton.agent.processes import Condition, Look
+from pgbaton.agent.hung import Outcome, Service, Verdict
+from pgbaton.agent.judge import Judge
+from pgbaton.agent.keeper import console
 from pgbaton.agent.services import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from pgbaton.agent.processes import Process
+    from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.settings import Settings
     from pgbaton.agent.sight import Sight
 
@@ -31,48 +30,69 @@ LOG = logging.getLogger(__name__)
 BACKEND = "primary"
 #: The pooler that leads to the primary.
 POOLER = "write"
-HAPROXY_UNIT = "haproxy.service"
-HAPROXY = "haproxy"
+HAPROXY = ("haproxy.service", "haproxy")
 #: Keepalived watches the directory, which therefore must outlive the agent.
 TRACKED = Path("/run/pgbaton-agent-haproxy")
 #: Between two turns: usually, and while clients are held.
 USUAL_SECONDS = 1.0
 QUICK_SECONDS = 0.02
+#: HAProxy's hints wait no longer than this for what the pooler says of itself.
+POOLING_SECONDS = 0.1
 
 
 class Balancer:
     """Lead this balancer's clients to the primary, whoever that is."""
 
-    def __init__(self, settings: Settings, sight: Sight, *, tracked: Path = TRACKED) -> None:
+    def __init__(self, settings: Settings, sight: Sight, complaints: Complaints, *, tracked: Path = TRACKED) -> None:
         self._settings = settings
         self._sight = sight
+        self._complaints = complaints
         self._haproxy = UnixSocket(settings.haproxy_socket)
-        port = settings.ports.pool_write
-        self._pooler = UnixSocket(settings.pgbouncer_sockets.write / f".s.PGSQL.{port}", as_uid=uid(pgbouncer.USER))
         self._deadline = settings.timings.deadline_seconds
         self._memory = routing.Memory()
         self._alarms: tuple[str, ...] = ()
         self._soon = asyncio.Event()
-        self._patience = hung.table(settings.timings)[Service.HAPROXY]
-        self._tally = Tally()
+        patience = hung.table(settings.timings)[Service.HAPROXY]
+        self._judge = Judge("HAProxy", functools.partial(judge.of_unit, *HAPROXY), patience, sight)
         self._advice = keepalived.Advice()
         self._track = keepalived.TrackFile(tracked)
+        #: Whether the pooler's last order was to pause; None when it has had none.
+        self._ordered: bool | None = None
         self.leads = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what is held of HAProxy."""
+        return self._judge.verdict
 
     def turn_soon(self) -> None:
         """Something changed: do not wait for the usual time."""
         self._soon.set()
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Ask, decide and act, again and again, until cancelled."""
         while True:
             self._soon.clear()
-            servers, pooling = await asyncio.gather(self._servers(), self._pooling())
-            await self._route(servers, pooling)
-            self._advise()
+            await self._turn()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUICK_SECONDS if self._memory.held else USUAL_SECONDS):
                     await self._soon.wait()
+
+    async def _turn(self) -> None:
+        question = self._judge.ask()
+        pooling = asyncio.create_task(self._pooling())
+        try:
+            outcome, found = await self._asked()
+            self._judge.hear(question, outcome)
+            await asyncio.wait([pooling], timeout=POOLING_SECONDS)
+            await self._route(
+                self._servers(question.asked_seconds, found), pooling.result() if pooling.done() else None
+            )
+        finally:
+            pooling.cancel()
+        self._advise()
+        if self._judge.verdict is Verdict.HUNG:
+            self._end(question)
 
     async def _route(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> None:
         """Decide on what is known now, and do it."""
@@ -109,86 +129,77 @@ class Balancer:
         except ServiceError as error:
             LOG.warning("%s: %s", action, error)
 
-    def _done(self, action: routing.Action) -> Awaitable[object]:
-        who, deadline = pgbouncer.login(), self._deadline
+    async def _done(self, action: routing.Action) -> None:
+        deadline = self._deadline
         match action:
             case routing.Mark(server, health):
-                return haproxy.set_health(self._haproxy, BACKEND, server, health, deadline_seconds=deadline)
+                await haproxy.set_health(self._haproxy, BACKEND, server, health, deadline_seconds=deadline)
             case routing.CutSessions(server):
-                return haproxy.shutdown_sessions(self._haproxy, BACKEND, server, deadline_seconds=deadline)
+                await haproxy.shutdown_sessions(self._haproxy, BACKEND, server, deadline_seconds=deadline)
             case routing.Pause():
-                return pgbouncer.pause(self._pooler, who, deadline_seconds=deadline)
+                self._ordered = True
+                await pgbouncer.pause(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
             case routing.Resume():
-                return pgbouncer.resume(self._pooler, who, deadline_seconds=deadline)
+                await pgbouncer.resume(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
+                self._ordered = False
 
-    async def _servers(self) -> routing.Servers | None:
-        """Ask HAProxy for the servers of the primary's backend; its answer also says that it does not hang."""
-        process, asked = processes.main(HAPROXY_UNIT, HAPROXY), clock()
-        before = processes.look(process) if process else Look(Condition.GONE)
-        outcome, found = await self._asked()
-        self._judge(process, before, asked, outcome)
-        if found is None:
-            self.leads = False
-            return None
-        servers = tuple(routing.Server(it.name, it.up, it.in_service) for it in found if it.backend == BACKEND)
-        self.leads = sum(server.up for server in servers) == 1
-        return routing.Servers(asked, servers)
+    def _servers(self, asked_seconds: float, found: tuple[haproxy.Server, ...] | None) -> routing.Servers | None:
+        """Return the servers of the primary's backend."""
+        servers = tuple(routing.Server(it.name, it.up, it.in_service) for it in found or () if it.backend == BACKEND)
+        self.leads = sum(server.up and server.in_service for server in servers) == 1
+        return None if found is None else routing.Servers(asked_seconds, servers)
 
     async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
+        """Ask HAProxy for its servers; its answer also says that it does not hang."""
         try:
             return Outcome.ANSWERED, await haproxy.servers(self._haproxy, deadline_seconds=self._deadline)
         except AbsentError:
             return Outcome.ABSENT, None
-        except RefusedError:
+        except RefusedError as error:
+            self._complaints.about("HAProxy", str(error))
             return Outcome.REFUSED, None
         except SilentError:
             return Outcome.SILENT, None
 
-    def _judge(self, process: Process | None, before: Look, asked: float, outcome: Outcome) -> None:
-        now = clock()
-        after = processes.look(process) if process else Look(Condition.GONE)
-        evidence = Evidence(
-            asked_seconds=asked,
-            ended_seconds=now,
-            outcome=outcome,
-            condition=after.condition,
-            starved_seconds=hung.starved_seconds(before, after, now - asked),
-            runnable_per_processor=processes.runnable_per_processor(),
-            stalled=self._sight.hearing.stalled(now),
-        )
-        self._tally = hung.judge(self._tally, evidence, self._patience)
-
     async def _pooling(self) -> routing.Pooling | None:
-        asked = clock()
+        asked, who = clock(), pgbouncer.login()
         try:
-            state = await pgbouncer.state(self._pooler, pgbouncer.login(), deadline_seconds=self._deadline)
-        except ServiceError:
+            state = await pgbouncer.state(self._pooler(), who, deadline_seconds=self._deadline, ordered=self._ordered)
+        except ServiceError as error:
+            if isinstance(error, AbsentError):
+                self._ordered = None  # the next one that is there has had no order
             return None
         return routing.Pooling(asked, state.paused, session=state.session_pooling)
+
+    def _pooler(self) -> UnixSocket:
+        return console(self._settings, POOLER)
+
+    def _end(self, question: judge.Question) -> None:
+        """End a HAProxy that hangs: Keepalived has been told, so the VIP is on its way already."""
+        try:
+            self._judge.end(question)
+        except OSError as error:
+            self._complaints.about("HAProxy", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
 
     def _advise(self) -> None:
         """Give up the VIP when HAProxy here is of no use, or leads nowhere while another balancer's leads."""
         now = clock()
         peers = (host.name for host in self._settings.others if "balancer" in host.roles)
         peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
-        view = keepalived.View(now, self._tally.verdict, leads=self.leads, peer_leads=peer_leads)
+        view = keepalived.View(now, self.verdict, leads=self.leads, peer_leads=peer_leads)
         self._advice = keepalived.advise(self._advice, view)
-        if self._track.write(self._advice.value):
-            LOG.warning("Keepalived is told %d: HAProxy here is %s", self._advice.value, self._tally.verdict)
+        try:
+            if self._track.write(self._advice.value):
+                LOG.warning("Keepalived is told %d: HAProxy here is %s", self._advice.value, self.verdict)
+        except OSError as error:
+            self._complaints.about("Keepalived", f"cannot be told: {error}")
+        else:
+            self._complaints.over("Keepalived")
 
 
 async def let_go(settings: Settings, *, tracked: Path = TRACKED) -> None:
-    """Resume this balancer's pooler, and take back what Keepalived was told: the agent is gone."""
-    port = settings.ports.pool_write
-    where = UnixSocket(settings.pgbouncer_sockets.write / f".s.PGSQL.{port}", as_uid=uid(pgbouncer.USER))
+    """Resume this balancer's pooler, and take back what Keepalived was told: the agent is gone. Raises OSError."""
+    where, deadline = console(settings, POOLER), settings.timings.deadline_seconds
     with contextlib.suppress(ServiceError):
-        await pgbouncer.resume(where, pgbouncer.login(), deadline_seconds=settings.timings.deadline_seconds)
+        await pgbouncer.resume(where, pgbouncer.login(), deadline_seconds=deadline)
     keepalived.TrackFile(tracked).write(keepalived.WELL)
-
-
-def uid(user: str) -> int | None:
-    """Return a user's number, None when there is none by that name."""
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None

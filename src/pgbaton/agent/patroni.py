@@ -77,9 +77,9 @@ class Patroni:
         except MalformedError as error:
             raise BrokenError(self._client.where, f"GET /patroni: {error}") from error
 
-    async def is_alive(self) -> bool:
+    async def is_alive(self, *, deadline_seconds: float | None = None) -> bool:
         """Tell whether Patroni's loop ran within the last ttl (a standby's: two); its server is not asked for it."""
-        asked = await self._request("GET", "/liveness")
+        asked = await self._request("GET", "/liveness", deadline_seconds=deadline_seconds)
         return asked.status == HTTPStatus.OK
 
     async def nudge(self) -> None:

@@ -11,20 +11,23 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent import hung, postgres, processes, wire
+from pgbaton.agent.fence_rules import Serving
 from pgbaton.agent.hearing import clock
 from pgbaton.agent.https import HttpsError
-from pgbaton.agent.hung import Evidence, Outcome, Service, Tally, Verdict
+from pgbaton.agent.hung import Outcome, Service, Verdict
+from pgbaton.agent.judge import Judge
 from pgbaton.agent.messages import Heartbeat
-from pgbaton.agent.processes import Condition, Look
-from pgbaton.agent.services import AbsentError, RefusedError, SilentError, UnixSocket
+from pgbaton.agent.services import AbsentError, RefusedError, SilentError
 from pgbaton.agent.watches import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgbaton.agent.complaints import Complaints
+    from pgbaton.agent.judge import Question
     from pgbaton.agent.messages import ServerRole
     from pgbaton.agent.patroni import Patroni
     from pgbaton.agent.postgres import Reading
@@ -36,6 +39,8 @@ LOG = logging.getLogger(__name__)
 #: Between two looks at a server: usually, and while the lock moves.
 USUAL_SECONDS = 0.5
 QUICK_SECONDS = 0.02
+#: A lock that has not come to rest after so long is no failover: each look is a new process of the server's.
+QUICK_FOR_SECONDS = 10.0
 #: How long what a server said is believed without another look.
 BELIEVED_SECONDS = 1.5
 #: A hung server's processes have this long to be gone.
@@ -57,20 +62,32 @@ class Seen:
 class Server:
     """Look at the server of this host, and tell ``on_change`` when what it says has changed."""
 
-    def __init__(self, settings: Settings, sight: Sight, patroni: Patroni, *, on_change: Callable[[], None]) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        sight: Sight,
+        patroni: Patroni,
+        complaints: Complaints,
+        *,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._me = settings.me
         self._sight = sight
         self._patroni = patroni
+        self._complaints = complaints
         self._on_change = on_change
-        directory = settings.postgresql.data_directory
-        self._postmaster = Follower(lambda: processes.postmaster(directory), self._ended)
-        self._where = UnixSocket(settings.postgresql.socket_directory / f".s.PGSQL.{settings.ports.postgresql}")
-        self._login = wire.Login(settings.postgresql.role, settings.postgresql.database)
-        self._patience = hung.table(settings.timings)[Service.POSTGRESQL]
-        self._tally = Tally()
+        own, port = settings.postgresql, settings.ports.postgresql
+        lock = processes.socket_lock(own.socket_directory, port)
+        self._postmaster = Follower(lambda: processes.postmaster(own.data_directory, lock), self._ended)
+        self._where = wire.unix_socket(own.socket_directory, port)
+        self._login = wire.Login(own.role, own.database)
+        patience = hung.table(settings.timings)[Service.POSTGRESQL]
+        self._judge = Judge("PostgreSQL", self._processes, patience, sight)
         self._soon = asyncio.Event()
+        self._moving_since: float | None = None
         self._nudged_seconds = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        self.was_primary = False
         self.seen = Seen(clock(), Outcome.ABSENT, why="no look yet")
 
     @property
@@ -85,22 +102,28 @@ class Server:
         return self.reading.position if self.reading else 0
 
     @property
+    def recovers(self) -> bool:
+        """Tell whether the server says that it is in recovery."""
+        return self.reading is not None and self.reading.in_recovery
+
+    @property
     def verdict(self) -> Verdict:
         """Return what is held of the server."""
-        return self._tally.verdict
+        return self._judge.verdict
 
     def heartbeat(self) -> Heartbeat:
         """Return what this host says of itself; its silent hosts are the caller's to add."""
         reading, cluster = self.reading, self._sight.cluster
+        takes_writes = reading is not None and not reading.in_recovery
         return Heartbeat(
             role=self._role(reading),
-            writable=reading is not None and not reading.in_recovery,
+            writable=takes_writes and self._sight.serving is not Serving.REFUSED,
             timeline=reading.timeline if reading else 0,
             position=reading.position if reading else 0,
-            lock=cluster is not None and cluster.leader == self._settings.me,
+            lock=cluster is not None and cluster.leader == self._me,
             following=reading is not None and reading.in_recovery and reading.receiving,
             poolers=False,
-            state=str(self._tally.verdict),
+            state=str(self.verdict),
         )
 
     def _role(self, reading: Reading | None) -> ServerRole:
@@ -108,19 +131,24 @@ class Server:
             return "standby" if reading.in_recovery else "primary"
         return "none" if self.seen.outcome is Outcome.ABSENT else "unknown"
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Look, again and again, until cancelled."""
         while True:
-            self._postmaster.look()
             await self._look()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pace_seconds()):
+                async with asyncio.timeout(self._pace_seconds(clock())):
                     await self._soon.wait()
             self._soon.clear()
 
     def look_soon(self) -> None:
         """Look without waiting for the usual time: etcd has news, or a neighbour does."""
         self._soon.set()
+
+    def close(self) -> None:
+        """Watch the server no longer."""
+        self._postmaster.close()
+        for task in self._tasks:
+            task.cancel()
 
     def nudge(self) -> None:
         """Have Patroni run its loop at once."""
@@ -138,54 +166,59 @@ class Server:
         except HttpsError as error:
             LOG.warning("Patroni was not woken, and finds out by itself: %s", error)
 
-    def _pace_seconds(self) -> float:
+    def _pace_seconds(self, now: float) -> float:
         """Return the time until the next look: none while the last was met with silence.
 
         Short while somebody is about to be promoted, perhaps this server.
         """
         if self.seen.outcome is Outcome.SILENT:
             return 0.0
+        if not self._is_moving():
+            self._moving_since = None
+            return USUAL_SECONDS
+        since = self._moving_since = now if self._moving_since is None else self._moving_since
+        return QUICK_SECONDS if now - since < QUICK_FOR_SECONDS else USUAL_SECONDS
+
+    def _is_moving(self) -> bool:
+        """Tell whether lock and server do not fit together yet."""
         cluster, reading = self._sight.cluster, self.reading
-        is_moving = cluster is not None and (
-            cluster.leader is None
-            or (cluster.leader == self._settings.me and (reading is None or reading.in_recovery))
-            or (cluster.leader != self._settings.me and reading is not None and not reading.in_recovery)
-        )
-        return QUICK_SECONDS if is_moving else USUAL_SECONDS
+        if cluster is None:
+            return False
+        if cluster.leader == self._me:
+            return reading is None or reading.in_recovery
+        return cluster.leader is None or (reading is not None and not reading.in_recovery)
+
+    def _processes(self) -> tuple[Process, ...]:
+        try:
+            found = self._postmaster.look()
+        except OSError as error:
+            self._complaints.about("postmaster", f"cannot be looked for: {error}")
+            return ()
+        self._complaints.over("postmaster")
+        return (found,) if found else ()
 
     def _ended(self, ended: Process) -> None:
         """Note that the postmaster is gone, in the moment it is."""
         LOG.warning("the postmaster, process %d, has ended", ended.pid)
+        self._judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
-        self._tally = Tally(Verdict.GONE, since_seconds=clock())
         self.nudge()
 
     async def _look(self) -> None:
         """Look once; end a server that hangs."""
-        process, asked = self._postmaster.look(), clock()
-        before = processes.look(process) if process else Look(Condition.GONE)
+        question = self._judge.ask()
         outcome, reading, why = await self._asked()
-        now = clock()
-        after = processes.look(process) if process else Look(Condition.GONE)
-        if process is not None and self._postmaster.look() != process:
+        if question.processes and self._processes() != question.processes:
             return  # it ended meanwhile, which is noted already
-        evidence = Evidence(
-            asked_seconds=asked,
-            ended_seconds=now,
-            outcome=outcome,
-            condition=after.condition,
-            starved_seconds=hung.starved_seconds(before, after, now - asked),
-            runnable_per_processor=processes.runnable_per_processor(),
-            stalled=self._sight.hearing.stalled(now),
-        )
-        self._tally = hung.judge(self._tally, evidence, self._patience)
-        self._note(Seen(now, outcome, reading, why))
-        if self._tally.verdict is Verdict.HUNG and process is not None and not self._is_paused():
-            await self._end(process)
+        verdict = self._judge.hear(question, outcome)
+        self._note(Seen(clock(), outcome, reading, why))
+        if verdict is Verdict.HUNG and question.processes:
+            await self._end(question)
 
     async def _asked(self) -> tuple[Outcome, Reading | None, str]:
+        seconds = self._judge.patience.deadline_seconds
         try:
-            reading = await postgres.read(self._where, self._login, deadline_seconds=self._patience.deadline_seconds)
+            reading = await postgres.read(self._where, self._login, deadline_seconds=seconds)
         except AbsentError as error:
             return Outcome.ABSENT, None, str(error)
         except RefusedError as error:
@@ -194,22 +227,32 @@ class Server:
             return Outcome.SILENT, None, str(error)
         return Outcome.ANSWERED, reading, ""
 
-    def _is_paused(self) -> bool:
-        """Tell whether an operator has taken the cluster into his own hands."""
-        return self._sight.cluster is not None and self._sight.cluster.paused
+    async def _end(self, question: Question) -> None:
+        """End a server that hangs: from then on it is one that has crashed, and Patroni knows what to do.
 
-    async def _end(self, process: Process) -> None:
-        """End a server that hangs: from then on it is one that has crashed, and Patroni knows what to do."""
+        Not when an operator has taken the cluster into his own hands, or nobody knows whether he has.
+        """
+        cluster, (process, *_) = self._sight.cluster, question.processes
+        if cluster is None or cluster.paused:
+            why = "the cluster is paused" if cluster else "etcd does not say whether the cluster is paused"
+            self._complaints.about("PostgreSQL", f"hangs, and is left alone: {why}")
+            return
         LOG.error("the server hangs (%s): ending it", self.seen.why)
-        left = await processes.end_server(process, END_SECONDS)
+        try:
+            left = await processes.end_server(process, END_SECONDS)
+        except OSError as error:
+            self._complaints.about("PostgreSQL", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
+            return
         if left:
             LOG.error("these processes of the server do not end: %s", ", ".join(str(each.pid) for each in left))
-        self._tally = Tally(Verdict.GONE, since_seconds=clock())
+        self._judge.gone()
         self.nudge()
 
     def _note(self, seen: Seen) -> None:
         """Remember a look; tell when it says something else than the one before."""
         before, self.seen = self.seen, seen
+        if seen.reading is not None:
+            self.was_primary = not seen.reading.in_recovery
         if standing(before.reading) != standing(seen.reading) or before.outcome is not seen.outcome:
             self._on_change()
 
