@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return os.EX_OK
     # Only what runs needs all of the agent; each command is a function of the same name.
     daemon = importlib.import_module("pgbaton.agent.daemon")
-    return int(getattr(daemon, asked.command.replace("-", "_"))(found) or os.EX_OK)
+    return int(getattr(daemon, asked.command.replace("-", "_"))(found, asked.secrets) or os.EX_OK)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("settings", type=Path)
             command.add_argument("secrets", type=Path)
         else:
-            command.add_argument("--settings", type=Path, default=SETTINGS_FILE)
-            command.add_argument("--secrets", type=Path, default=SECRETS_FILE)
+            command.add_argument("--settings", type=Path, default=Path(SETTINGS_FILE))
+            command.add_argument("--secrets", type=Path, default=Path(SECRETS_FILE))
     return made
 
 

@@ -2,197 +2,287 @@
 
 One loop, one thread. Each turn reads what waits in the sockets, notes that the agent runs, and lets the verdict see
 what is known now; whatever takes time is a task beside it. A turn comes with what a datagram brings, with news of etcd
-or of the server, and at least once in a heartbeat's time.
+or of the server, and at least once in a heartbeat's time. No part ends the others by failing: see :class:`Parts`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
-import secrets
+import secrets as randomness
 import signal
 import ssl
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pgbaton.agent import cluster, fences, health, https, messages, verdict
-from pgbaton.agent.balancer import Balancer, let_go
+from pgbaton.agent import clients, cluster, etcd_leader, fences, holds, keeper, messages, trust, verdict
+from pgbaton.agent.balancer import Balancer
+from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.etcd import Etcd
+from pgbaton.agent.fences import FenceError
+from pgbaton.agent.fencing import Fencing
 from pgbaton.agent.following import Follower
-from pgbaton.agent.health import Health
 from pgbaton.agent.hearing import Hearing, clock
 from pgbaton.agent.messages import Codec, Heartbeat
 from pgbaton.agent.notify import Notifier
-from pgbaton.agent.patroni import Patroni
+from pgbaton.agent.own_fence import OwnFence
+from pgbaton.agent.parts import Parts
 from pgbaton.agent.ping import Pinger
 from pgbaton.agent.release import Releases
+from pgbaton.agent.report import Report
 from pgbaton.agent.server import Server
 from pgbaton.agent.serving import Server as Listener
 from pgbaton.agent.sight import Sight
 from pgbaton.agent.udp import Post
+from pgbaton.agent.voice import Voice, is_other
 
 if TYPE_CHECKING:
-    from pgbaton.agent.http1 import Response
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pgbaton.agent.hung import Verdict
+    from pgbaton.agent.keeper import Keeper
     from pgbaton.agent.keys import Snapshot
-    from pgbaton.agent.messages import Foreign, Message
-    from pgbaton.agent.serving import Request
-    from pgbaton.agent.settings import Settings
+    from pgbaton.agent.settings import Secrets, Settings
+    from pgbaton.agent.udp import Heard
 
 LOG = logging.getLogger(__name__)
-#: Between two signs of life to systemd, and two looks at whether the fences still stand.
+#: Between two signs of life to systemd, and the age up to which the last turn is one.
 WATCHDOG_SECONDS = 0.5
-MEND_SECONDS = 1.0
+ALIVE_SECONDS = 1.5
+#: So long etcd's majority may be away before that is complained of.
+QUORUM_SECONDS = 5.0
+#: At its end, an agent has so long to let go of everything, and answers so long to leave.
+CLOSE_SECONDS = 3.0
 GRACE_SECONDS = 0.5
 
 
 class Agent:
-    """Everything that runs on one host."""
+    """Everything that runs on one host; ``secrets`` is the file that they were read from, and are again."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, secrets: Path | None = None) -> None:
         me, timings = settings.me_host, settings.timings
         others = {host.name: host.address for host in settings.others}
-        hearing = Hearing(
+        self._settings = settings
+        self._complaints = complaints = Complaints()
+        self._hearing = Hearing(
             others,
             heartbeat_seconds=timings.heartbeat_seconds,
             detection_seconds=timings.detection_seconds,
             now=clock(),
         )
-        self._sight = Sight(settings, hearing)
-        self._hearing = hearing
-        codec = Codec(me.name, settings.secrets.heartbeat_keys, secrets.randbits(64), peers=others)
+        self._sight = sight = Sight(settings, self._hearing)
+        self._codec = Codec(me.name, settings.secrets.heartbeat_keys, randomness.randbits(64), peers=others)
         bind = (me.address, settings.ports.heartbeat)
-        self._post = Post(codec, others, bind=bind, on_message=self._received)
+        self._post = Post(self._codec, others, bind=bind, on_messages=self._received)
         self._pinger = Pinger(self._echoed)
+        self._prefix = f"/service/{settings.scope}/"
+        self._etcd = Etcd(clients.etcd_members(settings), tls=trust.nobody(ssl.PROTOCOL_TLS_CLIENT))
+        self._follower = Follower(self._etcd, self._prefix, self._learned)
         self._fences = fences.Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
-        self._etcd = Etcd(etcd_members(settings), tls=https.client_context(etcd_identity(settings)))
-        prefix = f"/service/{settings.scope}/"
-        self._prefix = prefix
-        self._follower = Follower(self._etcd, prefix, self._learned)
-        is_database = "database" in me.roles
-        self._patroni = patroni_of(settings)
-        self._server = Server(settings, self._sight, self._patroni, on_change=self._changed) if is_database else None
-        self._balancer = Balancer(settings, self._sight) if "balancer" in me.roles else None
-        rules = verdict.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss)
+        self._fencing = Fencing(self._fences, sight, complaints, on_end=self._order_ended, on_change=self._stirred)
+        is_database, is_balancer = "database" in me.roles, "balancer" in me.roles
+        self._patroni = clients.patroni(settings)
+        self._server = self._server_of(settings) if is_database else None
+        self._own_fence = self._own_fence_of(self._server) if self._server else None
+        self._balancer = Balancer(settings, sight, complaints) if is_balancer else None
+        self._keepers: list[Keeper] = []
+        if is_database:
+            self._keepers.append(keeper.patroni(self._patroni, settings, sight, complaints))
+        if is_balancer:
+            self._keepers += [keeper.pooler(name, settings, sight, complaints) for name in ("write", "read")]
         self._releases = Releases(
-            self._sight,
-            rules=rules,
+            sight,
+            complaints,
+            rules=verdict.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss),
             post=self._post,
-            fences=self._fences,
+            fence=self._fencing.put,
             etcd=self._etcd,
-            prefix=prefix,
+            prefix=self._prefix,
             position=lambda: self._server.position if self._server else 0,
-            on_fence=self._stirred,
         )
-        self._listener = Listener(self._answer, tls=https.server_context(identity(settings), ssl.CERT_OPTIONAL))
+        self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
+        self._report = Report(sight, self._voice.mine, self._verdicts)
+        self._listener = Listener(self._report.answer, tls=trust.nobody(ssl.PROTOCOL_TLS_SERVER))
+        self._trust = trust.Trust(
+            settings,
+            complaints,
+            secrets=secrets,
+            on_hosts=self._trust_hosts,
+            on_etcd=self._etcd.use,
+            on_secrets=self._trust_secrets,
+        )
         self._notifier = Notifier(os.environ)
-        self._sent_seconds = float("-inf")
+        self._listening = False
+        self._status = ""
+        self._started_seconds = clock()
+        self._begun = asyncio.Event()
+        self._turned_seconds = float("-inf")
+
+    def _server_of(self, settings: Settings) -> Server:
+        return Server(settings, self._sight, self._patroni, self._complaints, on_change=self._changed)
+
+    def _own_fence_of(self, server: Server) -> OwnFence:
+        ask_every = self._follower.ask_every
+        return OwnFence(self._sight, self._fences, self._complaints, server=server, ask_every=ask_every)
 
     async def run(self) -> None:
         """Run until told to stop."""
-        self._releases.stand(await self._fences.install())
-        self._post.open()
-        await self._listener.start(self._settings.me_host.address, self._settings.ports.health)
-        works = [self._beat(), self._follower.run(), self._releases.run(), self._keep_alive(), self._mend()]
-        works += [part.run() for part in (self._server, self._balancer) if part is not None]
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        tasks = [asyncio.ensure_future(work) for work in (*works, stopped.wait())]
+        self._trust.look()
+        parts = Parts(self._complaints)
+        self._begin(parts)
+        # What lives from here on is young: the collector need not walk through the modules again and again.
+        gc.collect()
+        gc.freeze()
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await stopped.wait()
         finally:
             self._notifier.stopping()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await parts.end()
             await self._close()
+
+    def _begin(self, parts: Parts) -> None:
+        """Begin all parts; the one that speaks comes first."""
+        parts.add("heartbeats", self._beat)
+        parts.add("fences", self._fence)
+        parts.add("orders for fences", self._fencing.run)
+        parts.add("etcd's keys", self._follower.run)
+        parts.add("health port", self._listen)
+        parts.add("certificates", self._trust.run)
+        parts.add("systemd", self._keep_alive)
+        if self._server is not None and self._own_fence is not None:
+            parts.add("PostgreSQL", self._server.run)
+            parts.add("own fence", self._own_fence.run)
+            leader = etcd_leader.EtcdLeader(
+                self._sight, self._etcd, self._complaints, is_busy=lambda: self._releases.is_busy
+            )
+            parts.add("etcd's leadership", leader.run)
+        if self._balancer is not None:
+            parts.add("balancer", self._balancer.run)
+        for each in self._keepers:
+            parts.add(each.judge.name, each.run)
 
     async def _close(self) -> None:
         """Leave the fences standing, and nobody waiting."""
-        await self._listener.close(grace_seconds=GRACE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await holds.let_go_of_all(self._settings, self._own_fence)
+                await self._listener.close(grace_seconds=GRACE_SECONDS)
+        self._releases.close()
+        self._fencing.close()
+        if self._server is not None:
+            self._server.close()
         self._post.close()
         self._pinger.close()
         self._patroni.close()
         self._etcd.close()
-        self._fences.close()
-        if self._balancer is not None:
-            await let_go(self._settings)
 
     # Time.
 
     async def _beat(self) -> None:
         """Take a turn each heartbeat, however long the one before took."""
+        self._post.open()
         interval, due = self._settings.timings.heartbeat_seconds, clock()
         while True:
-            self._post.drain()
             self._turn()
-            self._tell()
+            self._voice.tell(clock())
             due = max(due + interval, clock())
             await asyncio.sleep(due - clock())
 
     def _turn(self) -> None:
-        """Note that the agent runs, and let the verdict see what is known now."""
-        now = clock()
+        """Read what waits, note that the agent runs, and let everybody who decides see what is known now."""
+        self._post.drain()
+        now = self._turned_seconds = clock()
         self._hearing.woke(now)
         for host in self._hearing.overdue(now):
             self._pinger.send(host, self._settings.host(host).address)
         self._releases.tell(verdict.Tick())
+        if self._own_fence is not None:
+            self._own_fence.turn(now)
 
     async def _keep_alive(self) -> None:
         """Tell systemd that the loop turns: one that does not is ended, and another lets go whom it held."""
+        await self._begun.wait()
         self._notifier.ready()
         while True:
-            self._notifier.watchdog()
+            if clock() - self._turned_seconds < ALIVE_SECONDS:
+                self._notifier.watchdog()
+            self._watch_quorum(clock())
+            self._show_status(self._report.line(clock()))
             await asyncio.sleep(WATCHDOG_SECONDS)
 
-    async def _mend(self) -> None:
-        """Put back fences that somebody else took away."""
-        while True:
-            await asyncio.sleep(MEND_SECONDS)
-            try:
-                missing = await self._fences.mend()
-            except fences.FenceError as error:
-                LOG.error("%s", error)
-                continue
-            if missing:
-                LOG.error("these fences were taken away by somebody else, and put back: %s", ", ".join(missing))
-            self._releases.stand(self._fences.standing())
+    def _show_status(self, line: str) -> None:
+        if line != self._status:
+            self._status = line
+            self._notifier.status(line)
+
+    def _watch_quorum(self, now: float) -> None:
+        """Complain of etcd when its majority is away for long."""
+        asked = self._follower.asked_seconds
+        if asked is not None and now - asked < QUORUM_SECONDS:
+            self._complaints.over("etcd's majority")
+        elif now - self._started_seconds >= QUORUM_SECONDS:
+            reasons = "; ".join(self._etcd.trouble.values()) or "no reason is known"
+            self._complaints.about("etcd's majority", f"does not answer: {reasons}")
+
+    async def _fence(self) -> None:
+        """Take over the fences that stand, from then on decide, and put back what somebody takes away."""
+        try:
+            await self._fencing.begin()
+        finally:
+            self._begun.set()
+        self._releases.begin()
+        if self._own_fence is not None:
+            self._own_fence.begin(clock())
+        await self._fencing.mend()
+
+    async def _listen(self) -> None:
+        """Answer over HTTPS; the port may not be free at once."""
+        if not self._listening:
+            await self._listener.start(self._settings.me_host.address, self._settings.ports.health)
+            self._listening = True
+        await asyncio.Event().wait()
 
     # What is learned.
 
-    def _received(self, sender: str, message: Message | Foreign) -> None:
+    def _received(self, heard: Sequence[Heard]) -> None:
+        """Take what waited: whoever said anything lives, and only then is anybody judged."""
         now = clock()
-        self._hearing.heard(sender, now, "heartbeat")
+        for sender, _ in heard:
+            self._hearing.heard(sender, now, "heartbeat")
+        self._hearing.woke(now)
+        is_news = [self._take(sender, message) for sender, message in heard]
+        if any(is_news):
+            self._stirred()
+            self._releases.tell(verdict.Tick())
+
+    def _take(self, sender: str, message: messages.Message | messages.Foreign) -> bool:
+        """Take one message; tell whether it says something new of its sender."""
         match message:
             case Heartbeat():
-                self._heard(sender, message)
+                before = self._sight.heartbeats.get(sender)
+                self._sight.hear(sender, message)
+                return before is None or is_other(before, message)
             case messages.Ask():
-                self._turn_for(verdict.Asked(message.case))
+                self._releases.tell(verdict.Asked(message.case))
             case messages.Vote():
-                self._turn_for(verdict.Voted(sender, message.case))
+                self._releases.tell(verdict.Voted(sender, message.case))
             case messages.Foreign():
+                self._sight.forget(sender)
                 if message.news:
                     LOG.warning("%s speaks version %d; only that it lives is understood", sender, message.version)
             case _:
                 pass
+        return False
 
-    def _heard(self, sender: str, said: Heartbeat) -> None:
-        """Note what a host says of itself; when that is news, act on it at once."""
-        before = self._sight.heartbeats.get(sender)
-        self._sight.heartbeats[sender] = said
-        if before is None or news(before) != news(said):
-            self._stirred()
-            self._turn_for(verdict.Tick())
-
-    def _turn_for(self, event: verdict.Event) -> None:
-        self._hearing.woke(clock())
-        self._releases.tell(event)
+    def _order_ended(self, order: verdict.Fence | verdict.Unfence) -> None:
+        self._releases.ended(order)
 
     def _echoed(self, host: str) -> None:
         self._hearing.heard(host, clock(), "echo")
@@ -201,16 +291,20 @@ class Agent:
         """Take what etcd says."""
         before, found = self._sight.cluster, cluster.parse(self._prefix, snapshot.keys, snapshot.revision)
         self._sight.cluster = found
+        if snapshot.confirmed:
+            self._sight.quorum_seconds = self._follower.asked_seconds
+        if before is not None and found.revision < before.revision:
+            self._releases.begin_anew()  # another store: what was promised on the old one's revisions means nothing
         if before is None or before.leader_revision != found.leader_revision:
             LOG.info("etcd: the leader is %s, at revision %d", found.leader or "nobody", found.leader_revision)
             if self._server is not None:
                 self._server.look_soon()
             self._stirred()
-        self._turn_for(verdict.Tick())
+        self._turn()
 
     def _changed(self) -> None:
         """Tell the others at once what the server of this host says now."""
-        self._tell(at_once=True)
+        self._voice.tell(clock(), at_once=True)
         self._stirred()
 
     def _stirred(self) -> None:
@@ -218,101 +312,38 @@ class Agent:
         if self._balancer is not None:
             self._balancer.turn_soon()
 
+    def _trust_hosts(self, client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+        self._patroni.use(client)
+        self._listener.use(server)
+
+    def _trust_secrets(self, secrets: Secrets) -> None:
+        self._codec.use(secrets.heartbeat_keys)
+
     # What is told.
 
-    def _tell(self, *, at_once: bool = False) -> None:
-        """Send a heartbeat, when it is time for one or when there is news."""
-        now = clock()
-        mine = self._mine(now)
-        is_news = self._sight.mine is None or news(self._sight.mine) != news(mine)
-        self._sight.mine = mine
-        if at_once or is_news or now - self._sent_seconds >= self._settings.timings.heartbeat_seconds / 2:
-            self._sent_seconds = now
-            self._post.tell_all(mine)
-
-    def _mine(self, now: float) -> Heartbeat:
-        """Return what this host says of itself."""
-        silent, leads = self._hearing.silent(now), self._balancer is not None and self._balancer.leads
-        if self._server is not None:
-            return replace(self._server.heartbeat(), poolers=leads, silent=silent)
-        return Heartbeat("none", False, 0, 0, False, False, leads, "well", silent)  # noqa: FBT003 - a table's row
-
-    async def _answer(self, request: Request) -> Response:
-        return health.answer(self._health(), request.path, request.query)
-
-    def _health(self) -> Health:
-        """Return what is told over HTTPS."""
-        now, known, mine = clock(), self._sight.cluster, self._mine(clock())
-        ahead = known.position if known else 0
-        standby = mine.role == "standby"
-        gauges = {f'heartbeat_gap_seconds{{host="{host}"}}': gap for host, gap in self._hearing.jitter(now).items()}
-        return Health(
-            host=self._settings.me,
-            role=mine.role,
-            writable=mine.writable,
-            lock=mine.lock,
-            following=mine.following,
-            synchronous=known is not None and self._settings.me in known.sync,
-            stalled=self._hearing.stalled(now),
-            timeline=mine.timeline,
-            lag_bytes=max(0, ahead - mine.position) if standby and ahead else None,
-            server=mine.state,
-            fenced=self._sight.fenced,
-            silent=mine.silent,
-            gauges=gauges,
-        )
-
-
-def news(said: Heartbeat) -> Heartbeat:
-    """Return of a heartbeat what others should know before the next one: all but how far the server has come."""
-    return replace(said, position=0)
-
-
-def etcd_members(settings: Settings) -> list[str]:
-    """Return etcd's members as this host should try them: its own first, over the loopback address."""
-    port = settings.ports.etcd
-    others = [f"{host.address}:{port}" for host in settings.others if "dcs" in host.roles]
-    return [f"127.0.0.1:{port}", *others] if "dcs" in settings.me_host.roles else others
-
-
-def identity(settings: Settings) -> https.Identity:
-    """Return the certificate for the other hosts, and for Patroni."""
-    tls = settings.tls
-    return https.Identity(str(tls.authority), str(tls.certificate), str(tls.key))
-
-
-def etcd_identity(settings: Settings) -> https.Identity:
-    """Return the certificate that etcd asks for."""
-    tls = settings.tls
-    return https.Identity(str(tls.etcd_authority), str(tls.etcd_certificate), str(tls.etcd_key))
-
-
-def patroni_of(settings: Settings) -> Patroni:
-    """Return this host's Patroni."""
-    return Patroni(
-        settings.me_host.address,
-        settings.ports.rest,
-        user=settings.secrets.rest_user,
-        password=settings.secrets.rest_password,
-        tls=https.client_context(identity(settings)),
-    )
+    def _verdicts(self) -> dict[str, Verdict]:
+        """Return what is held of this host's services."""
+        found = {each.judge.name: each.judge.verdict for each in self._keepers}
+        found |= {"PostgreSQL": self._server.verdict} if self._server else {}
+        return found | ({"HAProxy": self._balancer.verdict} if self._balancer else {})
 
 
 # What the command line runs: each takes the settings and returns an exit status.
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, secrets: Path) -> int:
     """Hear the other hosts, and act, until told to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
-    asyncio.run(Agent(settings).run())
+    asyncio.run(Agent(settings, secrets).run())
     return os.EX_OK
 
 
-def restore_fences(settings: Settings) -> int:
+def restore_fences(settings: Settings, secrets: Path) -> int:
     """Put up the fences that stood before a reboot."""
+    del secrets
     try:
         standing = asyncio.run(fences.restore(settings.state_directory))
-    except fences.FenceError as error:
+    except FenceError as error:
         sys.stderr.write(f"{error}\n")
         return os.EX_UNAVAILABLE
     for fence in standing:
@@ -320,9 +351,9 @@ def restore_fences(settings: Settings) -> int:
     return os.EX_OK
 
 
-def release_holds(settings: Settings) -> int:
+def release_holds(settings: Settings, secrets: Path) -> int:
     """Let clients go that an agent held, and Keepalived have its VIP."""
-    if "balancer" in settings.me_host.roles:
-        with contextlib.suppress(OSError):
-            asyncio.run(let_go(settings))
+    del secrets
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    asyncio.run(holds.let_go_after(settings, os.environ))
     return os.EX_OK

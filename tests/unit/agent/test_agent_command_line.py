@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: What each command is given: the settings, and where the secrets are, which it may read again.
+EXPECTED = ("settings", "agent-secrets.json")
+
+
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         command_line.main(["--version"])
@@ -40,7 +44,7 @@ def test_settings_that_cannot_be_read_end_it_with_the_reason(
 @pytest.mark.parametrize("command", ["run", "restore-fences", "release-holds"])
 def test_each_command_is_a_function_of_the_daemon(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = ModuleType("pgbaton.agent.daemon")
-    setattr(daemon, command.replace("-", "_"), lambda found: 7 if found == "settings" else 1)
+    setattr(daemon, command.replace("-", "_"), lambda found, secrets: 7 if (found, secrets.name) == EXPECTED else 1)
     monkeypatch.setitem(sys.modules, daemon.__name__, daemon)
     monkeypatch.setattr(settings, "load", lambda *_: "settings")
     assert command_line.main([command]) == 7
