@@ -57,7 +57,8 @@ class Report:
         """Return how things are, for people who ask systemd."""
         hearing, others = self._sight.hearing, len(self._sight.settings.others)
         heard = others - len(hearing.silent(now)) - len(hearing.unknown)
-        words = [f"{self._mine(now).role}, hears {heard} of {others}"]
+        hears = "overslept, cannot tell who lives" if hearing.stalled(now) else f"hears {heard} of {others}"
+        words = [f"{self._mine(now).role}, {hears}"]
         words += [f"fenced: {', '.join(sorted(self._sight.fenced))}"] if self._sight.fenced else []
         words += [f"clients {self._sight.serving}"] if self._sight.serving is not Serving.OPEN else []
         words += [f"{name} {verdict}" for name, verdict in self._verdicts().items() if verdict is not Verdict.WELL]

@@ -71,6 +71,8 @@ def test_people_are_told_in_one_line() -> None:
     seen.run(6, without=["db1"])
     line = reported(seen, PostgreSQL=Verdict.HUNG).line(seen.now)
     assert line == "standby, hears 3 of 4; fenced: db1; clients refused; PostgreSQL hung"
+    seen.sleep(2.0)
+    assert reported(seen).line(seen.now).startswith("standby, overslept, cannot tell who lives")
 
 
 class Speaker:
