@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pgbaton.agent.http1 import Body, EndedError, Head, Limits, MalformedError, Response, read_head
+from pgbaton.agent.services import end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
@@ -175,7 +176,7 @@ class Client:
     def close(self) -> None:
         """End the connections that are kept; the client can still be used."""
         while self._idle:
-            self._idle.pop().transport.abort()
+            end(self._idle.pop().transport)
 
     async def request(
         self, method: str, path: str, body: bytes = b"", *, deadline_seconds: float, repeatable: bool = False
@@ -209,7 +210,7 @@ class Client:
             head = await self._watched(connection, self._begin(connection, self._message(method, path, body)), ends)
             yield Stream(self.where, _status(head), self._body(connection, head))
         finally:
-            connection.transport.abort()
+            end(connection.transport)
 
     def _message(self, method: str, path: str, body: bytes) -> bytes:
         headers = dict(self._headers)
@@ -224,7 +225,7 @@ class Client:
             if connection.is_alive():
                 connection.reader.asked = True
                 return connection
-            connection.transport.abort()
+            end(connection.transport)
         return await self._connect(ends)
 
     async def _connect(self, ends: float) -> Connection:
@@ -251,7 +252,7 @@ class Client:
             kept = self._keeps(connection, head)
         finally:
             if not kept:
-                connection.transport.abort()
+                end(connection.transport)
         return Response(_status(head), body, head.headers)
 
     def _keeps(self, connection: Connection, head: Head) -> bool:

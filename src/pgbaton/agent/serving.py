@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 from pgbaton.agent.http1 import Body, Head, Limits, MalformedError, Response, read_head
+from pgbaton.agent.services import end
 
 if TYPE_CHECKING:
     import ssl
@@ -126,7 +127,7 @@ class Server:
                 await self._converse(reader, writer, place)
                 await self._leave(writer)
             finally:
-                writer.transport.abort()
+                end(writer.transport)
         except (OSError, MalformedError) as error:
             LOGGER.debug("a client's connection ended: %s", error)
         finally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgbaton.agent import scram
-from pgbaton.agent.services import RefusedError, TcpAddress, UnixSocket, connect, deadline
+from pgbaton.agent.services import RefusedError, TcpAddress, UnixSocket, connect, deadline, end
 
 if TYPE_CHECKING:
     import socket
@@ -91,7 +91,7 @@ async def session(where: UnixSocket | TcpAddress, login: Login, *, deadline_seco
                 # A small write is done at once or not at all.
                 writer.write(_message("X", b""))
         finally:
-            writer.transport.abort()
+            end(writer.transport)
 
 
 def unix_socket(directory: Path, port: int, *, as_uid: int | None = None) -> UnixSocket:

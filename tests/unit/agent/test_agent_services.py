@@ -1,4 +1,4 @@
-"""Who the agent is when it connects to a service as somebody else: that thread alone, and for that instant."""
+"""Who the agent is when it connects as somebody else, and how a connection ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton.agent import services
-from pgbaton.agent.services import effective_user
+from pgbaton.agent.services import effective_user, end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,3 +84,18 @@ def test_a_machine_whose_numbers_are_not_known_goes_through_the_library(monkeypa
     with effective_user(NOBODY):
         pass
     assert became == [NOBODY, os.geteuid()]
+
+
+@pytest.mark.parametrize("fault", [None, AttributeError("'NoneType' object has no attribute '_abort'")])
+def test_a_connection_that_is_gone_already_can_be_ended(fault: Exception | None) -> None:
+    class Transport:
+        aborted = 0
+
+        def abort(self) -> None:
+            self.aborted += 1
+            if fault:
+                raise fault
+
+    transport = Transport()
+    end(transport)  # type: ignore[arg-type]
+    assert transport.aborted == 1
