@@ -15,6 +15,7 @@ import os
 import secrets as randomness
 import signal
 import ssl
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,7 @@ class Agent:
             rules=verdict.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss),
             post=self._post,
             fence=self._fencing.put,
+            stands=self._fencing.stands,
             etcd=self._etcd,
             prefix=self._prefix,
             position=lambda: self._server.position if self._server else 0,
@@ -191,14 +193,15 @@ class Agent:
         interval, due = self._settings.timings.heartbeat_seconds, clock()
         while True:
             self._turn()
-            self._voice.tell(clock())
+            self._turned_seconds = clock()
+            self._voice.tell(self._turned_seconds)
             due = max(due + interval, clock())
             await asyncio.sleep(due - clock())
 
     def _turn(self) -> None:
         """Read what waits, note that the agent runs, and let everybody who decides see what is known now."""
         self._post.drain()
-        now = self._turned_seconds = clock()
+        now = clock()
         self._hearing.woke(now)
         for host in self._hearing.overdue(now):
             self._pinger.send(host, self._settings.host(host).address)
@@ -232,14 +235,17 @@ class Agent:
             self._complaints.about("etcd's majority", f"does not answer: {reasons}")
 
     async def _fence(self) -> None:
-        """Take over the fences that stand, from then on decide, and put back what somebody takes away."""
+        """Take over the fences that stand, from then on decide, and put back what somebody takes away.
+
+        A full disk keeps a host from promising anything. It does not keep a primary from holding its own clients.
+        """
         try:
             await self._fencing.begin()
         finally:
             self._begun.set()
+            if self._own_fence is not None:
+                self._own_fence.begin(clock())
         self._releases.begin()
-        if self._own_fence is not None:
-            self._own_fence.begin(clock())
         await self._fencing.mend()
 
     async def _listen(self) -> None:
@@ -334,6 +340,10 @@ class Agent:
 def run(settings: Settings, secrets: Path) -> int:
     """Hear the other hosts, and act, until told to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+    if stat.S_ISSOCK(os.fstat(sys.stderr.fileno()).st_mode):
+        # The journal's. When its disk hangs, what it does not take is lost: nobody waits for it.
+        os.set_blocking(sys.stderr.fileno(), False)
+        logging.raiseExceptions = False
     asyncio.run(Agent(settings, secrets).run())
     return os.EX_OK
 

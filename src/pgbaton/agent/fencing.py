@@ -69,6 +69,11 @@ class Fencing:
             self._pending[order.host] = order
             self._queue.put_nowait(order)
 
+    def stands(self, host: str) -> bool:
+        """Tell whether a fence may be rested upon at this very moment: somebody may just have flushed the rules."""
+        self._show()
+        return host in self._sight.fenced
+
     async def run(self) -> NoReturn:
         """Carry out orders, one after the other, until cancelled."""
         while True:

@@ -74,7 +74,9 @@ class OwnFence:
         self._deaf_since: dict[str, float] = {}
 
     def begin(self, now: float) -> None:
-        """Take over how far clients are served, as the kernel has it."""
+        """Take over how far clients are served, as the kernel has it; once."""
+        if self._state is not None:
+            return
         self._wanted = self._served = self._sight.serving = self._fences.serving
         self._state = isolation.begun(now, self._served)
 

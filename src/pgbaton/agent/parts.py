@@ -38,8 +38,19 @@ class Parts:
         while True:
             try:
                 await work()
+            except asyncio.CancelledError as error:
+                if is_ending():
+                    raise
+                # Something that the part waited for was cancelled, and not the part.
+                self._complaints.about(name, f"failed, and begins again: {type(error).__name__}")
             except Exception as error:
                 # Whatever it is, the other parts go on: a host that speaks and votes is worth more than none.
                 LOG.debug("%s failed", name, exc_info=error)
                 self._complaints.about(name, f"failed, and begins again: {type(error).__name__}: {error}")
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+def is_ending() -> bool:
+    """Tell whether somebody wants the present task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -43,7 +43,10 @@ class Sender(Protocol):
 
 
 class Releases:
-    """One agent's part in every verdict; ``fence`` takes orders for fences, whose end goes to :meth:`ended`."""
+    """One agent's part in every verdict.
+
+    ``fence`` takes orders for fences, whose end goes to :meth:`ended`; ``stands`` asks the kernel for one.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Releases:
         rules: verdict.Rules,
         post: Sender,
         fence: Callable[[verdict.Fence | verdict.Unfence], None],
+        stands: Callable[[str], bool],
         etcd: Etcd,
         prefix: str,
         position: Callable[[], int],
@@ -62,6 +66,7 @@ class Releases:
         self._rules = rules
         self._post = post
         self._fence = fence
+        self._stands = stands
         self._etcd = etcd
         self._prefix = prefix
         self._position = position
@@ -119,7 +124,9 @@ class Releases:
                 self._begin(self._break(action))
 
     def _vote(self, case: verdict.Case) -> None:
-        """Send a vote; the candidate asks until it has one, which is no news."""
+        """Send a vote; the candidate asks until it has one, which is no news, and so can do without this one."""
+        if not self._stands(case.primary):
+            return
         if case != self._voted:
             LOG.warning("vote: %s may have the lock of %s released", case.candidate, case.primary)
         self._voted = case
@@ -131,7 +138,10 @@ class Releases:
         task.add_done_callback(self._tasks.discard)
 
     async def _release(self, case: verdict.Case) -> None:
-        """Run the release's transaction."""
+        """Run the release's transaction; without the own fence there is none, and the verdict begins anew."""
+        if not self._stands(case.primary):
+            self.tell(verdict.Answered(case, Outcome.LOST))
+            return
         cluster = self._sight.cluster
         if cluster and cluster.leader_revision == case.leader_revision:
             self._lease = (case, cluster.leader_lease)

@@ -179,6 +179,7 @@ async def test_systemd_is_told_that_the_agent_lives_only_while_it_takes_turns(
         for _ in range(3):
             await asyncio.sleep(0)
         assert systemd.told == []
+        watched.agent._turned_seconds = watched.now
         watched.agent._begun.set()
         await until(lambda: systemd.told.count("alive") >= 3)
         assert systemd.told[:3] == ["ready", "alive", "none, hears 4 of 4"]
@@ -242,6 +243,18 @@ async def test_nothing_is_decided_before_the_fences_of_before_are_known(
     async with under_way(watched.agent._fence()):
         await until(lambda: begun)
     assert begun == [{"db1"}]
+
+
+async def test_a_primary_can_hold_its_clients_though_its_disk_is_full(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own: list[float] = []
+    assert watched.agent._own_fence
+    monkeypatch.setattr(watched.agent._own_fence, "begin", own.append)
+    watched.agent._fencing._fences = Kernel(failures=1)  # type: ignore[assignment]
+    with pytest.raises(FenceError):
+        await watched.agent._fence()
+    assert own == [watched.now]
 
 
 class Peer:

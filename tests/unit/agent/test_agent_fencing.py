@@ -173,6 +173,19 @@ async def test_a_fence_of_a_host_that_left_is_told_of(work: Work, caplog: pytest
     assert "gone" in caplog.text
 
 
+async def test_whether_a_fence_stands_is_asked_of_the_kernel_when_it_matters(work: Work) -> None:
+    work.fencing.put(Fence("db1"))
+    await work.ended(1)
+    assert work.fencing.stands("db1")
+    work.kernel.stands.clear()
+    assert "db1" in work.seen.sight.fenced
+    assert not work.fencing.stands("db1")
+    assert "db1" not in work.seen.sight.fenced
+    work.fencing.put(Fence("db1"))
+    await work.ended(2)
+    assert work.fencing.stands("db1")
+
+
 async def test_orders_are_carried_out_as_they_came_and_none_of_them_twice(work: Work) -> None:
     work.kernel.slow.clear()
     for order in (Fence("db1"), Fence("db1"), Fence("db3"), Unfence("db1"), Unfence("db1"), Fence("db1")):

@@ -202,6 +202,16 @@ async def test_an_agent_that_stops_leaves_nobody_waiting(primary: Primary) -> No
     assert primary.kernel.serving is primary.serving is Serving.OPEN
 
 
+def test_what_was_decided_is_not_forgotten_when_it_begins_again() -> None:
+    primary = Primary()
+    primary.etcd_answers = False
+    primary.run(12, without=OTHERS)
+    assert primary.serving is Serving.HELD
+    primary.own.begin(primary.seen.now)
+    primary.run(1, without=OTHERS)
+    assert primary.serving is Serving.HELD
+
+
 def test_nothing_is_decided_before_it_is_known_how_far_clients_are_served() -> None:
     primary = Primary()
     primary.own._state = None

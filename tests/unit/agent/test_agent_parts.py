@@ -50,6 +50,21 @@ async def test_a_part_that_ends_begins_again() -> None:
     await running.end()
 
 
+async def test_a_part_survives_that_what_it_waited_for_was_cancelled() -> None:
+    begun: list[int] = []
+
+    async def waits() -> None:
+        begun.append(1)
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    running = Parts(Complaints())
+    running.add("waits", waits)
+    await until(lambda: len(begun) >= 3)
+    await running.end()
+
+
 async def test_parts_that_were_ended_are_gone() -> None:
     ended: list[str] = []
 

@@ -55,6 +55,7 @@ class Agent:
         self.seen = Seen(me)
         self.done: list[object] = []
         self.etcd = Etcd()
+        self.flushed: frozenset[str] = frozenset()
         voters = self.seen.settings.voters
         monkeypatch.setattr(release, "clock", lambda: self.seen.now)
         self.releases = Releases(
@@ -63,11 +64,16 @@ class Agent:
             rules=verdict.Rules(me, voters, may_lead=me in DATABASES),
             post=self,
             fence=self.done.append,
+            stands=self.stands,
             etcd=self.etcd,  # type: ignore[arg-type]
             prefix=PREFIX,
             position=lambda: 42,
         )
         self.releases.begin()
+
+    def stands(self, host: str) -> bool:
+        self.seen.sight.fenced -= self.flushed
+        return host in self.seen.sight.fenced
 
     def send(self, message: object, to: str) -> None:
         self.done.append((message, to))
@@ -147,6 +153,31 @@ def test_a_vote_that_is_repeated_is_told_once(voter: Agent, caplog: pytest.LogCa
         voter.releases.tell(verdict.Asked(CASE))
     assert voter.done == [(Vote(CASE, 42), "db2")] * 3
     assert caplog.text.count("vote:") == 1
+
+
+def test_a_fence_that_somebody_has_just_flushed_is_put_up_again_before_a_vote(voter: Agent) -> None:
+    voter.seen.run(6, without=["db1"])
+    voter.stand("db1")
+    voter.flushed = frozenset({"db1"})
+    for _ in range(2):
+        voter.releases.tell(verdict.Asked(CASE))
+    assert voter.done == [Fence("db1")]
+    voter.flushed = frozenset()
+    voter.stand("db1")
+    assert voter.done == [Fence("db1"), (Vote(CASE, 42), "db2")]
+
+
+async def test_a_candidate_whose_own_fence_was_flushed_releases_nothing(agent: Agent) -> None:
+    agent.lose("db1")
+    agent.stand("db1")
+    agent.flushed = frozenset({"db1"})
+    for name in ("db3", "lb1"):
+        agent.releases.tell(verdict.Voted(name, CASE))
+    await agent.settle()
+    assert agent.etcd.asked == []
+    agent.done.clear()
+    agent.releases.tell(verdict.Tick())
+    assert agent.done == [Fence("db1")]
 
 
 def test_the_candidate_fences_before_it_asks(agent: Agent) -> None:
