@@ -152,14 +152,16 @@ class Balancer:
     async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
         """Ask HAProxy for its servers; its answer also says that it does not hang."""
         try:
-            return Outcome.ANSWERED, await haproxy.servers(self._haproxy, deadline_seconds=self._deadline)
+            found = await haproxy.servers(self._haproxy, deadline_seconds=self._deadline)
         except AbsentError:
             return Outcome.ABSENT, None
         except RefusedError as error:
-            self._complaints.about("HAProxy", str(error))
+            self._complaints.about("HAProxy's socket", str(error))
             return Outcome.REFUSED, None
         except SilentError:
             return Outcome.SILENT, None
+        self._complaints.over("HAProxy's socket")
+        return Outcome.ANSWERED, found
 
     async def _pooling(self) -> routing.Pooling | None:
         asked, who = clock(), pgbouncer.login()

@@ -348,6 +348,13 @@ def run(settings: Settings, secrets: Path) -> int:
     return os.EX_OK
 
 
+def do_not_wait_for_journal(descriptor: int) -> None:
+    """Let what the journal does not take be lost: when its disk hangs, the agent has more to do than to wait for it."""
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        os.set_blocking(descriptor, False)
+        logging.raiseExceptions = False
+
+
 def restore_fences(settings: Settings, secrets: Path) -> int:
     """Put up the fences that stood before a reboot."""
     del secrets

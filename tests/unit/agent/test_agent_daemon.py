@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -310,6 +311,25 @@ class Nothing:
 
     async def __call__(self, *_: object) -> None:
         self.asked += 1
+
+
+def test_an_agent_does_not_wait_for_a_journal_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    journal, agent = socket.socketpair()
+    with journal, agent:
+        daemon.do_not_wait_for_journal(agent.fileno())
+        with pytest.raises(BlockingIOError):
+            for _ in range(100_000):
+                os.write(agent.fileno(), b"x" * 1000)
+    assert not logging.raiseExceptions
+
+
+def test_a_terminal_or_a_file_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    with (tmp_path / "log").open("wb") as log:
+        daemon.do_not_wait_for_journal(log.fileno())
+        assert os.get_blocking(log.fileno())
+    assert logging.raiseExceptions
 
 
 def test_a_host_asks_its_own_member_of_etcd_first() -> None:
