@@ -85,15 +85,15 @@ def explore(
 
 def stuck(seen: Exploration, good: Callable[[Hashable], bool]) -> list[int]:
     """Return the states from which no good one can be reached by steps that happen without faults."""
-    befores: dict[int, list[int]] = {}
+    priors: dict[int, list[int]] = {}
     for before, after in zip(*seen.edges, strict=True):
-        befores.setdefault(after, []).append(before)
+        priors.setdefault(after, []).append(before)
     todo = [number for number, state in enumerate(seen.states) if good(state)]
     reached = bytearray(len(seen.states))
     for number in todo:
         reached[number] = 1
     while todo:
-        for before in befores.get(todo.pop(), ()):
+        for before in priors.get(todo.pop(), ()):
             if not reached[before]:
                 reached[before] = 1
                 todo.append(before)
