@@ -398,10 +398,10 @@ def ticked(rules: Rules, state: State, view: View) -> tuple[State, tuple[Action,
 def opened(rules: Rules, state: State, lock: Lock, primary: str) -> State:
     """Return the state with a case on what etcd says now: the one under way, or a new one with its own vote."""
     case = case_against(rules, lock, primary)
+    state = replace(state, promises=state.promises | {case})
     if state.case == case:
         return state
-    own = frozenset({rules.me})
-    return replace(state, case=case, votes=own, releasing=False, promises=state.promises | {case})
+    return replace(state, case=case, votes=frozenset({rules.me}), releasing=False)
 
 
 def voted(rules: Rules, state: State, view: View, event: Voted) -> tuple[State, tuple[Action, ...]]:
@@ -460,11 +460,12 @@ def fenced(rules: Rules, state: State, view: View, host: str) -> tuple[State, tu
     """Send the votes that waited for the fence, unless their primary was heard meanwhile; go on with an own case."""
     if host not in view.fenced:
         return state, ()
-    mine = {case for case in state.owed if case.primary == host}
+    mine = frozenset(case for case in state.owed if case.primary == host)
     state = replace(state, owed=state.owed - mine, remembered=state.remembered | {host})
-    votes = tuple(Vote(case) for case in sorted(mine, key=str) if believes_dead(view, host))
     state, more = ticked(rules, state, view)
-    return state, (*votes, *more)
+    if is_lowered(state, host) or not believes_dead(view, host):
+        return state, more
+    return state, (*(Vote(case) for case in sorted(mine, key=str)), *more)
 
 
 # Fences that may fall.
@@ -499,6 +500,8 @@ def is_bound(state: State, lock: Lock, host: str) -> bool:
 
 def broken(state: State, view: View, event: Broken) -> tuple[State, tuple[Action, ...]]:
     """Let the fence fall when every case that rests on it is older than the verdict key is."""
+    if event.host not in state.lowering:
+        return state, ()
     kept = replace(state, lowering=state.lowering - {event.host})
     if event.revision is None:
         return kept, ()
@@ -529,6 +532,6 @@ def released_from(state: State, host: str) -> State:
 
 
 def forgotten(state: State, view: View) -> State:
-    """Return the state without promises that cannot be called in any more."""
-    alive = frozenset(case for case in state.promises if not cannot_succeed(case, view.lock))
-    return state if alive == state.promises else replace(state, promises=alive)
+    """Return the state without promises that cannot be called in any more, given or owed."""
+    over = frozenset(case for case in state.promises | state.owed if cannot_succeed(case, view.lock))
+    return replace(state, promises=state.promises - over, owed=state.owed - over) if over else state
