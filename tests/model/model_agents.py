@@ -1,4 +1,20 @@
-"""The steps of the agents: each runs the very code of ``verdict.step``, and what it returns is done later, or never."""
+"""The steps of the agents: each runs the very code of ``verdict.step``, and what it returns is done later, or never.
+
+What must not be:
+
+- I1: who is promoted lacks what was acknowledged, or somebody acknowledges what the one promoted since does not have;
+- I2: what was acknowledged is in no single log;
+- I3: a lock is released without the votes of a majority of all voters, each of which held the primary to be silent when
+  it voted, and had not slept;
+- I4: a vote without its fence; a fence that falls while a case that rests on it can still succeed, or has, and the
+  primary neither leads again nor is in recovery;
+- I5: a state from which, without another fault, no way leads back to one in which a primary acknowledges, no fence
+  stands and nothing is promised;
+- I6: a lock is released for one that may not be promoted.
+
+The two observers are interchangeable, and of two states that differ only in which of them is which, one is kept. So in
+a trace O1 may become O2 from one step to the next.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -70,6 +86,8 @@ class Model:
         yield from database_steps(world, self.scope)
         for at, name in enumerate(self.scope.agents):
             agent = world.agents[at]
+            for request in agent.requests:
+                yield from self._reaches_etcd(world, at, request)
             if _is_off(world, name):
                 continue
             yield from self._thinks(world, at, Tick(), (f"{name}:", "looks"))
@@ -78,8 +96,6 @@ class Model:
                     yield from self._hears(world, at, sender, world.agents[other].cast)
             if agent.queue:
                 yield from self._acts(world, at)
-            for request in agent.requests:
-                yield from self._reaches_etcd(world, at, request)
             if world.budget.restarts:
                 yield (f"{name}:", "restarts; its fences stand"), self._restarted(world, at).spent("restarts"), False
 

@@ -25,9 +25,10 @@ def database_steps(world: World, scope: Scope) -> Iterator[Step]:
             yield from _replicates(world, scope, name)
             yield from _races(world, scope, name)
             yield from _promotes(world, scope, name)
-        else:
+        elif not scope.buried:
             yield (f"{name}:", "boots"), world.with_host(name, role="standby", lease=world.host(name).lease + 1), True
-    yield from _expires(world, scope)
+    if not scope.buried:
+        yield from _expires(world, scope)
     yield from _reconfigured(world, scope)
 
 

@@ -119,6 +119,8 @@ class Scope:
     #: Databases that, when they lead, choose their synchronous standbys.
     leading: tuple[str, ...] = ("P",)
     budget: Budget = NOTHING
+    #: Who loses its power never gets it back, and its lease lasts for ever.
+    buried: bool = False
     #: How many changes of etcd a view may be behind.
     late_views: int = 1
     #: Patroni may see half a transaction.

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from model_agents import Model
 from model_checker import explore, stuck, way_to
-from model_scopes import ONE_COMMIT, QUICK, THREE
-from model_world import Budget, Scope
+from model_scopes import A_POWER_OFF, DATA, ONE_COMMIT, QUICK, THREE
+from model_world import Budget, Scope, World, acknowledges
 
 #: More than any quick scope has, and what one may take on a busy machine.
 MOST_STATES, MOST_SECONDS = 60_000, 120.0
@@ -20,6 +20,23 @@ def test_nothing_acknowledged_is_lost_and_from_everywhere_a_way_leads_back(scope
     assert seen.complete, f"only {seen.count} states were seen in {seen.seconds:.0f} s"
     nowhere = stuck(seen, model.good)
     assert not nowhere, way_to(seen, model.successors, nowhere[0])
+
+
+@pytest.mark.parametrize("mode", ["on", "quorum"])
+def test_the_lock_of_a_dead_primary_does_not_live_to_its_end(mode: str) -> None:
+    # However wrong everybody was before: once P is off and S may be promoted, a way leads to another's acknowledging.
+    base = THREE if mode == "on" else replace(DATA, swift=("S", "T"), leading=())
+    model = Model(replace(base, buried=True, budget=A_POWER_OFF))
+    seen = explore(model.initial, model.successors, most_states=MOST_STATES, with_edges=True)
+    assert seen.complete
+    nowhere = stuck(seen, lambda world: world.store.leader != "P" and acknowledges(world, model.scope))
+    hopeful = [number for number in nowhere if _somebody_may_lead(seen.states[number])]
+    assert not hopeful, way_to(seen, model.successors, hopeful[0])
+    assert any(_somebody_may_lead(world) for world in seen.states)
+
+
+def _somebody_may_lead(world: World) -> bool:
+    return world.host("P").role == "off" and ("S" in world.store.sync or world.store.leader in {"S", "T"})
 
 
 def test_the_world_in_which_nothing_is_found_is_one_in_which_everything_happens() -> None:
