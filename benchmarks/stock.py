@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgbaton.proof import faults, store
+from pgbaton.proof.checkers.base import Validity
 from pgbaton.proof.reporting import page, words
 from pgbaton.proof.results import FaultSummary, RunResult, TrialResult, Verdict
 
@@ -38,7 +39,7 @@ clients through the VIP. [The whole report](stock.html) has every trial, and the
 
 {lead}
 
-Lost acknowledged writes, in all trials: **{lost}**.
+Lost acknowledged writes, in all trials: **{lost}**.{unseen}
 """
 COLUMNS = ("fault", "trials", "median", "worst", "allowed", "verdict")
 
@@ -150,14 +151,28 @@ def shortfalls(run: RunResult) -> tuple[FaultSummary, ...]:
     return tuple(each for each in run.summary if each.verdict is not Verdict.PROVEN)
 
 
+def is_unseen(trial: TrialResult) -> bool:
+    """Tell whether a trial's writes could not be looked for at its end: then all of them count as lost there."""
+    return any(check.name == "writes" and check.validity is Validity.UNKNOWN for check in trial.checks)
+
+
+def unlooked(trials: Sequence[TrialResult]) -> str:
+    """Return what is said of trials whose writes could not be looked for; nothing when there is none."""
+    if not trials:
+        return ""
+    count, names = sum(trial.lost for trial in trials), ", ".join(f"`{trial.fault}`" for trial in trials)
+    return f" {count:,} more, of one trial each of {names}, could not be looked for: see there."
+
+
 def text(merged: Merged, explained: Mapping[str, str]) -> str:
     """Return the page of the documentation. Pure."""
     run, used = merged.run, merged.used
-    lost = sum(trial.lost for trial in run.trials)
+    unseen = tuple(trial for trial in run.trials if trial.lost and is_unseen(trial))
+    lost = sum(trial.lost for trial in run.trials) - sum(trial.lost for trial in unseen)
     origin = used[0].origin if len(used) == 1 else f"the figures are of {len(used)} runs"
     columns = COLUMNS if len(used) == 1 else (*COLUMNS, "run")
     lines = [
-        HEAD.format(system=run.system, origin=origin, lead=words.lead(run), lost=lost),
+        HEAD.format(system=run.system, origin=origin, lead=words.lead(run), lost=lost, unseen=unlooked(unseen)),
         *(origins(merged) if len(used) > 1 else ()),
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from made_runs import run, trial
 
 from pgbaton.proof import store
+from pgbaton.proof.checkers.base import Check, Validity
 from pgbaton.proof.results import NotRun, RunResult, Verdict
 
 if TYPE_CHECKING:
@@ -157,3 +159,10 @@ def test_both_pages_are_written_from_stored_runs(
     page = (tmp_path / "stock.html").read_text()
     assert "(2026-11-24, seed 7)" in page
     assert f"{names[1]}/trials/001-patroni-killed" in page
+
+
+def test_writes_that_nobody_could_look_for_are_told_of_apart_from_those_that_are_lost(stock: ModuleType) -> None:
+    unread = trial("latency", outage=0.1, lost=5)
+    blind = replace(unread, checks=(Check("writes", Validity.UNKNOWN),), verdict=Verdict.PROVEN)
+    *_, said = merged(stock, run(blind, trial("switchover", outage=1.0, lost=0), asked="suite full"))
+    assert "in all trials: **0**. 5 more, of one trial each of `latency`, could not be looked for" in said
