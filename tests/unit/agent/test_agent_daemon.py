@@ -313,14 +313,19 @@ class Nothing:
         self.asked += 1
 
 
+def fill(descriptor: int) -> None:
+    """Write more than any socket takes."""
+    for _ in range(100_000):
+        os.write(descriptor, b"x" * 1000)
+
+
 def test_an_agent_does_not_wait_for_a_journal_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", True)
     journal, agent = socket.socketpair()
     with journal, agent:
         daemon.do_not_wait_for_journal(agent.fileno())
         with pytest.raises(BlockingIOError):
-            for _ in range(100_000):
-                os.write(agent.fileno(), b"x" * 1000)
+            fill(agent.fileno())
     assert not logging.raiseExceptions
 
 
