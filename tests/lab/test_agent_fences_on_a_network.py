@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgbaton.agent import fences, nftables, sockets
-from pgbaton.agent.fence_rules import TABLE, Serving
-from pgbaton.agent.fences import FenceError, Fences
+from pgbaton.agent.kernel import fences, nftables, sockets
+from pgbaton.agent.kernel.fence_rules import TABLE, Serving
+from pgbaton.agent.kernel.fences import FenceError, Fences
 from pgbaton.agent.settings import Ports
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from model_forms import OVER, Forms
 from model_patroni import subsets
 from model_world import DATABASES, Scope, World, acknowledges, first
 
-from pgbaton.agent import verdict
-from pgbaton.agent.verdict import (
+from pgbaton.agent.decisions import verdict
+from pgbaton.agent.decisions.verdict import (
     Action,
     Answered,
     Ask,

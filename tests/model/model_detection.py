@@ -13,9 +13,23 @@ from typing import NamedTuple
 
 from model_checker import Step, Violation
 
-from pgbaton.agent import verdict
-from pgbaton.agent.hearing import Heard, Hearing
-from pgbaton.agent.verdict import Ask, Asked, Case, Fence, Fenced, Lock, Release, Rules, State, Tick, View, Vote, Voted
+from pgbaton.agent.decisions import verdict
+from pgbaton.agent.decisions.hearing import Heard, Hearing
+from pgbaton.agent.decisions.verdict import (
+    Ask,
+    Asked,
+    Case,
+    Fence,
+    Fenced,
+    Lock,
+    Release,
+    Rules,
+    State,
+    Tick,
+    View,
+    Vote,
+    Voted,
+)
 
 VOTERS = frozenset({"P", "S", "O1"})
 HEARTBEAT, DETECTION = 1.0, 4.0

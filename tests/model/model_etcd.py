@@ -3,8 +3,8 @@
 from functools import cache
 from typing import NamedTuple
 
-from pgbaton.agent import verdict
-from pgbaton.agent.verdict import Lock, Transaction
+from pgbaton.agent.decisions import verdict
+from pgbaton.agent.decisions.verdict import Lock, Transaction
 
 
 class Snapshot(NamedTuple):

@@ -4,7 +4,7 @@ import pytest
 from model_checker import explore
 from model_detection import LOST_AFTER, Pauses
 
-from pgbaton.agent.hearing import Hearing
+from pgbaton.agent.decisions.hearing import Hearing
 
 
 @pytest.mark.parametrize("name", ["S", "O1"])

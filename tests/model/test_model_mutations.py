@@ -10,8 +10,8 @@ from model_checker import explore
 from model_scopes import A_COMMIT_AND_A_CHANGE, A_POWER_OFF, A_RESTART, ONE_COMMIT, THREE
 from model_world import Scope
 
-from pgbaton.agent import verdict
-from pgbaton.agent.verdict import Case, Lock, Rules, State, Transaction, View, Vote
+from pgbaton.agent.decisions import verdict
+from pgbaton.agent.decisions.verdict import Case, Lock, Rules, State, Transaction, View, Vote
 
 SWIFT = replace(THREE, swift=("S", "O1"))
 FIVE = Scope("")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbaton.agent.hearing import JITTER_SECONDS, Hearing
+from pgbaton.agent.decisions.hearing import JITTER_SECONDS, Hearing
 
 #: In milliseconds, which are the steps of the simulated time.
 BEAT = 20

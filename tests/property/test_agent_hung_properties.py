@@ -8,8 +8,8 @@ from itertools import takewhile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbaton.agent.hung import ALIVE, Evidence, Outcome, Patience, Tally, Verdict, judge
-from pgbaton.agent.processes import Condition
+from pgbaton.agent.decisions.hung import ALIVE, Evidence, Outcome, Patience, Tally, Verdict, judge
+from pgbaton.agent.kernel.processes import Condition
 
 
 @st.composite

@@ -7,8 +7,9 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbaton.agent import messages
-from pgbaton.agent.messages import (
+from pgbaton.agent.decisions.verdict import Case
+from pgbaton.agent.peers import messages
+from pgbaton.agent.peers.messages import (
     ROLES,
     Ask,
     Challenge,
@@ -21,7 +22,6 @@ from pgbaton.agent.messages import (
     Vote,
     Withdraw,
 )
-from pgbaton.agent.verdict import Case
 
 KEY = b"k" * 32
 HOSTS = ("db1", "db2", "db3")

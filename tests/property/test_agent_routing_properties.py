@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgbaton.agent.routing import (
+from pgbaton.agent.decisions.routing import (
     RETRY_SECONDS,
     Action,
     CutSessions,

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbaton.agent.verdict import (
+from pgbaton.agent.decisions.verdict import (
     Action,
     Answered,
     Ask,

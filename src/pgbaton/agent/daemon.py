@@ -19,36 +19,41 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from pgbaton.agent import clients, cluster, etcd_leader, fences, holds, keeper, messages, trust, verdict
-from pgbaton.agent.balancer import Balancer
+from pgbaton.agent.acting import etcd_leader, holds, keeper
+from pgbaton.agent.acting.balancer import Balancer
+from pgbaton.agent.acting.fencing import Fencing
+from pgbaton.agent.acting.own_fence import OwnFence
+from pgbaton.agent.acting.release import Releases
+from pgbaton.agent.acting.report import Report
+from pgbaton.agent.acting.server import Server
+from pgbaton.agent.acting.voice import Voice, is_other
 from pgbaton.agent.complaints import Complaints
-from pgbaton.agent.etcd import Etcd
-from pgbaton.agent.fences import FenceError
-from pgbaton.agent.fencing import Fencing
-from pgbaton.agent.following import Follower
-from pgbaton.agent.hearing import Hearing, clock
-from pgbaton.agent.messages import Codec, Heartbeat
-from pgbaton.agent.notify import Notifier
-from pgbaton.agent.own_fence import OwnFence
+from pgbaton.agent.decisions import cluster, verdict
+from pgbaton.agent.decisions.hearing import Hearing, clock
+from pgbaton.agent.kernel import fences
+from pgbaton.agent.kernel.fences import FenceError
 from pgbaton.agent.parts import Parts
-from pgbaton.agent.ping import Pinger
-from pgbaton.agent.release import Releases
-from pgbaton.agent.report import Report
-from pgbaton.agent.server import Server
-from pgbaton.agent.serving import Server as Listener
+from pgbaton.agent.peers import messages
+from pgbaton.agent.peers.messages import Codec, Heartbeat
+from pgbaton.agent.peers.ping import Pinger
+from pgbaton.agent.peers.udp import Post
+from pgbaton.agent.protocols import trust
+from pgbaton.agent.protocols.serving import Server as Listener
+from pgbaton.agent.services import clients
+from pgbaton.agent.services.etcd import Etcd
+from pgbaton.agent.services.following import Follower
+from pgbaton.agent.services.notify import Notifier
 from pgbaton.agent.sight import Sight
-from pgbaton.agent.udp import Post
-from pgbaton.agent.voice import Voice, is_other
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pgbaton.agent.hung import Verdict
-    from pgbaton.agent.keeper import Keeper
-    from pgbaton.agent.keys import Snapshot
+    from pgbaton.agent.acting.keeper import Keeper
+    from pgbaton.agent.decisions.hung import Verdict
+    from pgbaton.agent.peers.udp import Heard
+    from pgbaton.agent.services.keys import Snapshot
     from pgbaton.agent.settings import Secrets, Settings
-    from pgbaton.agent.udp import Heard
 
 LOG = logging.getLogger(__name__)
 #: Between two signs of life to systemd, and the age up to which the last turn is one.

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgbaton.agent.fence_rules import Serving
-from pgbaton.agent.verdict import Lock, View
+from pgbaton.agent.decisions.verdict import Lock, View
+from pgbaton.agent.kernel.fence_rules import Serving
 
 if TYPE_CHECKING:
-    from pgbaton.agent.cluster import Cluster
-    from pgbaton.agent.hearing import Hearing
-    from pgbaton.agent.messages import Heartbeat
+    from pgbaton.agent.decisions.cluster import Cluster
+    from pgbaton.agent.decisions.hearing import Hearing
+    from pgbaton.agent.peers.messages import Heartbeat
     from pgbaton.agent.settings import Settings
 
 

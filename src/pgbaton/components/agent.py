@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pgbaton.agent.fence_rules import TABLE
+from pgbaton.agent.kernel.fence_rules import TABLE
 from pgbaton.components import archive, haproxy, patroni, pgbouncer, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgbaton.agent.cluster import Cluster
-from pgbaton.agent.hearing import Hearing
-from pgbaton.agent.messages import Heartbeat
+from pgbaton.agent.decisions.cluster import Cluster
+from pgbaton.agent.decisions.hearing import Hearing
+from pgbaton.agent.peers.messages import Heartbeat
 from pgbaton.agent.settings import (
     Host,
     PgbouncerSockets,

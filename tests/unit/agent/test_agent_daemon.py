@@ -14,23 +14,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from small_cluster import BEAT, HOSTS, PORTS, PRIMARY, STANDBY, settings, until
 
-from pgbaton.agent import clients, daemon, fences, holds, parts, processes, verdict
+from pgbaton.agent import daemon, parts
+from pgbaton.agent.acting import holds
+from pgbaton.agent.acting.keepalived import TrackFile
 from pgbaton.agent.daemon import Agent
-from pgbaton.agent.fence_rules import Fence as Standing
-from pgbaton.agent.fence_rules import Serving
-from pgbaton.agent.fences import FenceError
-from pgbaton.agent.keepalived import TrackFile
-from pgbaton.agent.keys import KeyValue, Snapshot
-from pgbaton.agent.messages import Ask, Codec, Foreign, Vote
+from pgbaton.agent.decisions import verdict
+from pgbaton.agent.kernel import fences, processes
+from pgbaton.agent.kernel.fence_rules import Fence as Standing
+from pgbaton.agent.kernel.fence_rules import Serving
+from pgbaton.agent.kernel.fences import FenceError
+from pgbaton.agent.peers.messages import Ask, Codec, Foreign, Vote
+from pgbaton.agent.peers.udp import Post
+from pgbaton.agent.services import clients
+from pgbaton.agent.services.keys import KeyValue, Snapshot
 from pgbaton.agent.settings import Host
-from pgbaton.agent.udp import Post
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from pgbaton.agent.peers.udp import Heard
     from pgbaton.agent.settings import Settings
-    from pgbaton.agent.udp import Heard
 
 CASE = verdict.Case("db2", "db1", 100, 90, 5, 7)
 LOOPBACK = tuple(replace(host, address=f"127.8.8.{number}") for number, host in enumerate(HOSTS, 1))

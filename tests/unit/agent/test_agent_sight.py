@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from small_cluster import PRIMARY, STANDBY, Seen, cluster
 
-from pgbaton.agent.cluster import Member
+from pgbaton.agent.decisions.cluster import Member
 
 ALL = ("db1", "db3", "lb1", "lb2")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgbaton import pki
-from pgbaton.agent.https import Identity
+from pgbaton.agent.protocols.https import Identity
 from pgbaton.components.base import Certificate
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import contextlib
 import struct
 from typing import TYPE_CHECKING
 
-from pgbaton.agent.services import UnixSocket
+from pgbaton.agent.protocols.connections import UnixSocket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

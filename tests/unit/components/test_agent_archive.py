@@ -58,7 +58,7 @@ def test_the_archive_has_the_agents_own_sources_and_nothing_else() -> None:
         assert all(info.date_time == (1980, 1, 1, 0, 0, 0) for info in opened.infolist())
         assert all(info.compress_type == zipfile.ZIP_STORED for info in opened.infolist())
         assert opened.read("pgbaton/agent/settings.py") == (SOURCES / "agent" / "settings.py").read_bytes()
-    modules = {f"pgbaton/agent/{path.name}" for path in (SOURCES / "agent").glob("*.py")}
+    modules = {f"pgbaton/{path.relative_to(SOURCES)}" for path in (SOURCES / "agent").rglob("*.py")}
     assert set(names) == {"__main__.py", "pgbaton/__init__.py", *modules}
     assert names == sorted(names)
 

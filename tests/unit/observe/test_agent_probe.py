@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
 from tls_files import authority
 
 from pgbaton import __version__
-from pgbaton.agent.health import Health, answer
-from pgbaton.agent.https import server_context
-from pgbaton.agent.keepalived import GIVE_UP, TrackFile
-from pgbaton.agent.serving import Request, Server
+from pgbaton.agent.acting.keepalived import GIVE_UP, TrackFile
+from pgbaton.agent.decisions.health import Health, answer
+from pgbaton.agent.protocols.https import server_context
+from pgbaton.agent.protocols.serving import Request, Server
 from pgbaton.components import agent as component
 from pgbaton.components import archive
 from pgbaton.observe import host_probe, readings
@@ -27,7 +27,7 @@ from pgbaton.observe.collect import request
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pgbaton.agent.http1 import Response
+    from pgbaton.agent.protocols.http1 import Response
 
 GAP = 'heartbeat_gap_seconds{host="db1"}'
 WELL = Health("db2", "standby", following=True, fenced=frozenset({"db3"}), gauges={GAP: 0.05})

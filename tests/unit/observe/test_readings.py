@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgbaton.agent import fence_rules
+from pgbaton.agent.kernel import fence_rules
 from pgbaton.observe import host_probe, readings
 from pgbaton.observe.snapshot import FencesView, FenceView
 

@@ -1,0 +1,209 @@
+"""A balancer's HAProxy and poolers: tell them of a new primary in the moment there is one, and hold clients until then.
+
+Asked, decided, done, in one task and in this order, so that no answer is older than what was done last. While nothing
+happens that is once a second; a heartbeat, a fence or news of etcd's begin it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pgbaton.agent.acting import judge, keepalived
+from pgbaton.agent.acting.judge import Judge
+from pgbaton.agent.acting.keeper import console
+from pgbaton.agent.decisions import hung, routing
+from pgbaton.agent.decisions.hearing import clock
+from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
+from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
+from pgbaton.agent.services import haproxy, pgbouncer
+
+if TYPE_CHECKING:
+    from pgbaton.agent.complaints import Complaints
+    from pgbaton.agent.settings import Settings
+    from pgbaton.agent.sight import Sight
+
+LOG = logging.getLogger(__name__)
+#: The backend whose servers are the databases, for writes.
+BACKEND = "primary"
+#: The pooler that leads to the primary.
+POOLER = "write"
+HAPROXY = ("haproxy.service", "haproxy")
+#: Keepalived watches the directory, which therefore must outlive the agent.
+TRACKED = Path("/run/pgbaton-agent-haproxy")
+#: Between two turns: usually, and while clients are held.
+USUAL_SECONDS = 1.0
+QUICK_SECONDS = 0.02
+#: HAProxy's hints wait no longer than this for what the pooler says of itself.
+POOLING_SECONDS = 0.1
+
+
+class Balancer:
+    """Lead this balancer's clients to the primary, whoever that is."""
+
+    def __init__(self, settings: Settings, sight: Sight, complaints: Complaints, *, tracked: Path = TRACKED) -> None:
+        self._settings = settings
+        self._sight = sight
+        self._complaints = complaints
+        self._haproxy = UnixSocket(settings.haproxy_socket)
+        self._deadline = settings.timings.deadline_seconds
+        self._memory = routing.Memory()
+        self._alarms: tuple[str, ...] = ()
+        self._soon = asyncio.Event()
+        patience = hung.table(settings.timings)[Service.HAPROXY]
+        self._judge = Judge("HAProxy", functools.partial(judge.of_unit, *HAPROXY), patience, sight)
+        self._advice = keepalived.Advice()
+        self._track = keepalived.TrackFile(tracked)
+        #: Whether the pooler's last order was to pause; None when it has had none.
+        self._ordered: bool | None = None
+        self.leads = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what is held of HAProxy."""
+        return self._judge.verdict
+
+    def turn_soon(self) -> None:
+        """Something changed: do not wait for the usual time."""
+        self._soon.set()
+
+    async def run(self) -> NoReturn:
+        """Ask, decide and act, again and again, until cancelled."""
+        while True:
+            self._soon.clear()
+            await self._turn()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUICK_SECONDS if self._memory.held else USUAL_SECONDS):
+                    await self._soon.wait()
+
+    async def _turn(self) -> None:
+        question = self._judge.ask()
+        pooling = asyncio.create_task(self._pooling())
+        try:
+            outcome, found = await self._asked()
+            self._judge.hear(question, outcome)
+            await asyncio.wait([pooling], timeout=POOLING_SECONDS)
+            await self._route(
+                self._servers(question.asked_seconds, found), pooling.result() if pooling.done() else None
+            )
+        finally:
+            pooling.cancel()
+        self._advise()
+        if self._judge.verdict is Verdict.HUNG:
+            self._end(question)
+
+    async def _route(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> None:
+        """Decide on what is known now, and do it."""
+        view = self._view(servers, pooling)
+        now, patience = clock(), self._settings.timings.pause_seconds
+        decision = routing.decide(self._memory, view, now_seconds=now, pause_seconds=patience)
+        self._memory = decision.memory
+        for alarm in decision.alarms:
+            if alarm not in self._alarms:
+                LOG.error("%s", alarm)
+        self._alarms = decision.alarms
+        for action in decision.actions:
+            await self._act(action)
+
+    def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
+        cluster, now = self._sight.cluster, clock()
+        poolers = {POOLER: pooling}
+        if self._sight.hearing.stalled(now):
+            return routing.View(poolers=poolers)
+        databases = tuple(self._database(host.name, now) for host in self._settings.databases)
+        leader = cluster.leader if cluster else None
+        return routing.View(databases=databases, leader=leader, servers=servers, poolers=poolers)
+
+    def _database(self, name: str, now: float) -> routing.Database:
+        said = self._sight.said(name, now)
+        says = None if said is None else routing.Says(said.role, said.writable, said.timeline)
+        return routing.Database(name, says, fenced=name in self._sight.fenced)
+
+    async def _act(self, action: routing.Action) -> None:
+        """Carry out one decision; what fails is decided anew with the next turn."""
+        LOG.info("%s", action)
+        try:
+            await self._done(action)
+        except ServiceError as error:
+            LOG.warning("%s: %s", action, error)
+
+    async def _done(self, action: routing.Action) -> None:
+        deadline = self._deadline
+        match action:
+            case routing.Mark(server, health):
+                await haproxy.set_health(self._haproxy, BACKEND, server, health, deadline_seconds=deadline)
+            case routing.CutSessions(server):
+                await haproxy.shutdown_sessions(self._haproxy, BACKEND, server, deadline_seconds=deadline)
+            case routing.Pause():
+                self._ordered = True
+                await pgbouncer.pause(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
+            case routing.Resume():
+                await pgbouncer.resume(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
+                self._ordered = False
+
+    def _servers(self, asked_seconds: float, found: tuple[haproxy.Server, ...] | None) -> routing.Servers | None:
+        """Return the servers of the primary's backend."""
+        servers = tuple(routing.Server(it.name, it.up, it.in_service) for it in found or () if it.backend == BACKEND)
+        self.leads = sum(server.up and server.in_service for server in servers) == 1
+        return None if found is None else routing.Servers(asked_seconds, servers)
+
+    async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
+        """Ask HAProxy for its servers; its answer also says that it does not hang."""
+        try:
+            found = await haproxy.servers(self._haproxy, deadline_seconds=self._deadline)
+        except AbsentError:
+            return Outcome.ABSENT, None
+        except RefusedError as error:
+            self._complaints.about("HAProxy's socket", str(error))
+            return Outcome.REFUSED, None
+        except SilentError:
+            return Outcome.SILENT, None
+        self._complaints.over("HAProxy's socket")
+        return Outcome.ANSWERED, found
+
+    async def _pooling(self) -> routing.Pooling | None:
+        asked, who = clock(), pgbouncer.login()
+        try:
+            state = await pgbouncer.state(self._pooler(), who, deadline_seconds=self._deadline, ordered=self._ordered)
+        except ServiceError as error:
+            if isinstance(error, AbsentError):
+                self._ordered = None  # the next one that is there has had no order
+            return None
+        return routing.Pooling(asked, state.paused, session=state.session_pooling)
+
+    def _pooler(self) -> UnixSocket:
+        return console(self._settings, POOLER)
+
+    def _end(self, question: judge.Question) -> None:
+        """End a HAProxy that hangs: Keepalived has been told, so the VIP is on its way already."""
+        try:
+            self._judge.end(question)
+        except OSError as error:
+            self._complaints.about("HAProxy", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
+
+    def _advise(self) -> None:
+        """Give up the VIP when HAProxy here is of no use, or leads nowhere while another balancer's leads."""
+        now = clock()
+        peers = (host.name for host in self._settings.others if "balancer" in host.roles)
+        peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
+        view = keepalived.View(now, self.verdict, leads=self.leads, peer_leads=peer_leads)
+        self._advice = keepalived.advise(self._advice, view)
+        try:
+            if self._track.write(self._advice.value):
+                LOG.warning("Keepalived is told %d: HAProxy here is %s", self._advice.value, self.verdict)
+        except OSError as error:
+            self._complaints.about("Keepalived", f"cannot be told: {error}")
+        else:
+            self._complaints.over("Keepalived")
+
+
+async def let_go(settings: Settings, *, tracked: Path = TRACKED) -> None:
+    """Resume this balancer's pooler, and take back what Keepalived was told: the agent is gone. Raises OSError."""
+    where, deadline = console(settings, POOLER), settings.timings.deadline_seconds
+    with contextlib.suppress(ServiceError):
+        await pgbouncer.resume(where, pgbouncer.login(), deadline_seconds=deadline)
+    keepalived.TrackFile(tracked).write(keepalived.WELL)

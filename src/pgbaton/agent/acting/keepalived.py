@@ -1,0 +1,93 @@
+"""Give up the VIP when HAProxy here is of no use: a value in a file that Keepalived tracks.
+
+Keepalived (2.2 and 2.3, ``track_file.c``) watches the file's *directory* and reads the file when one of that name was
+closed after writing or moved in. So:
+
+- a new file is put in place by a rename: read while it is written in place, it would be empty, which counts as 0;
+- a file that is missing counts as 0 too, so it is never removed before it is replaced;
+- the directory must outlive the agent: a watch ends with its directory, so it must not be the agent's own runtime
+  directory, which systemd removes with the unit. ``/run`` itself does;
+- the file is the agent's alone. HAProxy's unit writes another (0 at its start), and Keepalived counts the reasons to
+  give up, so each of several files is enough for it.
+
+0 is well. -254 takes the balancer's Keepalived into the fault state, and it sends priority 0: the peer takes the VIP at
+once. A lower priority would not do it, since the peer has ``nopreempt``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgbaton.agent.decisions.hung import Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WELL = 0
+GIVE_UP = -254
+#: Balancers find a new primary some time apart, by their own checks at the latest: no reason to move the VIP.
+APART_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an agent on a balancer sees: ``leads`` to the primary HAProxy here, ``peer_leads`` another balancer's."""
+
+    now_seconds: float
+    haproxy: Verdict
+    leads: bool
+    peer_leads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What the file should say, and since when only the other balancer leads to the primary."""
+
+    value: int = WELL
+    apart_seconds: float | None = None
+
+
+def advise(before: Advice, view: View, *, patience_seconds: float = APART_SECONDS) -> Advice:
+    """Return what the file should say now.
+
+    A HAProxy that hangs or is gone is of no use to anybody. One that leads nowhere is no worse than the others while
+    they lead nowhere either: the VIP stays where it is then, since otherwise all would give it up. While it is not
+    certain whether HAProxy is well, nothing changes.
+    """
+    apart_seconds = first(before.apart_seconds, view.now_seconds) if view.peer_leads and not view.leads else None
+    if view.haproxy in {Verdict.HUNG, Verdict.GONE}:
+        return Advice(GIVE_UP, apart_seconds)
+    if view.haproxy == Verdict.SUSPECTED:
+        return Advice(before.value, apart_seconds)
+    is_apart = apart_seconds is not None and view.now_seconds - apart_seconds >= patience_seconds
+    return Advice(GIVE_UP if is_apart else WELL, apart_seconds)
+
+
+def first(before_seconds: float | None, now_seconds: float) -> float:
+    """Return when something began that goes on now."""
+    return now_seconds if before_seconds is None else before_seconds
+
+
+class TrackFile:
+    """The file that Keepalived watches."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> int:
+        """Return the value as Keepalived reads it: 0 when there is none."""
+        try:
+            return int(self.path.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return WELL
+
+    def write(self, value: int) -> bool:
+        """Put a value in place, unless it is there; tell whether it was not. It need not outlive a reboot."""
+        if self.path.exists() and self.read() == value:
+            return False
+        new = self.path.with_name(f".{self.path.name}.new")
+        new.write_text(f"{value}\n", encoding="ascii")
+        new.chmod(0o644)
+        new.replace(self.path)
+        return True

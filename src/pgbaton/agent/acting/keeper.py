@@ -1,0 +1,157 @@
+"""The services beside the server, each asked now and then, and ended when it hangs: PgBouncer's two, and Patroni."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import pwd
+from typing import TYPE_CHECKING, NoReturn
+
+from pgbaton.agent.acting import judge
+from pgbaton.agent.acting.judge import Judge
+from pgbaton.agent.decisions import hung
+from pgbaton.agent.decisions.hearing import clock
+from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
+from pgbaton.agent.kernel import processes
+from pgbaton.agent.protocols import wire
+from pgbaton.agent.protocols.connections import AbsentError, RefusedError, SilentError, UnixSocket
+from pgbaton.agent.protocols.https import ConnectError, DeadlineError, HttpsError, SlowConnectError, TlsError
+from pgbaton.agent.services import pgbouncer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgbaton.agent.complaints import Complaints
+    from pgbaton.agent.decisions.hung import Patience
+    from pgbaton.agent.kernel.processes import Process
+    from pgbaton.agent.services.patroni import Patroni
+    from pgbaton.agent.settings import Settings
+    from pgbaton.agent.sight import Sight
+
+PATRONI = ("patroni.service", "patroni")
+#: The name of a pooler's process.
+PGBOUNCER = "pgbouncer"
+#: Between two questions to a pooler, and to Patroni.
+POOLER_SECONDS = 1.0
+PATRONI_SECONDS = 2.0
+
+
+class Keeper:
+    """Ask one service every so often, and at once again after a silence; end it when it hangs and may be ended."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        ask: Callable[[], Awaitable[Outcome]],
+        complaints: Complaints,
+        *,
+        every_seconds: float,
+        may_end: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.judge = judge
+        self._ask = ask
+        self._complaints = complaints
+        self._every_seconds = every_seconds
+        self._may_end = may_end
+
+    async def run(self) -> NoReturn:
+        """Ask and judge, until cancelled."""
+        while True:
+            begun = clock()
+            outcome = await self.look()
+            left_seconds = 0.0 if outcome is Outcome.SILENT else begun + self._every_seconds - clock()
+            await asyncio.sleep(max(0.0, left_seconds))
+
+    async def look(self) -> Outcome:
+        """Ask once, and do what follows from it."""
+        question = self.judge.ask()
+        outcome = await self._ask()
+        if self.judge.hear(question, outcome) is Verdict.HUNG:
+            self._end(question)
+        return outcome
+
+    def _end(self, question: judge.Question) -> None:
+        name = self.judge.name
+        if not self._may_end():
+            self._complaints.about(name, "hangs, and is left alone: the cluster is paused, or etcd does not say")
+            return
+        try:
+            self.judge.end(question)
+        except OSError as error:
+            self._complaints.about(name, f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
+
+
+def pooler(name: str, settings: Settings, sight: Sight, complaints: Complaints) -> Keeper:
+    """Return the keeper of one of the host's poolers: ``write`` or ``read``."""
+    service = {"write": Service.POOL_WRITE, "read": Service.POOL_READ}[name]
+    patience = hung.table(settings.timings)[service]
+    found = functools.partial(judge.of_unit, f"pgbouncer@{name}.service", PGBOUNCER)
+    asked = functools.partial(answer_of_console, name, settings, patience)
+    return Keeper(Judge(f"PgBouncer {name}", found, patience, sight), asked, complaints, every_seconds=POOLER_SECONDS)
+
+
+def patroni(client: Patroni, settings: Settings, sight: Sight, complaints: Complaints) -> Keeper:
+    """Return the keeper of the host's Patroni, which is ended only in a cluster that is known not to be paused."""
+
+    def find() -> tuple[Process, ...]:
+        found = processes.main(*PATRONI)
+        return (found,) if found else ()
+
+    def may_end() -> bool:
+        return sight.cluster is not None and not sight.cluster.paused
+
+    patience = hung.table(settings.timings)[Service.PATRONI]
+    asked = functools.partial(answer_of_patroni, client, patience)
+    made = Judge("Patroni", find, patience, sight)
+    return Keeper(made, asked, complaints, every_seconds=PATRONI_SECONDS, may_end=may_end)
+
+
+async def answer_of_console(name: str, settings: Settings, patience: Patience) -> Outcome:
+    """Ask a pooler's console for its version, which is as much as any answer."""
+    try:
+        where = console(settings, name)
+        await wire.ask(where, pgbouncer.login(), "SHOW VERSION", deadline_seconds=patience.deadline_seconds)
+    except AbsentError:
+        return Outcome.ABSENT
+    except RefusedError:
+        return Outcome.REFUSED
+    except SilentError:
+        return Outcome.SILENT
+    return Outcome.ANSWERED
+
+
+async def answer_of_patroni(client: Patroni, patience: Patience) -> Outcome:
+    """Ask Patroni whether its loop runs; a no is an answer, and a slow loop is no reason to end it."""
+    try:
+        await client.is_alive(deadline_seconds=patience.deadline_seconds)
+    except (SlowConnectError, DeadlineError):
+        return Outcome.SILENT
+    except TlsError:
+        return Outcome.REFUSED
+    except ConnectError:
+        return Outcome.ABSENT
+    except HttpsError:
+        return Outcome.REFUSED
+    return Outcome.ANSWERED
+
+
+def console(settings: Settings, name: str) -> UnixSocket:
+    """Return the Unix socket of a pooler's console."""
+    directory, port = {
+        "write": (settings.pgbouncer_sockets.write, settings.ports.pool_write),
+        "read": (settings.pgbouncer_sockets.read, settings.ports.pool_read),
+    }[name]
+    return wire.unix_socket(directory, port, as_uid=uid(pgbouncer.USER))
+
+
+def uid(user: str) -> int | None:
+    """Return a user's number, None as long as there is none by that name."""
+    try:
+        return _uid(user)
+    except KeyError:
+        return None
+
+
+@functools.cache
+def _uid(user: str) -> int:
+    return pwd.getpwnam(user).pw_uid

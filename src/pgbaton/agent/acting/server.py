@@ -1,0 +1,265 @@
+"""A database host's own server: what it says of itself, the moment it ends, and the one that hangs.
+
+The look is a fresh connection. It is taken now and then while nothing happens, and at a quick pace while something
+does: while the leader lock is free, or is held here by a server that is still in recovery. So the new primary's own
+word comes as soon as it takes writes, and costs nothing the rest of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from pgbaton.agent.acting.judge import Judge
+from pgbaton.agent.decisions import hung
+from pgbaton.agent.decisions.hearing import clock
+from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
+from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel.fence_rules import Serving
+from pgbaton.agent.kernel.watches import Follower
+from pgbaton.agent.peers.messages import Heartbeat
+from pgbaton.agent.protocols import wire
+from pgbaton.agent.protocols.connections import AbsentError, RefusedError, SilentError
+from pgbaton.agent.protocols.https import HttpsError
+from pgbaton.agent.services import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgbaton.agent.acting.judge import Question
+    from pgbaton.agent.complaints import Complaints
+    from pgbaton.agent.kernel.processes import Process
+    from pgbaton.agent.peers.messages import ServerRole
+    from pgbaton.agent.services.patroni import Patroni
+    from pgbaton.agent.services.postgres import Reading
+    from pgbaton.agent.settings import Settings
+    from pgbaton.agent.sight import Sight
+
+LOG = logging.getLogger(__name__)
+#: Between two looks at a server: usually, and while the lock moves.
+USUAL_SECONDS = 0.5
+QUICK_SECONDS = 0.02
+#: A lock that has not come to rest after so long is no failover: each look is a new process of the server's.
+QUICK_FOR_SECONDS = 10.0
+#: How long what a server said is believed without another look.
+BELIEVED_SECONDS = 1.5
+#: A hung server's processes have this long to be gone.
+END_SECONDS = 2.0
+#: Two nudges closer than this are one.
+NUDGE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last look: what the server said, or why it did not, and when."""
+
+    at_seconds: float
+    outcome: Outcome
+    reading: Reading | None = None
+    why: str = ""
+
+
+class Server:
+    """Look at the server of this host, and tell ``on_change`` when what it says has changed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sight: Sight,
+        patroni: Patroni,
+        complaints: Complaints,
+        *,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._me = settings.me
+        self._sight = sight
+        self._patroni = patroni
+        self._complaints = complaints
+        self._on_change = on_change
+        own, port = settings.postgresql, settings.ports.postgresql
+        lock = processes.socket_lock(own.socket_directory, port)
+        self._postmaster = Follower(lambda: processes.postmaster(own.data_directory, lock), self._ended)
+        self._where = wire.unix_socket(own.socket_directory, port)
+        self._login = wire.Login(own.role, own.database)
+        patience = hung.table(settings.timings)[Service.POSTGRESQL]
+        self._judge = Judge("PostgreSQL", self._processes, patience, sight)
+        self._soon = asyncio.Event()
+        self._moving_since: float | None = None
+        self._nudged_seconds = float("-inf")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.was_primary = False
+        self.seen = Seen(clock(), Outcome.ABSENT, why="no look yet")
+
+    @property
+    def reading(self) -> Reading | None:
+        """Return what the server last said, None when that is too long ago or was no answer."""
+        is_new = clock() - self.seen.at_seconds <= BELIEVED_SECONDS
+        return self.seen.reading if is_new else None
+
+    @property
+    def position(self) -> int:
+        """Return how far the server has WAL, in bytes; 0 when it does not say."""
+        return self.reading.position if self.reading else 0
+
+    @property
+    def recovers(self) -> bool:
+        """Tell whether the server says that it is in recovery."""
+        return self.reading is not None and self.reading.in_recovery
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what is held of the server."""
+        return self._judge.verdict
+
+    def heartbeat(self) -> Heartbeat:
+        """Return what this host says of itself; its silent hosts are the caller's to add."""
+        reading, cluster = self.reading, self._sight.cluster
+        takes_writes = reading is not None and not reading.in_recovery
+        return Heartbeat(
+            role=self._role(reading),
+            writable=takes_writes and self._sight.serving is not Serving.REFUSED,
+            timeline=reading.timeline if reading else 0,
+            position=reading.position if reading else 0,
+            lock=cluster is not None and cluster.leader == self._me,
+            following=reading is not None and reading.in_recovery and reading.receiving,
+            poolers=False,
+            state=str(self.verdict),
+        )
+
+    def _role(self, reading: Reading | None) -> ServerRole:
+        if reading is not None:
+            return "standby" if reading.in_recovery else "primary"
+        return "none" if self.seen.outcome is Outcome.ABSENT else "unknown"
+
+    async def run(self) -> NoReturn:
+        """Look, again and again, until cancelled."""
+        while True:
+            await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pace_seconds(clock())):
+                    await self._soon.wait()
+            self._soon.clear()
+
+    def look_soon(self) -> None:
+        """Look without waiting for the usual time: etcd has news, or a neighbour does."""
+        self._soon.set()
+
+    def close(self) -> None:
+        """Watch the server no longer."""
+        self._postmaster.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def nudge(self) -> None:
+        """Have Patroni run its loop at once."""
+        now = clock()
+        if now - self._nudged_seconds < NUDGE_SECONDS:
+            return
+        self._nudged_seconds = now
+        task = asyncio.create_task(self._nudge())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _nudge(self) -> None:
+        try:
+            await self._patroni.nudge()
+        except HttpsError as error:
+            LOG.warning("Patroni was not woken, and finds out by itself: %s", error)
+
+    def _pace_seconds(self, now: float) -> float:
+        """Return the time until the next look: none while the last was met with silence.
+
+        Short while somebody is about to be promoted, perhaps this server.
+        """
+        if self.seen.outcome is Outcome.SILENT:
+            return 0.0
+        if not self._is_moving():
+            self._moving_since = None
+            return USUAL_SECONDS
+        since = self._moving_since = now if self._moving_since is None else self._moving_since
+        return QUICK_SECONDS if now - since < QUICK_FOR_SECONDS else USUAL_SECONDS
+
+    def _is_moving(self) -> bool:
+        """Tell whether lock and server do not fit together yet."""
+        cluster, reading = self._sight.cluster, self.reading
+        if cluster is None:
+            return False
+        if cluster.leader == self._me:
+            return reading is None or reading.in_recovery
+        return cluster.leader is None or (reading is not None and not reading.in_recovery)
+
+    def _processes(self) -> tuple[Process, ...]:
+        try:
+            found = self._postmaster.look()
+        except OSError as error:
+            self._complaints.about("postmaster", f"cannot be looked for: {error}")
+            return ()
+        self._complaints.over("postmaster")
+        return (found,) if found else ()
+
+    def _ended(self, ended: Process) -> None:
+        """Note that the postmaster is gone, in the moment it is."""
+        LOG.warning("the postmaster, process %d, has ended", ended.pid)
+        self._judge.gone()
+        self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
+        self.nudge()
+
+    async def _look(self) -> None:
+        """Look once; end a server that hangs."""
+        question = self._judge.ask()
+        outcome, reading, why = await self._asked()
+        if question.processes and self._processes() != question.processes:
+            return  # it ended meanwhile, which is noted already
+        verdict = self._judge.hear(question, outcome)
+        self._note(Seen(clock(), outcome, reading, why))
+        if verdict is Verdict.HUNG and question.processes:
+            await self._end(question)
+
+    async def _asked(self) -> tuple[Outcome, Reading | None, str]:
+        seconds = self._judge.patience.deadline_seconds
+        try:
+            reading = await postgres.read(self._where, self._login, deadline_seconds=seconds)
+        except AbsentError as error:
+            return Outcome.ABSENT, None, str(error)
+        except RefusedError as error:
+            return Outcome.REFUSED, None, str(error)
+        except SilentError as error:
+            return Outcome.SILENT, None, str(error)
+        return Outcome.ANSWERED, reading, ""
+
+    async def _end(self, question: Question) -> None:
+        """End a server that hangs: from then on it is one that has crashed, and Patroni knows what to do.
+
+        Not when an operator has taken the cluster into his own hands, or nobody knows whether he has.
+        """
+        cluster, (process, *_) = self._sight.cluster, question.processes
+        if cluster is None or cluster.paused:
+            why = "the cluster is paused" if cluster else "etcd does not say whether the cluster is paused"
+            self._complaints.about("PostgreSQL", f"hangs, and is left alone: {why}")
+            return
+        LOG.error("the server hangs (%s): ending it", self.seen.why)
+        try:
+            left = await processes.end_server(process, END_SECONDS)
+        except OSError as error:
+            self._complaints.about("PostgreSQL", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
+            return
+        if left:
+            LOG.error("these processes of the server do not end: %s", ", ".join(str(each.pid) for each in left))
+        self._judge.gone()
+        self.nudge()
+
+    def _note(self, seen: Seen) -> None:
+        """Remember a look; tell when it says something else than the one before."""
+        before, self.seen = self.seen, seen
+        if seen.reading is not None:
+            self.was_primary = not seen.reading.in_recovery
+        if standing(before.reading) != standing(seen.reading) or before.outcome is not seen.outcome:
+            self._on_change()
+
+
+def standing(reading: Reading | None) -> tuple[bool, int, bool] | None:
+    """Return of a reading what others have to know at once: its positions come with the next heartbeat."""
+    return None if reading is None else (reading.in_recovery, reading.timeline, reading.receiving)

@@ -1,0 +1,146 @@
+"""What an agent answers to those who ask over HTTPS: pure, from what it knows to a status and a text.
+
+Every answer but the metrics is for machines that look at the status alone: 200 is yes, 503 is no. A host that is
+fenced, isolated, hung, in between or unknown is never said to be the primary.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from pgbaton.agent.protocols.http1 import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+JSON = {"content-type": "application/json"}
+TEXT = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+UNITS = {"": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an agent says of its host.
+
+    ``role`` is primary, standby, none or unknown, ``writable`` whether the server is out of recovery and serves, and
+    ``lock`` whether the leader lock is this host's in etcd. ``lag_bytes`` is None where it is not known. ``fenced`` are
+    the hosts that are fenced here, ``silent`` those that are not heard. ``gauges`` are further figures by
+    name, with labels where there are some.
+    """
+
+    host: str
+    role: str
+    writable: bool = False
+    lock: bool = False
+    following: bool = False
+    synchronous: bool = False
+    isolated: bool = False
+    stalled: bool = False
+    timeline: int = 0
+    lag_bytes: int | None = None
+    server: str = "unknown"
+    fenced: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    gauges: Mapping[str, float] = field(default_factory=dict)
+
+
+def is_primary(health: Health) -> bool:
+    """Tell whether writes may go to this host: it takes them, the lock is its, and it is not cut off."""
+    return health.role == "primary" and health.writable and health.lock and not health.isolated
+
+
+def is_standby(health: Health, limit_bytes: int | None) -> bool:
+    """Tell whether reads may go to this standby: it streams, and is no further behind than is asked for."""
+    if health.role != "standby" or not health.following:
+        return False
+    return limit_bytes is None or (health.lag_bytes is not None and health.lag_bytes <= limit_bytes)
+
+
+def answer(health: Health, path: str, query: str) -> Response:
+    """Return the answer to a request."""
+    try:
+        limit = lag_limit(query)
+    except ValueError as error:
+        return told(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+    if path == "/metrics":
+        return Response(HTTPStatus.OK, metrics(health).encode(), TEXT)
+    question = QUESTIONS.get(path)
+    if question is None:
+        known = ", ".join((*QUESTIONS, "/metrics"))
+        return told(HTTPStatus.NOT_FOUND, {"error": f"ask one of {known}"})
+    status = HTTPStatus.OK if question(health, limit) else HTTPStatus.SERVICE_UNAVAILABLE
+    return told(status, described(health))
+
+
+def told(status: HTTPStatus, document: Mapping[str, object]) -> Response:
+    """Return an answer of JSON, one line long."""
+    return Response(status, json.dumps(document).encode() + b"\n", JSON)
+
+
+#: What can be asked, and who is a yes.
+QUESTIONS: Mapping[str, Callable[[Health, int | None], bool]] = {
+    "/primary": lambda health, _: is_primary(health),
+    "/replica": is_standby,
+    "/read-only": lambda health, limit: is_primary(health) or is_standby(health, limit),
+    "/sync": lambda health, limit: health.synchronous and is_standby(health, limit),
+    "/health": lambda health, _: health.role in {"primary", "standby"} and not health.isolated,
+}
+
+
+def lag_limit(query: str) -> int | None:
+    """Return the bytes of ``lag=16MB``, None when nothing is asked; raises ValueError saying what is wanted."""
+    asked = parse_qs(query).get("lag")
+    if not asked:
+        return None
+    number = asked[-1].rstrip("kMGB")
+    unit = asked[-1][len(number) :]
+    if not number.isdecimal() or unit not in UNITS:
+        message = f"lag={asked[-1]}: wanted bytes, as lag=16777216 or lag=16MB"
+        raise ValueError(message)
+    return int(number) * UNITS[unit]
+
+
+def described(health: Health) -> dict[str, object]:
+    """Return what is told with every answer."""
+    return {
+        "host": health.host,
+        "role": health.role,
+        "writable": health.writable,
+        "lock": health.lock,
+        "following": health.following,
+        "synchronous": health.synchronous,
+        "isolated": health.isolated,
+        "stalled": health.stalled,
+        "timeline": health.timeline,
+        "lag_bytes": health.lag_bytes,
+        "server": health.server,
+        "fenced": sorted(health.fenced),
+        "silent": sorted(health.silent),
+    }
+
+
+def metrics(health: Health) -> str:
+    """Return the figures in Prometheus' text form."""
+    flags = {
+        "primary": is_primary(health),
+        "writable": health.writable,
+        "lock": health.lock,
+        "following": health.following,
+        "isolated": health.isolated,
+        "stalled": health.stalled,
+    }
+    figures = {**{name: float(value) for name, value in flags.items()}, **health.gauges}
+    figures |= {"timeline": float(health.timeline), "fences": float(len(health.fenced))}
+    figures["silent_hosts"] = float(len(health.silent))
+    if health.lag_bytes is not None:
+        figures["lag_bytes"] = float(health.lag_bytes)
+    lines: list[str] = []
+    for name, value in sorted(figures.items()):
+        kind = f"# TYPE pgbaton_{name.partition('{')[0]} gauge"
+        lines += [line for line in (kind,) if line not in lines]
+        lines.append(f"pgbaton_{name} {value:.9g}")
+    return "\n".join((*lines, ""))

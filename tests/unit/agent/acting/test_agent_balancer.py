@@ -1,0 +1,304 @@
+"""A balancer's HAProxy, pooler and Keepalived: asked, decided, done, in this order, whatever does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from small_cluster import NONE, PRIMARY, Seen, cluster, until
+
+from pgbaton.agent.acting import balancer, judge
+from pgbaton.agent.acting.balancer import Balancer
+from pgbaton.agent.complaints import Complaints
+from pgbaton.agent.decisions.hung import Verdict
+from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel.processes import Condition, Look, Process
+from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError
+from pgbaton.agent.services import haproxy, pgbouncer
+from pgbaton.agent.services.haproxy import CheckResult, Operational
+
+if TYPE_CHECKING:
+    import signal
+    from pathlib import Path
+
+GIVE_UP, WELL = "-254\n", "0\n"
+
+
+def server(name: str, *, up: bool, backend: str = "primary", administrative: int = 0) -> haproxy.Server:
+    state = Operational.RUNNING if up else Operational.STOPPED
+    return haproxy.Server(backend, name, "10.0.0.1", 5432, state, administrative, CheckResult.PASSED, 3, 10)
+
+
+class Host:
+    """lb1's agent, with HAProxy and the pooler made up; what they are told is noted in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.seen = Seen("lb1", directory=directory)
+        self.up = {"db1"}
+        self.administrative = 0
+        self.haproxy: ServiceError | None = None
+        self.pooler: ServiceError | None = None
+        self.pooler_answers = asyncio.Event()
+        self.pooler_answers.set()
+        self.paused = False
+        self.ordered: list[bool | None] = []
+        self.told: list[str] = []
+        self.condition = Condition.RUNNING
+        self.tracked = directory / "tracked"
+        for module in (balancer, judge):
+            monkeypatch.setattr(module, "clock", lambda: self.seen.now)
+        for module, names in {haproxy: ("servers", "set_health", "shutdown_sessions"), pgbouncer: ("state",)}.items():
+            for name in names:
+                monkeypatch.setattr(module, name, getattr(self, name))
+        monkeypatch.setattr(pgbouncer, "pause", self.pause)
+        monkeypatch.setattr(pgbouncer, "resume", self.resume)
+        monkeypatch.setattr(judge, "of_unit", lambda unit, program: (Process(10, 1),) if program in unit else ())
+        monkeypatch.setattr(processes, "look", lambda _: Look(self.condition))
+        monkeypatch.setattr(processes, "runnable_per_processor", lambda: 0.1)
+        monkeypatch.setattr(processes, "kill", self.kill)
+        self.balancer = Balancer(self.seen.settings, self.seen.sight, Complaints(), tracked=self.tracked)
+
+    async def servers(self, *_: object, deadline_seconds: float) -> tuple[haproxy.Server, ...]:
+        if isinstance(self.haproxy, SilentError):
+            self.seen.run(round(deadline_seconds / 0.05))
+        if self.haproxy:
+            raise self.haproxy
+        found = [server(name, up=name in self.up, administrative=self.administrative) for name in ("db1", "db2", "db3")]
+        return (*found, server("db3", up=True, backend="standbys"))
+
+    async def set_health(self, _: object, backend: str, name: str, health: str, *, deadline_seconds: float) -> None:
+        del deadline_seconds
+        assert backend == "primary"
+        self.told.append(f"{name} {health}")
+        self.up = self.up | {name} if health == "up" else self.up - {name}
+
+    async def shutdown_sessions(self, _: object, backend: str, name: str, *, deadline_seconds: float) -> None:
+        del deadline_seconds, backend
+        self.told.append(f"cut {name}")
+
+    async def state(self, *_: object, deadline_seconds: float, ordered: bool | None) -> pgbouncer.State:
+        del deadline_seconds
+        self.ordered.append(ordered)
+        await self.pooler_answers.wait()
+        if self.pooler:
+            raise self.pooler
+        return pgbouncer.State((1, 24), self.paused, (), False, 0, 0, 0, 0.0)  # noqa: FBT003 - a table's row
+
+    async def pause(self, *_: object, deadline_seconds: float) -> bool:
+        del deadline_seconds
+        self.told.append("pause")
+        self.paused = True
+        return True
+
+    async def resume(self, *_: object, deadline_seconds: float) -> None:
+        del deadline_seconds
+        if self.pooler:
+            raise self.pooler
+        self.told.append("resume")
+        self.paused = False
+
+    def kill(self, process: Process, number: signal.Signals) -> bool:
+        self.told.append(f"{number.name} {process.pid}, Keepalived has {self.tracked.read_text().strip()}")
+        return True
+
+    async def turn(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.seen.run()
+            await self.balancer._turn()
+
+    def fail_over(self) -> None:
+        """Let db1 be fenced here, and db2 take writes on the next timeline."""
+        self.seen.sight.fenced = frozenset({"db1"})
+        self.seen.sight.cluster = cluster("db2", leader_revision=200)
+        self.seen.sight.hear("db2", replace(PRIMARY, timeline=5))
+
+
+@pytest.fixture
+async def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
+    made = Host(monkeypatch, tmp_path)
+    await made.turn(3)  # it finds db1, and lets go whom one before it may have held
+    made.told.clear()
+    return made
+
+
+async def test_an_agent_that_starts_lets_everybody_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    host = Host(monkeypatch, tmp_path)
+    host.paused = True
+    await host.turn(3)
+    assert host.told == ["resume"]
+
+
+async def test_nothing_is_done_while_nothing_happens(host: Host) -> None:
+    await host.turn(5)
+    assert host.told == []
+    assert host.balancer.leads
+    assert host.tracked.read_text() == WELL
+
+
+async def test_a_fenced_primary_loses_its_sessions_and_clients_wait_for_the_next(host: Host) -> None:
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn()
+    assert host.told == ["pause", "db1 down", "cut db1"]
+    await host.turn()
+    assert not host.balancer.leads
+
+
+async def test_a_new_primary_is_hinted_and_clients_go_on(host: Host) -> None:
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn(2)
+    host.told.clear()
+    host.fail_over()
+    await host.turn(4)
+    assert host.told == ["db2 up", "resume"]
+    assert host.balancer.leads
+    assert host.balancer._ordered is False
+
+
+async def test_a_pooler_is_told_what_its_last_order_was(host: Host) -> None:
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn(2)
+    assert host.ordered[-1] is True
+    host.pooler = AbsentError("it was restarted")
+    await host.turn()
+    host.pooler = None
+    await host.turn()
+    assert host.ordered[-1] is None
+
+
+async def test_the_word_of_a_dead_agent_is_no_claim(host: Host) -> None:
+    host.seen.run(6, echoing=["db1"])
+    databases = {each.name: each for each in host.balancer._view(None, None).databases}
+    assert databases["db1"].says is None
+    assert databases["db2"].says is not None
+
+
+async def test_an_agent_that_overslept_does_nothing_to_anybody(host: Host) -> None:
+    host.fail_over()
+    host.seen.sleep(3.0)
+    await host.balancer._turn()
+    assert host.told == []
+
+
+async def test_haproxy_is_told_though_the_pooler_hangs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balancer, "POOLING_SECONDS", 0.001)
+    host.pooler_answers.clear()
+    host.seen.sight.fenced = frozenset({"db1"})
+    async with asyncio.timeout(5):
+        await host.turn()
+    assert host.told == ["db1 down", "cut db1"]
+
+
+@pytest.mark.parametrize("error", [AbsentError("none"), RefusedError("no"), SilentError("silent")])
+async def test_a_balancer_without_haproxy_goes_on(host: Host, error: ServiceError) -> None:
+    host.haproxy = error
+    await host.turn(2)
+    assert not host.balancer.leads
+    host.haproxy = None
+    await host.turn()
+    assert host.balancer.leads
+
+
+async def test_a_balancer_where_nothing_is_installed_yet_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = Host(monkeypatch, tmp_path)
+    host.haproxy, host.pooler, host.condition = AbsentError("none"), AbsentError("none"), Condition.GONE
+    await host.turn(5)
+    assert host.balancer.verdict is Verdict.GONE
+    assert host.tracked.read_text() == GIVE_UP
+    assert host.told == []
+
+
+async def test_a_hung_haproxy_is_ended_after_keepalived_was_told(host: Host) -> None:
+    host.haproxy, host.condition = SilentError("silent"), Condition.STOPPED
+    await host.turn(2)
+    assert host.told == []
+    await host.turn()
+    assert host.told == ["SIGKILL 10, Keepalived has -254"]
+
+
+async def test_a_haproxy_that_cannot_be_ended_stops_nobody(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def kill(*_: object) -> bool:
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(processes, "kill", kill)
+    host.haproxy, host.condition = SilentError("silent"), Condition.STOPPED
+    await host.turn(4)
+    assert "CAP_KILL" in caplog.text
+
+
+async def test_a_file_that_cannot_be_written_stops_nobody(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.tracked.unlink()
+    host.tracked.mkdir()
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn(2)
+    assert host.told[-1] == "cut db1"
+    assert caplog.text.count("Keepalived: cannot be told") == 1
+
+
+async def test_the_vip_is_given_up_where_only_another_balancer_leads(host: Host) -> None:
+    host.up = set()
+    host.seen.sight.hear("lb2", replace(NONE, poolers=True))
+    await host.turn()
+    assert host.tracked.read_text() == WELL
+    await host.turn(41)
+    assert host.tracked.read_text() == GIVE_UP
+    host.up = {"db1"}
+    await host.turn()
+    assert host.tracked.read_text() == WELL
+
+
+async def test_a_server_that_was_taken_out_by_hand_is_no_way(host: Host) -> None:
+    host.administrative = 1
+    await host.turn()
+    assert not host.balancer.leads
+
+
+async def test_an_order_that_fails_is_no_end(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, deadline_seconds: float) -> None:
+        del deadline_seconds
+        message = "no such server"
+        raise haproxy.HaproxyError(message)
+
+    monkeypatch.setattr(haproxy, "set_health", fails)
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn()
+    assert host.told == ["pause", "cut db1"]
+
+
+async def test_two_primaries_on_one_timeline_are_told_of_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.seen.sight.hear("db2", PRIMARY)
+    await host.turn(5)
+    assert sum("more than one primary" in message for message in caplog.messages) == 1
+    assert host.told == []
+
+
+async def test_news_bring_the_next_turn_forward(host: Host) -> None:
+    running = asyncio.ensure_future(host.balancer.run())
+    await until(lambda: len(host.ordered) >= 4)
+    host.seen.sight.fenced = frozenset({"db1"})
+    host.balancer.turn_soon()
+    await until(lambda: "cut db1" in host.told)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_an_agent_that_ends_leaves_nobody_waiting(host: Host) -> None:
+    host.paused = True
+    host.tracked.write_text(GIVE_UP)
+    await balancer.let_go(host.seen.settings, tracked=host.tracked)
+    assert host.told == ["resume"]
+    assert host.tracked.read_text() == WELL
+
+
+async def test_keepalived_gets_its_vip_back_though_the_pooler_hangs(host: Host) -> None:
+    host.pooler = SilentError("silent")
+    host.tracked.write_text(GIVE_UP)
+    await balancer.let_go(host.seen.settings, tracked=host.tracked)
+    assert host.tracked.read_text() == WELL
