@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from pgbaton.agent.decisions.hearing import clock
+from pgbaton.agent.clock import clock
 
 LOG = logging.getLogger(__name__)
 #: What lasts is said again after so long, and after so long when there is something else to say of it.

@@ -27,9 +27,10 @@ from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.acting.report import Report
 from pgbaton.agent.acting.server import Server
 from pgbaton.agent.acting.voice import Voice, is_other
+from pgbaton.agent.clock import clock
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.decisions import cluster, verdict
-from pgbaton.agent.decisions.hearing import Hearing, clock
+from pgbaton.agent.decisions.hearing import Hearing
 from pgbaton.agent.kernel import fences
 from pgbaton.agent.kernel.fences import FenceError
 from pgbaton.agent.parts import Parts

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 from pgbaton.agent.acting import judge, keepalived
 from pgbaton.agent.acting.judge import Judge
 from pgbaton.agent.acting.keeper import console
+from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, routing
-from pgbaton.agent.decisions.hearing import clock
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
 from pgbaton.agent.services import haproxy, pgbouncer

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NoReturn
 
-from pgbaton.agent.decisions.hearing import clock
+from pgbaton.agent.clock import clock
 from pgbaton.agent.services.etcd import EtcdError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung
-from pgbaton.agent.decisions.hearing import clock
 from pgbaton.agent.decisions.hung import Evidence, Outcome, Tally, Verdict
 from pgbaton.agent.kernel import processes
 from pgbaton.agent.kernel.processes import WORST, Condition, Look

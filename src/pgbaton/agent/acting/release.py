@@ -10,8 +10,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import verdict
-from pgbaton.agent.decisions.hearing import clock
 from pgbaton.agent.decisions.verdict import Outcome
 from pgbaton.agent.peers import messages
 from pgbaton.agent.services.etcd import EtcdError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import health
 from pgbaton.agent.decisions.health import Health
-from pgbaton.agent.decisions.hearing import clock
 from pgbaton.agent.decisions.hung import Verdict
 from pgbaton.agent.kernel.fence_rules import Serving
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent.acting.judge import Judge
+from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung
-from pgbaton.agent.decisions.hearing import clock
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
 from pgbaton.agent.kernel import processes
 from pgbaton.agent.kernel.fence_rules import Serving

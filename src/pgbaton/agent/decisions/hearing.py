@@ -6,13 +6,12 @@ sleep, a heartbeat's interval, however long it slept in truth. Many short pauses
 long one (a stopped process, a suspended machine) the agent is *stalled*: what it knew is out of date and what was sent
 to it may be lost, so it says nothing of anybody until it has run for a whole detection time.
 
-Moments are seconds on :func:`clock`. The caller reads all that waits in its sockets, then calls :meth:`Hearing.woke`,
-then asks; what waited there while the agent was stopped counts as heard when it is read.
+Moments are seconds on :func:`pgbaton.agent.clock.clock`. The caller reads all that waits in its sockets, then calls
+:meth:`Hearing.woke`, then asks; what waited there while the agent was stopped counts as heard when it is read.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -22,16 +21,6 @@ if TYPE_CHECKING:
 
 How: TypeAlias = Literal["heartbeat", "echo"]
 JITTER_SECONDS = 60.0
-
-
-def clock() -> float:
-    """Return the seconds since the machine started, with those in which it was suspended.
-
-    Not CLOCK_MONOTONIC, which stands still in a suspension: the agent would wake with a fresh-looking picture of hosts
-    that it has not heard for hours, and not know that it slept. A hypervisor may stop a machine without any of its
-    clocks noticing; then nothing seems to have happened, nobody has become older, and the next heartbeats decide.
-    """
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from pgbaton.agent.decisions.hearing import clock
+from pgbaton.agent.clock import clock
 from pgbaton.agent.services.etcd import EtcdError
 from pgbaton.agent.services.keys import Snapshot, applied
 

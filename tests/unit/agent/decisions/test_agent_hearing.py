@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from pgbaton.agent.decisions.hearing import Hearing, How, clock
+from pgbaton.agent.decisions.hearing import Hearing, How
 
 HOSTS = ("db1", "db2", "db3")
 BEAT, DETECTION = 0.05, 0.25
@@ -216,8 +214,3 @@ def test_jitter_is_kept_in_bounds_when_nobody_asks_for_it() -> None:
         agent.woke(turn * BEAT)
         agent.heard("db1", turn * BEAT + (10_000 - turn) * 1e-7, "heartbeat")
     assert len(agent._gaps["db1"]._gaps) <= 1201
-
-
-def test_the_clock_counts_while_the_machine_is_suspended() -> None:
-    assert clock() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)
-    assert clock() <= clock()
