@@ -346,10 +346,7 @@ class Agent:
 def run(settings: Settings, secrets: Path) -> int:
     """Hear the other hosts, and act, until told to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
-    if stat.S_ISSOCK(os.fstat(sys.stderr.fileno()).st_mode):
-        # The journal's. When its disk hangs, what it does not take is lost: nobody waits for it.
-        os.set_blocking(sys.stderr.fileno(), False)
-        logging.raiseExceptions = False
+    do_not_wait_for_journal(sys.stderr.fileno())
     asyncio.run(Agent(settings, secrets).run())
     return os.EX_OK
 

@@ -25,8 +25,8 @@ TLS = Path("/etc/pgbaton/tls")
 AUTHORITIES = {"patroni": TLS / "ca.crt", "etcd": TLS / "etcd-ca.crt", "agent": TLS / "ca.crt"}
 UNIT_PROPERTIES = "Id,ActiveState,SubState,UnitFileState,NRestarts"
 AGENT_PROGRAM = Path("/usr/lib/pgbaton/agent.pyz")
-#: An agent answers in milliseconds, or is of no use.
-AGENT_SECONDS = 1.0
+#: An agent answers in milliseconds. The rest is for this program, which asks everything else at the same time.
+AGENT_SECONDS = 3.0
 NFT = "/usr/sbin/nft"
 #: The table of the agent's fences, and what nft says where it is not.
 FENCES = ("inet", "pgbaton_fence")
