@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pgbaton.proof.target import Target
 
 #: The units whose words matter; the machines' own boot is of no interest.
-UNITS = ("patroni", "etcd", "haproxy", "keepalived", "pgbouncer*", "nftables")
+UNITS = ("patroni", "etcd", "haproxy", "keepalived", "pgbouncer*", "nftables", "pgbaton-*")
 LOG_SECONDS = 20.0
 LOOK_INTERVAL_SECONDS = 0.3
 
