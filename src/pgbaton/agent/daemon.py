@@ -111,6 +111,8 @@ class Agent:
             etcd=self._etcd,
             prefix=self._prefix,
             position=lambda: self._server.position if self._server else 0,
+            crashed=self._gives_up,
+            resign=self._resign,
         )
         self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
         self._report = Report(sight, self._voice.mine, self._verdicts)
@@ -296,6 +298,17 @@ class Agent:
     def _order_ended(self, order: verdict.Fence | verdict.Unfence) -> None:
         self._releases.ended(order)
 
+    def _gives_up(self) -> bool:
+        """Tell whether the server has crashed, in a cluster that then prefers another one to starting it again."""
+        cluster = self._sight.cluster
+        return self._server is not None and self._server.crashed and cluster is not None and cluster.fails_over
+
+    def _resign(self) -> None:
+        try:
+            self._fences.resign()
+        except FenceError as error:
+            LOG.warning("an election may have to wait for this host's Patroni: %s", error)
+
     def _echoed(self, host: str) -> None:
         self._hearing.heard(host, clock(), "echo")
 
@@ -317,6 +330,7 @@ class Agent:
     def _changed(self) -> None:
         """Tell the others at once what the server of this host says now."""
         self._voice.tell(clock(), at_once=True)
+        self._releases.tell(verdict.Tick())
         self._stirred()
 
     def _stirred(self) -> None:

@@ -108,6 +108,8 @@ class Balancer:
         self._alarms = decision.alarms
         for action in decision.actions:
             await self._act(action)
+        if decision.actions:
+            self._soon.set()  # what was done is seen by asking again, and more may depend on that
 
     def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
         cluster, now = self._sight.cluster, clock()

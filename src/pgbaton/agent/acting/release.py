@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pgbaton.agent.clock import clock
@@ -46,7 +47,8 @@ class Sender(Protocol):
 class Releases:
     """One agent's part in every verdict.
 
-    ``fence`` takes orders for fences, whose end goes to :meth:`ended`; ``stands`` asks the kernel for one.
+    ``fence`` takes orders for fences, whose end goes to :meth:`ended`; ``stands`` asks the kernel for one. ``crashed``
+    tells whether this host's own server has; ``resign`` keeps others from waiting for its Patroni.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Releases:
         etcd: Etcd,
         prefix: str,
         position: Callable[[], int],
+        crashed: Callable[[], bool] = lambda: False,
+        resign: Callable[[], None] = lambda: None,
     ) -> None:
         self._sight = sight
         self._complaints = complaints
@@ -71,6 +75,8 @@ class Releases:
         self._etcd = etcd
         self._prefix = prefix
         self._position = position
+        self._crashed = crashed
+        self._resign = resign
         self._state: verdict.State | None = None
         self._voted: verdict.Case | None = None
         #: The lease of the key that was released last, or may have been.
@@ -80,7 +86,8 @@ class Releases:
     @property
     def is_busy(self) -> bool:
         """Tell whether a case is under way here, or a promise of this host's stands."""
-        return self._state is None or self._state.case is not None or bool(self._state.promises)
+        state = self._state
+        return state is None or state.case is not None or state.resigning is not None or bool(state.promises)
 
     def begin(self) -> None:
         """Decide from now on: the fences that stand are known, and nothing else is remembered."""
@@ -95,7 +102,8 @@ class Releases:
         """Let the verdict know of an event, and do what it decides, in its order."""
         if self._state is None:
             return
-        self._state, actions = verdict.step(self._rules, self._state, self._sight.view(clock()), event)
+        view = replace(self._sight.view(clock()), crashed=self._crashed())
+        self._state, actions = verdict.step(self._rules, self._state, view, event)
         for action in actions:
             self._act(action)
 
@@ -119,6 +127,9 @@ class Releases:
                 self._vote(action.case)
             case verdict.Release():
                 self._begin(self._release(action.case))
+            case verdict.Resign():
+                self._resign()
+                self._begin(self._released(action.case))
             case verdict.Revoke():
                 self._begin(self._revoke(action.case))
             case verdict.Break():
@@ -143,6 +154,10 @@ class Releases:
         if not self._stands(case.primary):
             self.tell(verdict.Answered(case, Outcome.LOST))
             return
+        await self._released(case)
+
+    async def _released(self, case: verdict.Case) -> None:
+        """Run the transaction of a case, and tell of its end."""
         cluster = self._sight.cluster
         if cluster and cluster.leader_revision == case.leader_revision:
             self._lease = (case, cluster.leader_lease)

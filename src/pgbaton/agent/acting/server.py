@@ -81,6 +81,7 @@ class Server:
         self._on_change = on_change
         own, port = settings.postgresql, settings.ports.postgresql
         lock = processes.socket_lock(own.socket_directory, port)
+        self._pid_file = lock
         self._postmaster = Follower(lambda: processes.postmaster(own.data_directory, lock), self._ended)
         self._where = wire.unix_socket(own.socket_directory, port)
         self._login = wire.Login(own.role, own.database)
@@ -90,6 +91,8 @@ class Server:
         self._moving_since: float | None = None
         self._nudged_seconds = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        #: The number of the last postmaster, when it has crashed and no other one has come.
+        self._crashed: int | None = None
         self.was_primary = False
         self.seen = Seen(clock(), Outcome.ABSENT, why="no look yet")
 
@@ -108,6 +111,11 @@ class Server:
     def recovers(self) -> bool:
         """Tell whether the server says that it is in recovery."""
         return self.reading is not None and self.reading.in_recovery
+
+    @property
+    def crashed(self) -> bool:
+        """Tell whether the server has ended without having been stopped, and no other one has come since."""
+        return self._crashed is not None
 
     @property
     def verdict(self) -> Verdict:
@@ -198,11 +206,16 @@ class Server:
             self._complaints.about("postmaster", f"cannot be looked for: {error}")
             return ()
         self._complaints.over("postmaster")
+        if found:
+            self._crashed = None
         return (found,) if found else ()
 
     def _ended(self, ended: Process) -> None:
         """Note that the postmaster is gone, in the moment it is."""
-        LOG.warning("the postmaster, process %d, has ended", ended.pid)
+        # One that is stopped takes its file with it.
+        is_crash = processes.noted(self._pid_file) == ended.pid
+        self._crashed = ended.pid if is_crash else None
+        LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
         self._judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
         self.nudge()

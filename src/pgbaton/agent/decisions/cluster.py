@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 VERDICT = "pgbaton-verdict"
 #: Patroni's default for a standby that is too far behind to be promoted.
 MAXIMUM_LAG_BYTES = 1_048_576
+#: Patroni's default for how long a crashed server may take to start again before another one is promoted.
+START_SECONDS = 300
 
 #: Digits of a 64-bit number.
 LONGEST_NUMBER = 20
@@ -61,6 +63,7 @@ class Cluster:
     standbys, without the leader; ``sync_quorum`` is how many of ``sync`` and the sync leader a candidate has to see
     beside itself, which is how many of ``sync`` a commit may lack. ``sync_value`` is the key's content as it stands, to
     be put again. ``mode`` is off, on or quorum, as configured: it is in force once ``sync_leader`` names somebody.
+    ``fails_over``: a primary that crashed is not started again while another one may be promoted.
     """
 
     revision: int
@@ -86,6 +89,7 @@ class Cluster:
     timeline: int = 0
     position: int = 0
     maximum_lag_bytes: int = MAXIMUM_LAG_BYTES
+    fails_over: bool = False
 
 
 def parse(prefix: str, keys: Mapping[str, KeyValue], revision: int) -> Cluster:
@@ -119,6 +123,7 @@ def parse(prefix: str, keys: Mapping[str, KeyValue], revision: int) -> Cluster:
         timeline=_timeline(found.get("history")),
         position=_position(found),
         maximum_lag_bytes=_integer(config.get("maximum_lag_on_failover"), MAXIMUM_LAG_BYTES),
+        fails_over=_integer(config.get("primary_start_timeout"), START_SECONDS) == 0,
     )
 
 

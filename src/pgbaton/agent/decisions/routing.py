@@ -283,10 +283,12 @@ def _is_lost(memory: Memory, it: Database, primary: Primary | None, servers: Map
     up = servers is not None and it.name in servers and servers[it.name].up
     if it.fenced:
         return up or it.name not in memory.fenced
-    if _refuses(it):
-        return it.name in memory.claiming
+    if _refuses(it) and it.name in memory.claiming:
+        return True
     if primary and it.name != primary.name and memory.timelines.get(it.name, primary.timeline) < primary.timeline:
-        return it.name in memory.claiming or (up and _claims(it))
+        # Until HAProxy was told of the new primary: a check that began before the old one's end may have come after it.
+        is_left_over = memory.primary is not None and memory.hinted != primary
+        return it.name in memory.claiming or (up and (is_left_over or _claims(it)))
     return False
 
 

@@ -8,6 +8,8 @@ need not live to its end. Words:
   has changed in etcd, the case can never succeed.
 - *vote*: a promise. Whoever votes has fenced the primary before, and while its fence stands it acknowledges nothing to
   the primary and leads nobody to it.
+- *resigning*: a host whose own server has crashed has its own lock released, by the same transaction. Nobody has to be
+  asked: who confirms every commit is named in ``/sync``, and nobody else can be promoted.
 - *breaking a promise*: no fence may fall on which a case rests that could still succeed, or has and whose primary does
   not know. Either etcd was seen with a later leader key, or the one who promised changes the verdict key first, in a
   transaction that proves the leader key to be the one it knows.
@@ -90,6 +92,7 @@ class View:
     majority says the same of; ``stalled`` says that the agent itself slept and cannot tell; ``fenced`` are the hosts
     whose fence stands here; ``following`` those that are in recovery and follow the present leader, the one of
     ``lock.leader_revision``: what a host told before that key was written is no proof, it may have led in between.
+    ``crashed`` says that this host's own server has ended, and not because somebody stopped it.
     """
 
     silent: frozenset[str] = frozenset()
@@ -98,6 +101,7 @@ class View:
     lock: Lock | None = None
     fenced: frozenset[str] = frozenset()
     following: frozenset[str] = frozenset()
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,8 @@ class State:
 
     ``owed`` are votes that wait for a fence; ``remembered`` hosts whose fence was raised in this life, so that all that
     was promised on it is known; ``lowering`` hosts whose fence is on its way down, from the first thought of it to the
-    end; ``revoking`` the own case that released, or may have; ``seen`` the latest revision of etcd's store.
+    end; ``revoking`` the own case that released, or may have; ``resigning`` the one by which this host gives up its own
+    lock; ``seen`` the latest revision of etcd's store.
     """
 
     case: Case | None = None
@@ -117,6 +122,7 @@ class State:
     remembered: frozenset[str] = frozenset()
     lowering: frozenset[str] = frozenset()
     revoking: Case | None = None
+    resigning: Case | None = None
     seen: int = 0
 
 
@@ -215,6 +221,13 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Resign:
+    """Run :func:`transaction` for this host's own lock, then say :class:`Answered`; no votes are behind it."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
 class Revoke:
     """Revoke the lease that the leader key of this case had; an optimisation, so one attempt with a short deadline."""
 
@@ -229,7 +242,7 @@ class Break:
     leader_revision: int
 
 
-Action: TypeAlias = Fence | Unfence | Ask | Vote | Release | Revoke | Break
+Action: TypeAlias = Fence | Unfence | Ask | Vote | Release | Resign | Revoke | Break
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +361,19 @@ def may_revoke(case: Case, lock: Lock) -> bool:
     return cannot_succeed(case, lock) and lock.leader not in {None, case.primary}
 
 
+def may_resign(rules: Rules, view: View, lock: Lock) -> bool:
+    """Tell whether the lock of this host's own crashed server may go at once, before Patroni lets it go.
+
+    Only when each of ``/sync`` confirms every commit. The transaction may come late, when Patroni has started the
+    server again as a primary; that one then acknowledges nothing without all of ``/sync``, whoever is promoted is of
+    these, and ``/sync``, which was put again, cannot be changed on what was read before. When some of them are enough,
+    those who were not promoted could go on confirming. Somebody who may be promoted has to live, or nothing is won.
+    """
+    if not view.crashed or lock.leader != rules.me or lock.paused or not lock.synchronous:
+        return False
+    return lock.quorum == 0 and lock.sync_leader == rules.me and bool(lock.sync - view.silent - {rules.me})
+
+
 def fence_first(view: View, case: Case) -> tuple[Action, ...]:
     """Return what answers a question: the vote when the fence stands, else the fence, and the vote when it does."""
     return (Vote(case),) if case.primary in view.fenced else (Fence(case.primary),)
@@ -383,8 +409,9 @@ def ticked(rules: Rules, state: State, view: View) -> tuple[State, tuple[Action,
     if lock is None or view.stalled:
         return state, ()
     state, revoked = revoking(state, lock)
+    state, resigned = resigning(rules, state, view, lock)
     state, fallen = lifted(rules, state, view, lock)
-    done = (*revoked, *fallen)
+    done = (*revoked, *resigned, *fallen)
     if lock.leader is None or not eligible(rules, lock) or not believes_dead(view, lock.leader):
         return replace(state, case=None, votes=frozenset(), releasing=False), done
     if is_lowered(state, lock.leader):
@@ -426,6 +453,8 @@ def answered(state: State, event: Answered) -> tuple[State, tuple[Action, ...]]:
     """End the case when its transaction came to an end; when nobody knows, the next tick tries the same one again."""
     if event.outcome is not Outcome.LOST:
         state = replace(state, revoking=event.case)
+    if event.case == state.resigning:
+        return replace(state, resigning=None), ()
     if event.case != state.case:
         return state, ()
     if event.outcome is Outcome.UNKNOWN:
@@ -439,6 +468,17 @@ def revoking(state: State, lock: Lock) -> tuple[State, tuple[Action, ...]]:
     if case is None or lock.leader is None or not cannot_succeed(case, lock):
         return state, ()
     return replace(state, revoking=None), (Revoke(case),) if may_revoke(case, lock) else ()
+
+
+# The primary whose server has crashed.
+
+
+def resigning(rules: Rules, state: State, view: View, lock: Lock) -> tuple[State, tuple[Action, ...]]:
+    """Return the release of this host's own lock, when its server has crashed; one transaction at a time."""
+    if state.resigning is not None or not may_resign(rules, view, lock):
+        return state, ()
+    case = case_against(rules, lock, rules.me)
+    return replace(state, resigning=case), (Resign(case),)
 
 
 # The voter.

@@ -6,6 +6,8 @@ whom they concern is in named sets, so that putting up a fence is one element mo
 - ``fenced4`` and ``fenced6``: hosts whose PostgreSQL, poolers and Patroni are cut off from this host. What goes out to
   them is reset at once, so that nobody here waits for a dead host; what still comes from them is dropped. Their etcd,
   and a fenced host's own connections to *this* host's PostgreSQL, stay: it must be able to follow.
+- ``resigned``: Patroni's port of this host, whose server has crashed and whose lock was given up: whoever asks is
+  reset at once, so that an election does not wait for a server that is not there. The kernel takes it out again.
 - ``held`` and ``refused``: ports of this host itself, for a primary that has lost the majority; see :class:`Serving`.
 """
 
@@ -30,6 +32,8 @@ TABLE = "pgbaton_fence"
 FENCED = {4: "fenced4", 6: "fenced6"}
 HELD = "held"
 REFUSED = "refused"
+RESIGNED = "resigned"
+RESIGNED_SECONDS = 2
 
 #: An element in the file: an address, and host and reason as its comment.
 LINE = re.compile(r'^\s*([0-9a-f.:]+) comment "([^"]*)",$', re.MULTILINE)
@@ -114,8 +118,14 @@ table inet {TABLE} {{
   set {REFUSED} {{
     type inet_service
 {members(own if serving == Serving.REFUSED else [])}  }}
+  set {RESIGNED} {{
+    type inet_service
+    flags timeout
+    timeout {RESIGNED_SECONDS}s
+  }}
   chain input {{
     type filter hook input priority filter - 5; policy accept;
+    iif != "lo" tcp dport @{RESIGNED} reject with tcp reset
     tcp dport @{REFUSED} reject with tcp reset
     tcp dport @{HELD} drop
     # Over lo come the resets of the chain below, in the name of the fenced host.

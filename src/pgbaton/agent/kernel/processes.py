@@ -146,16 +146,22 @@ def postmaster(data_directory: Path, pid_file: Path | None = None) -> Process | 
     directory, and its parent does not, as a backend's does. The start that the file notes is a time of day, which a
     step of the clock makes wrong; the start that the kernel counts tells this process from a later one.
     """
-    try:
-        noted = pid_file or data_directory / "postmaster.pid"
-        pid = int(noted.read_text(encoding="utf-8", errors="replace").split("\n")[0])
-    except (FileNotFoundError, ValueError):  # ValueError: it is being written
+    pid = noted(pid_file or data_directory / "postmaster.pid")
+    if pid is None:
         return None
     found = process(pid)
     seen = stat(pid)
     if not found or not seen or not serves(pid, data_directory) or serves(seen.parent, data_directory):
         return None
     return found if process(pid) == found else None
+
+
+def noted(pid_file: Path) -> int | None:
+    """Return the process that a postmaster's file names; None when there is no file, or it is being written."""
+    try:
+        return int(pid_file.read_text(encoding="utf-8", errors="replace").split("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def serves(pid: int, data_directory: Path) -> bool:
