@@ -26,6 +26,7 @@ from pgbaton.agent.acting.own_fence import OwnFence
 from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.acting.report import Report
 from pgbaton.agent.acting.server import Server
+from pgbaton.agent.acting.stopped import Kept, Stopped
 from pgbaton.agent.acting.voice import Voice, is_other
 from pgbaton.agent.clock import clock
 from pgbaton.agent.complaints import Complaints
@@ -101,6 +102,9 @@ class Agent:
             self._keepers.append(keeper.patroni(self._patroni, settings, sight, complaints))
         if is_balancer:
             self._keepers += [keeper.pooler(name, settings, sight, complaints) for name in ("write", "read")]
+            self._keepers.append(keeper.keepalived(settings, sight, complaints))
+        with_judges: tuple[Kept | None, ...] = (self._server, self._balancer, *self._keepers)
+        self._stopped = Stopped(sight, tuple(each for each in with_judges if each is not None))
         self._releases = Releases(
             sight,
             complaints,
@@ -175,6 +179,7 @@ class Agent:
             parts.add("etcd's leadership", leader.run)
         if self._balancer is not None:
             parts.add("balancer", self._balancer.run)
+        parts.add("stopped services", self._stopped.run)
         for each in self._keepers:
             parts.add(each.judge.name, each.run)
 
@@ -188,6 +193,8 @@ class Agent:
         self._fencing.close()
         if self._server is not None:
             self._server.close()
+        if self._balancer is not None:
+            self._balancer.close()
         self._post.close()
         self._pinger.close()
         self._patroni.close()

@@ -116,7 +116,7 @@ class Haproxy(Component):
 
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return haproxy.cfg."""
-    timings = topology.timings
+    timings, checks = topology.timings, topology.checks
     return render(
         "haproxy.cfg.j2",
         header=HEADER,
@@ -125,9 +125,11 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         balancers=sorted(topology.with_role(Role.BALANCER), key=lambda balancer: balancer.name != host.name),
         databases=topology.with_role(Role.DATABASE),
         inter=milliseconds(timings.check_interval),
+        fastinter=milliseconds(timings.check_fast_interval),
+        primary_inter=milliseconds(checks.interval_seconds),
+        primary_fastinter=milliseconds(checks.fast_interval_seconds),
         read_inter=milliseconds(timings.read_check_interval),
         stranded_inter=milliseconds(2 * timings.read_check_interval),
-        fastinter=milliseconds(timings.check_fast_interval),
         fall=timings.check_fall,
         unacknowledged=milliseconds(timings.tcp_user_timeout),
         lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,

@@ -6,6 +6,7 @@ Durations are in seconds, sizes in bytes unless the name says otherwise.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
 from typing import Annotated, Literal
@@ -290,6 +291,19 @@ class Ssh(Section):
     config_file: str | None = Field(default=None, description="ssh_config to use instead of the user's own.")
 
 
+#: Each check is a TLS handshake for Patroni, in whose way it is just when there is an election. Where agents tell of
+#: changes in the moment they happen, checks are for the case that the agents are gone.
+SELDOM = 5
+
+
+@dataclass(frozen=True)
+class Checks:
+    """How often HAProxy asks a server's Patroni whether it is the primary: a healthy one, and one in transition."""
+
+    interval_seconds: float
+    fast_interval_seconds: float
+
+
 class Topology(Section):
     """A whole cluster, as the topology file says it."""
 
@@ -346,6 +360,16 @@ class Topology(Section):
         """Return the hosts that have an agent: none without agents, else all but those of applications alone."""
         hosts = tuple(host for host in self.hosts if set(host.roles) != {Role.APPLICATION})
         return hosts if self.orchestration.agent else ()
+
+    @property
+    def checks(self) -> Checks:
+        """Return how often HAProxy asks Patroni for the primary: seldom where agents tell it, unless set otherwise."""
+        timings, own = self.timings, self.timings.model_fields_set
+        seldom = SELDOM if self.orchestration.agent else 1
+        return Checks(
+            interval_seconds=timings.check_interval * (1 if "check_interval" in own else seldom),
+            fast_interval_seconds=timings.check_fast_interval * (1 if "check_fast_interval" in own else seldom),
+        )
 
     def host(self, name: str) -> HostSpec:
         """Return a host by name; raises KeyError when there is none."""

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent.acting import judge, keepalived
 from pgbaton.agent.acting.judge import Judge
-from pgbaton.agent.acting.keeper import console
+from pgbaton.agent.acting.keeper import PGBOUNCER, console
 from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, routing
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
+from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
 from pgbaton.agent.services import haproxy, pgbouncer
 
 if TYPE_CHECKING:
     from pgbaton.agent.complaints import Complaints
+    from pgbaton.agent.kernel.processes import Process
     from pgbaton.agent.settings import Settings
     from pgbaton.agent.sight import Sight
 
@@ -33,10 +36,13 @@ BACKEND = "primary"
 #: The pooler that leads to the primary.
 POOLER = "write"
 HAPROXY = ("haproxy.service", "haproxy")
+#: The backends that lead to the poolers, by their names; this host's own server there is called like the host.
+POOLED = {"write": "pooled_write", "read": "pooled_read"}
 #: Keepalived watches the directory, which therefore must outlive the agent.
 TRACKED = Path("/run/pgbaton-agent-haproxy")
-#: Between two turns: usually, and while clients are held.
+#: Between two turns: usually, while HAProxy does not answer, and while clients are held.
 USUAL_SECONDS = 1.0
+UNWELL_SECONDS = 0.1
 QUICK_SECONDS = 0.02
 #: HAProxy's hints wait no longer than this for what the pooler says of itself.
 POOLING_SECONDS = 0.1
@@ -55,7 +61,13 @@ class Balancer:
         self._alarms: tuple[str, ...] = ()
         self._soon = asyncio.Event()
         patience = hung.table(settings.timings)[Service.HAPROXY]
-        self._judge = Judge("HAProxy", functools.partial(judge.of_unit, *HAPROXY), patience, sight)
+        self.judge = Judge("HAProxy", functools.partial(judge.of_unit, *HAPROXY), patience, sight)
+        self._process = Follower(lambda: processes.main(*HAPROXY), self._ended)
+        self._poolers = {
+            name: Follower(functools.partial(processes.main, f"pgbouncer@{name}.service", PGBOUNCER), hint)
+            for name, hint in ((name, functools.partial(self._pooler_ended, name)) for name in POOLED)
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
         self._advice = keepalived.Advice()
         self._track = keepalived.TrackFile(tracked)
         #: Whether the pooler's last order was to pause; None when it has had none.
@@ -65,7 +77,7 @@ class Balancer:
     @property
     def verdict(self) -> Verdict:
         """Return what is held of HAProxy."""
-        return self._judge.verdict
+        return self.judge.verdict
 
     def turn_soon(self) -> None:
         """Something changed: do not wait for the usual time."""
@@ -77,15 +89,56 @@ class Balancer:
             self._soon.clear()
             await self._turn()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(QUICK_SECONDS if self._memory.held else USUAL_SECONDS):
+                async with asyncio.timeout(self._pace_seconds()):
                     await self._soon.wait()
 
+    async def end_stopped(self) -> None:
+        """End HAProxy: it was stopped. Its connections end with it, while this host still has their address."""
+        self._end(self.judge.stopped())
+        self._advise()
+
+    def close(self) -> None:
+        """Watch no process any more."""
+        for each in (self._process, *self._poolers.values()):
+            each.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _pace_seconds(self) -> float:
+        if self._memory.held:
+            return QUICK_SECONDS
+        return USUAL_SECONDS if self.judge.verdict is Verdict.WELL else UNWELL_SECONDS
+
+    def _ended(self, ended: Process) -> None:
+        """Give up the VIP in the moment in which HAProxy ends; it is back before its peer has looked."""
+        LOG.warning("HAProxy, process %d, has ended", ended.pid)
+        self.judge.gone()
+        self.leads = False
+        self._advise()
+        self._soon.set()
+
+    def _pooler_ended(self, name: str, ended: Process) -> None:
+        """Have HAProxy lead to another balancer's pooler in the moment in which this host's ends."""
+        LOG.warning("PgBouncer %s, process %d, has ended", name, ended.pid)
+        task = asyncio.create_task(self._avoid(POOLED[name]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _avoid(self, backend: str) -> None:
+        me, seconds = self._settings.me, self._deadline
+        try:
+            await haproxy.set_health(self._haproxy, backend, me, "down", deadline_seconds=seconds)
+        except ServiceError as error:
+            LOG.warning("HAProxy finds out by itself that %s is down in %s: %s", me, backend, error)
+
     async def _turn(self) -> None:
-        question = self._judge.ask()
+        question = self.judge.ask()
+        for each in (self._process, *self._poolers.values()):
+            each.look()
         pooling = asyncio.create_task(self._pooling())
         try:
             outcome, found = await self._asked()
-            self._judge.hear(question, outcome)
+            self.judge.hear(question, outcome)
             await asyncio.wait([pooling], timeout=POOLING_SECONDS)
             await self._route(
                 self._servers(question.asked_seconds, found), pooling.result() if pooling.done() else None
@@ -93,7 +146,7 @@ class Balancer:
         finally:
             pooling.cancel()
         self._advise()
-        if self._judge.verdict is Verdict.HUNG:
+        if self.judge.verdict is Verdict.HUNG:
             self._end(question)
 
     async def _route(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> None:
@@ -183,7 +236,7 @@ class Balancer:
     def _end(self, question: judge.Question) -> None:
         """End a HAProxy that hangs: Keepalived has been told, so the VIP is on its way already."""
         try:
-            self._judge.end(question)
+            self.judge.end(question)
         except OSError as error:
             self._complaints.about("HAProxy", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
 

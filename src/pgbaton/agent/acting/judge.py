@@ -45,6 +45,12 @@ class Judge:
         self._find = find
         self._sight = sight
         self._tally = Tally()
+        self._known: tuple[Process, ...] = ()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether a process of the service was stopped, of those that were there at the last question."""
+        return any(map(processes.is_stopped, self._known))
 
     @property
     def verdict(self) -> Verdict:
@@ -53,7 +59,7 @@ class Judge:
 
     def ask(self) -> Question:
         """Note that the service is asked now."""
-        found = tuple(self._find())
+        found = self._known = tuple(self._find())
         return Question(clock(), found, together(map(processes.look, found)))
 
     def hear(self, question: Question, outcome: Outcome) -> Verdict:
@@ -73,9 +79,16 @@ class Judge:
             LOG.log(loudness(self.verdict), "%s: %s, before %s", self.name, self.verdict, before.verdict)
         return self.verdict
 
+    def stopped(self) -> Question:
+        """Take that the service was stopped, which is to hang; return a question about the processes to be ended."""
+        LOG.error("%s: its processes were stopped", self.name)
+        self._tally = Tally(Verdict.HUNG, since_seconds=clock())
+        return self.ask()
+
     def gone(self) -> None:
         """Note that the service is no more: what it did counts for nothing."""
         self._tally = Tally(Verdict.GONE, since_seconds=clock())
+        self._known = ()
 
     def end(self, question: Question) -> None:
         """Kill the processes that were asked; raises PermissionError."""

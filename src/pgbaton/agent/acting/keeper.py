@@ -1,4 +1,7 @@
-"""The services beside the server, each asked now and then, and ended when it hangs: PgBouncer's two, and Patroni."""
+"""The services beside the server, each asked now and then, and ended when it hangs: PgBouncer's two, and Patroni.
+
+Keepalived is asked nothing. But one that was stopped keeps its address while its peer takes it as well, so it is ended.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
     from pgbaton.agent.sight import Sight
 
 PATRONI = ("patroni.service", "patroni")
+KEEPALIVED = "keepalived.service"
 #: The name of a pooler's process.
 PGBOUNCER = "pgbouncer"
 #: Between two questions to a pooler, and to Patroni.
 POOLER_SECONDS = 1.0
 PATRONI_SECONDS = 2.0
+#: Between two looks for Keepalived's processes.
+KEEPALIVED_SECONDS = 2.0
 
 
 class Keeper:
@@ -70,6 +76,10 @@ class Keeper:
             self._end(question)
         return outcome
 
+    async def end_stopped(self) -> None:
+        """End the service: it was stopped."""
+        self._end(self.judge.stopped())
+
     def _end(self, question: judge.Question) -> None:
         name = self.judge.name
         if not self._may_end():
@@ -104,6 +114,17 @@ def patroni(client: Patroni, settings: Settings, sight: Sight, complaints: Compl
     asked = functools.partial(answer_of_patroni, client, patience)
     made = Judge("Patroni", find, patience, sight)
     return Keeper(made, asked, complaints, every_seconds=PATRONI_SECONDS, may_end=may_end)
+
+
+def keepalived(settings: Settings, sight: Sight, complaints: Complaints) -> Keeper:
+    """Return the keeper of the host's Keepalived, which only notices that it was stopped."""
+    patience = hung.table(settings.timings)[Service.HAPROXY]
+
+    async def asked() -> Outcome:
+        return Outcome.ANSWERED
+
+    made = Judge("Keepalived", lambda: processes.members(KEEPALIVED), patience, sight)
+    return Keeper(made, asked, complaints, every_seconds=KEEPALIVED_SECONDS)
 
 
 async def answer_of_console(name: str, settings: Settings, patience: Patience) -> Outcome:

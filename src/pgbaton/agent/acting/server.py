@@ -86,7 +86,7 @@ class Server:
         self._where = wire.unix_socket(own.socket_directory, port)
         self._login = wire.Login(own.role, own.database)
         patience = hung.table(settings.timings)[Service.POSTGRESQL]
-        self._judge = Judge("PostgreSQL", self._processes, patience, sight)
+        self.judge = Judge("PostgreSQL", self._processes, patience, sight)
         self._soon = asyncio.Event()
         self._moving_since: float | None = None
         self._nudged_seconds = float("-inf")
@@ -120,7 +120,7 @@ class Server:
     @property
     def verdict(self) -> Verdict:
         """Return what is held of the server."""
-        return self._judge.verdict
+        return self.judge.verdict
 
     def heartbeat(self) -> Heartbeat:
         """Return what this host says of itself; its silent hosts are the caller's to add."""
@@ -216,23 +216,23 @@ class Server:
         is_crash = processes.noted(self._pid_file) == ended.pid
         self._crashed = ended.pid if is_crash else None
         LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
-        self._judge.gone()
+        self.judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
         self.nudge()
 
     async def _look(self) -> None:
         """Look once; end a server that hangs."""
-        question = self._judge.ask()
+        question = self.judge.ask()
         outcome, reading, why = await self._asked()
         if question.processes and self._processes() != question.processes:
             return  # it ended meanwhile, which is noted already
-        verdict = self._judge.hear(question, outcome)
+        verdict = self.judge.hear(question, outcome)
         self._note(Seen(clock(), outcome, reading, why))
         if verdict is Verdict.HUNG and question.processes:
-            await self._end(question)
+            await self._end(question, self.seen.why)
 
     async def _asked(self) -> tuple[Outcome, Reading | None, str]:
-        seconds = self._judge.patience.deadline_seconds
+        seconds = self.judge.patience.deadline_seconds
         try:
             reading = await postgres.read(self._where, self._login, deadline_seconds=seconds)
         except AbsentError as error:
@@ -243,17 +243,23 @@ class Server:
             return Outcome.SILENT, None, str(error)
         return Outcome.ANSWERED, reading, ""
 
-    async def _end(self, question: Question) -> None:
+    async def end_stopped(self) -> None:
+        """End the server: its postmaster was stopped."""
+        question = self.judge.stopped()
+        if question.processes:
+            await self._end(question, "its postmaster was stopped")
+
+    async def _end(self, question: Question, why: str) -> None:
         """End a server that hangs: from then on it is one that has crashed, and Patroni knows what to do.
 
         Not when an operator has taken the cluster into his own hands, or nobody knows whether he has.
         """
         cluster, (process, *_) = self._sight.cluster, question.processes
         if cluster is None or cluster.paused:
-            why = "the cluster is paused" if cluster else "etcd does not say whether the cluster is paused"
-            self._complaints.about("PostgreSQL", f"hangs, and is left alone: {why}")
+            reason = "the cluster is paused" if cluster else "etcd does not say whether the cluster is paused"
+            self._complaints.about("PostgreSQL", f"hangs, and is left alone: {reason}")
             return
-        LOG.error("the server hangs (%s): ending it", self.seen.why)
+        LOG.error("the server hangs (%s): ending it", why)
         try:
             left = await processes.end_server(process, END_SECONDS)
         except OSError as error:
@@ -261,7 +267,7 @@ class Server:
             return
         if left:
             LOG.error("these processes of the server do not end: %s", ", ".join(str(each.pid) for each in left))
-        self._judge.gone()
+        self.judge.gone()
         self.nudge()
 
     def _note(self, seen: Seen) -> None:

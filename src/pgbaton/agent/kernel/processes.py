@@ -113,6 +113,12 @@ def look(wanted: Process) -> Look:
     return Look(seen.condition, seen.cpu_seconds, starved_seconds(wanted.pid), seen.letter == "R")
 
 
+def is_stopped(wanted: Process) -> bool:
+    """Tell whether a process was stopped by a signal; one that a debugger holds was not."""
+    seen = stat(wanted.pid)
+    return seen is not None and seen.started_ticks == wanted.started_ticks and seen.letter == "T"
+
+
 def condition(service: Iterable[Process]) -> Condition:
     """Return the condition of several processes that make one service."""
     seen = {look(each).condition for each in service}
