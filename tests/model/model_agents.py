@@ -10,7 +10,7 @@ What must not be:
   primary neither leads again nor is in recovery;
 - I5: a state from which, without another fault, no way leads back to one in which a primary acknowledges, no fence
   stands and nothing is promised;
-- I6: a lock is released for one that may not be promoted.
+- I6: a lock is released for one that may not be promoted, or given up for nobody.
 
 The two observers are interchangeable, and of two states that differ only in which of them is which, one is kept. So in
 a trace O1 may become O2 from one step to the next.
@@ -22,7 +22,7 @@ from dataclasses import replace
 from model_checker import Step, Violation
 from model_databases import database_steps, stored
 from model_etcd import Snapshot, carried_out, freed, holds, lock
-from model_forms import OVER, Forms
+from model_forms import OVER, Forms, is_of_case
 from model_patroni import subsets
 from model_world import DATABASES, Scope, World, acknowledges, first
 
@@ -39,6 +39,7 @@ from pgbaton.agent.decisions.verdict import (
     Fenced,
     Outcome,
     Release,
+    Resign,
     Revoke,
     State,
     Tick,
@@ -49,8 +50,8 @@ from pgbaton.agent.decisions.verdict import (
     Voted,
 )
 
-#: Who is held to be silent, and whether the agent slept.
-Belief = tuple[frozenset[str], bool]
+#: Who is held to be silent, whether the agent slept, and whether its own server is held to have crashed.
+Belief = tuple[frozenset[str], bool, bool]
 
 #: What may come of an event: whether without a fault, what is remembered and done, and what was seen for it.
 Outlook = tuple[bool, int, tuple[Action, ...], Snapshot | None, Belief]
@@ -132,7 +133,7 @@ class Model:
         agent, name = world.agents[at], self.scope.agents[at]
         off = tuple(world.host(one).role == "off" for one in self.scope.suspects)
         followed = tuple(world.host(one).followed for one in self.scope.suspects)
-        key = (at, agent.memory, agent.fences, world.etcd, off, followed, event, silent, always)
+        key = (at, agent.memory, agent.fences, world.etcd, off, _is_down(world, name), followed, event, silent, always)
         if key not in self._outcomes:
             self._outcomes[key] = self._thought_over(world, at, event, silent, always=always)
         oldest: dict[object, World] = {}
@@ -149,18 +150,19 @@ class Model:
 
     def _thought_over(self, world: World, at: int, event: Event, silent: str, *, always: bool) -> tuple[Outlook, ...]:
         agent, name = world.agents[at], self.scope.agents[at]
-        truth = frozenset(one for one in self.scope.suspects if world.host(one).role == "off" and one != name)
+        off = frozenset(one for one in self.scope.suspects if world.host(one).role == "off" and one != name)
+        truth = (off, False, _is_down(world, name))
         core_before = self._core(agent.memory)
         blind = (None,) if self.scope.blind and isinstance(event, Asked) else ()
         outcomes: dict[object, Outlook] = {}
         for view in (*blind, *world.etcd):
             if view is not None and view.half:
                 continue
-            for seen in self._beliefs(at, silent):
+            for seen in self._beliefs(world, at, silent):
                 after, core, actions = self._thought(world, at, view, seen, event)
                 if not always and not actions and core == core_before:
                     continue
-                normal = view is world.store and seen == (truth, False)
+                normal = view is world.store and seen == truth
                 key = (core, actions, seen[1], view if actions and name in self.scope.swift else None)
                 if key not in outcomes:
                     outcomes[key] = (normal, after, actions, view, seen)
@@ -168,10 +170,17 @@ class Model:
                     outcomes[key] = (True, *outcomes[key][1:])
         return tuple(outcomes.values())
 
-    def _beliefs(self, at: int, silent: str) -> list[Belief]:
-        others = frozenset(self.scope.suspects) - {self.scope.agents[at]}
-        beliefs = [(some, False) for some in subsets(others) if not silent or silent in some]
-        return [*beliefs, (others, True)] if self.scope.stalls else beliefs
+    def _beliefs(self, world: World, at: int, silent: str) -> list[Belief]:
+        name = self.scope.agents[at]
+        others = frozenset(self.scope.suspects) - {name}
+        is_alarmed = _is_down(world, name) or (self.scope.alarms and name in self.scope.suspects)
+        beliefs = [
+            (some, False, crashed)
+            for some in subsets(others)
+            if not silent or silent in some
+            for crashed in ((False, True) if is_alarmed else (False,))
+        ]
+        return [*beliefs, (others, True, is_alarmed)] if self.scope.stalls else beliefs
 
     def _followers(self, world: World, view: Snapshot | None) -> frozenset[str]:
         """Return who is known to follow: who ever followed the leader of this view, even when it does no more."""
@@ -192,7 +201,7 @@ class Model:
         done: tuple[str, ...] = ()
         while not isinstance(world, Violation):
             agent = world.agents[at]
-            request = next((one for one in agent.requests if one[0] in {"release", "break"}), None)
+            request = next((one for one in agent.requests if one[0] in {"release", "resign", "break"}), None)
             if agent.queue:
                 (kind, host), *queue = agent.queue
                 event: Event = Unfenced(host) if kind == "unfence" else Fenced(host)
@@ -222,6 +231,7 @@ class Model:
                 lock=view and lock(view),
                 fenced=frozenset(fences),
                 following=following,
+                crashed=seen[2],
             )
             state, actions = verdict.step(self.rules[at], self.memories[memory], look, event)
             number = self.memory(state)
@@ -252,8 +262,8 @@ class Model:
                 return wrong or self._cast(world, at, case)
             case Ask(case):
                 return self._cast(world, at, case)
-            case Release(case):
-                return self._requests(world, at, ("release", "", self.case(case)))
+            case Release(case) | Resign(case):
+                return self._requests(world, at, (_named(action).lower(), "", self.case(case)))
             case Revoke(case):
                 return self._requests(world, at, ("revoke", case.primary, 1))
             case Break(host, revision):
@@ -304,7 +314,7 @@ class Model:
         name, (kind, host, number) = self.scope.agents[at], request
         rest = tuple(other for other in world.agents[at].requests if other != request)
         world = world.with_agent(at, requests=rest)
-        label = (f"{name}:", kind, host, self.cases[number] if "release" in kind else number)
+        label = (f"{name}:", kind, host, self.cases[number] if is_of_case(kind) else number)
         if kind == "revoke":
             yield label, self._revoked(world, host, number), True
             return
@@ -341,16 +351,26 @@ class Model:
             return stored(world, self.scope, *carried_out(transaction, world.store, self.scope.order))
         if not self._can_succeed(number, world.store):
             return world
+        case = self.cases[number]
+        wrong = self._wrong_release(world, number)
+        if wrong:
+            return wrong
+        known = next((view for view in world.etcd if view.sync_revision == case.sync_revision), self.initial.store)
+        steps = carried_out(verdict.transaction(case), world.store, self.scope.order, known)
+        return stored(world, self.scope, *(steps if self.scope.halves else steps[-1:]))._replace(won=number)
+
+    def _wrong_release(self, world: World, number: int) -> Violation | None:
         case, store = self.cases[number], world.store
+        if case.candidate == case.primary:
+            is_for_somebody = case.primary == store.sync_leader and store.sync
+            return None if is_for_somebody else Violation("I6", f"{case.primary} gives up its lock for nobody")
         if case.candidate not in store.sync or case.primary != store.sync_leader:
             return Violation("I6", f"{case.primary}'s lock is released for {case.candidate}, which may not be promoted")
         voted = {name for name, agent in zip(self.scope.agents, world.agents, strict=True) if number in agent.cast}
         if 2 * len(voted) <= len(self.scope.voters):
             told = f"{case.primary}'s lock is released by {sorted(voted)} of {sorted(self.scope.voters)}"
             return Violation("I3", told)
-        known = next((view for view in world.etcd if view.sync_revision == case.sync_revision), self.initial.store)
-        steps = carried_out(verdict.transaction(case), world.store, self.scope.order, known)
-        return stored(world, self.scope, *(steps if self.scope.halves else steps[-1:]))._replace(won=number)
+        return None
 
     def _revoked(self, world: World, host: str, lease: int) -> World:
         if world.host(host).lease == lease:
@@ -398,16 +418,21 @@ def _is_off(world: World, name: str) -> bool:
     return name in DATABASES and world.host(name).role == "off"
 
 
+def _is_down(world: World, name: str) -> bool:
+    return name in DATABASES and world.host(name).role == "down"
+
+
 def _exchanged(cast: tuple[int, ...], old: int, new: int) -> tuple[int, ...]:
     return tuple(sorted({new if one == old else one for one in cast} - {-1}))
 
 
 def _seen_as(view: Snapshot | None, belief: Belief) -> tuple[str, ...]:
-    silent, stalled = belief
+    silent, stalled, crashed = belief
     return (
         "blind" if view is None else f"at {view.revision}",
         f"holds {'+'.join(sorted(silent))} to be silent" if silent else "hears all",
         "but slept" if stalled else "",
+        "and its own server to have crashed" if crashed else "",
     )
 
 

@@ -25,6 +25,9 @@ def database_steps(world: World, scope: Scope) -> Iterator[Step]:
             yield from _replicates(world, scope, name)
             yield from _races(world, scope, name)
             yield from _promotes(world, scope, name)
+        elif role == "down":
+            yield from _recovers(world, scope, name)
+            yield from _falls(world, scope, name)
         elif not scope.buried:
             yield (f"{name}:", "boots"), world.with_host(name, role="standby", lease=world.host(name).lease + 1), True
     if not scope.buried:
@@ -65,8 +68,7 @@ def _leads(world: World, scope: Scope, name: str) -> Iterator[Step]:
     if host.plan:
         yield from _goes_on(world, scope, name)
     elif leader is None or (scope.overwrites and leader != name and not host.alive):
-        lease = host.lease if host.alive else host.lease + 1
-        after = stored(world, scope, led(world.store, name, lease)).with_host(name, lease=lease, alive=True)
+        after = _with_lock(world, scope, name)
         yield (
             (f"{name}:", "takes the", "free lock," if leader is None else f"lock of {leader},", "still primary"),
             after,
@@ -77,6 +79,14 @@ def _leads(world: World, scope: Scope, name: str) -> Iterator[Step]:
         yield (f"{name}:", "sees", leader, "lead and demotes itself"), after, True
     if not host.plan and host.alive and name in scope.leading:
         yield from _begins(world, scope, name)
+
+
+def _with_lock(world: World, scope: Scope, name: str) -> World:
+    """Return the world in which a database has put the leader key, with a new lease if the old one was revoked."""
+    host = world.host(name)
+    lease = host.lease if host.alive else host.lease + 1
+    after = stored(world, scope, led(world.store, name, lease))
+    return after.with_host(name, lease=lease, alive=True, plan=())
 
 
 def _begins(world: World, scope: Scope, name: str) -> Iterator[Step]:
@@ -185,10 +195,35 @@ def _lacking(world: World, names: Names, commit: int) -> int:
     return sum(commit not in world.host(name).log for name in names)
 
 
+def _recovers(world: World, scope: Scope, name: str) -> Iterator[Step]:
+    """Let Patroni go on whose server has crashed: end its cycle, refresh or give up its lock, start the server.
+
+    It never starts it as a primary, as ``primary_start_timeout`` is 0; one that still has the lock then promotes it.
+    It looks for somebody who may be promoted before it gives the lock up, but not after a start that failed; and what
+    it refreshes is the lock that it last saw as its own, which it makes anew when it is gone.
+    """
+    host, store = world.host(name), world.store
+    if host.plan:
+        yield from _goes_on(world, scope, name)
+        return
+    if store.leader == name:
+        yield (f"{name}:", "gives up its lock"), stored(world, scope, freed(store)), True
+    elif store.leader is None and any(view.leader == name for view in world.etcd):
+        after = _with_lock(world, scope, name)
+        yield (f"{name}:", "refreshes the lock that is gone, its server down"), after, True
+    yield (f"{name}:", "starts its server again as a standby"), world.with_host(name, role="standby"), True
+
+
 def _falls(world: World, scope: Scope, name: str) -> Iterator[Step]:
     if world.budget.crashes and name in scope.suspects:
         after = world.with_host(name, role="off", ssn=(0, NOBODY), upstream="", plan=())
         yield (f"{name}:", "loses its power"), after.spent("crashes"), False
+    host = world.host(name)
+    if world.budget.ends and name in scope.suspects and host.role == "primary":
+        # What Patroni is about to ask etcd for, it asks for.
+        plan = host.plan[:1] if host.plan and host.plan[0][0] in {"sync", "off"} else ()
+        after = world.with_host(name, role="down", ssn=(0, NOBODY), upstream="", plan=plan)
+        yield (f"{name}:", "has its server crash"), after.spent("ends"), False
 
 
 def _replicates(world: World, scope: Scope, name: str) -> Iterator[Step]:
@@ -214,8 +249,7 @@ def _races(world: World, scope: Scope, name: str) -> Iterator[Step]:
     if host.plan:
         since = host.plan[0][1]
         if store.leader is None and (store.freed == since or scope.old_races):
-            after = stored(world, scope, led(store, name, host.lease)).with_host(name, plan=())
-            yield (f"{name}:", "acquires the lock"), after, True
+            yield (f"{name}:", "acquires the lock"), _with_lock(world, scope, name), True
         elif not (store.leader is None and store.freed == since):
             yield (f"{name}:", "is too late for the lock"), world.with_host(name, plan=()), True
         return
@@ -229,7 +263,7 @@ def _races(world: World, scope: Scope, name: str) -> Iterator[Step]:
             after = world.with_host(name, plan=(("acquire", view.freed),))
             yield (f"{name}:", "sees the lock free, and enough that are not ahead"), after, True
         else:
-            after = stored(world, scope, led(store, name, host.lease))
+            after = _with_lock(world, scope, name)
             yield (f"{name}:", "sees the lock free at", view.revision, "and acquires it"), after, True
         return
 

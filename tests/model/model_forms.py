@@ -93,7 +93,8 @@ class Forms:
             order = self._orders[etcd][1]
             self._memories[key] = self.memory(state), self.memory(order.state(state)) if order.has(state) else -1
         short, counted = self._memories[key]
-        known = counted >= 0 and all(self._case(one, etcd)[1] for one in cast)
+        named = (*cast, *(number for kind, _, number in requests if is_of_case(kind)))
+        known = counted >= 0 and all(self._case(one, etcd)[1] for one in named)
         if (short, cast, requests) != (agent.memory, agent.cast, agent.requests):
             agent = agent._replace(memory=short, cast=cast, requests=requests)
         return agent, (0 if known else -1, counted)
@@ -119,6 +120,7 @@ class Forms:
             remembered=state.remembered,
             lowering=state.lowering,
             revoking=state.revoking if state.revoking is None or alive(state.revoking) else ended(state.revoking),
+            resigning=state.resigning if state.resigning is not None and alive(state.resigning) else None,
             seen=state.seen if state.seen > etcd[0].revision else 0,
         )
 
@@ -126,7 +128,7 @@ class Forms:
         self, request: tuple[str, str, int], store: Snapshot, can_succeed: CanSucceed
     ) -> tuple[str, str, int] | None:
         kind, host, number = request
-        if "release" in kind:
+        if is_of_case(kind):
             return request if can_succeed(number, store) else None
         if "break" in kind and not (number >= 0 and holds(verdict.breaking(number), store)):
             return None if "late" in kind else (kind, host, -1)
@@ -144,7 +146,7 @@ class Forms:
         if not agent.cast and not agent.requests:
             return agent if memory == agent.memory else agent._replace(memory=memory)
         requests = tuple(
-            (kind, host, self._case(number, etcd)[0] if "release" in kind else order.store.get(number, number))
+            (kind, host, self._case(number, etcd)[0] if is_of_case(kind) else order.store.get(number, number))
             if kind != "revoke"
             else (kind, host, number)
             for kind, host, number in agent.requests
@@ -200,8 +202,14 @@ class _Order:
             promises=frozenset(map(self.case, state.promises)),
             owed=frozenset(map(self.case, state.owed)),
             revoking=state.revoking and self.case(state.revoking),
+            resigning=state.resigning and self.case(state.resigning),
             seen=self.store[state.seen],
         )
+
+
+def is_of_case(kind: str) -> bool:
+    """Tell whether the number that goes with a request to etcd is a case's."""
+    return kind.removeprefix("late ") in {"release", "resign"}
 
 
 def _counted(revisions: object) -> dict[int, int]:
@@ -209,7 +217,8 @@ def _counted(revisions: object) -> dict[int, int]:
 
 
 def _cases_of(state: State) -> list[Case]:
-    return [case for case in (state.case, state.revoking, *state.promises, *state.owed) if case is not None]
+    own = state.case, state.revoking, state.resigning
+    return [case for case in (*own, *state.promises, *state.owed) if case is not None]
 
 
 def _host(host: Host, etcd: Etcd, order: _Order | None) -> Host:

@@ -21,6 +21,10 @@ A_COMMIT_AND_A_CHANGE = Budget(commits=1, crashes=0, restarts=0, cycles=1, confi
 A_POWER_OFF = Budget(commits=0, crashes=1, restarts=0, cycles=0, configs=0)
 A_RESTART = Budget(commits=0, crashes=0, restarts=1, cycles=0, configs=0)
 
+#: The primary's own agent alone: whatever happens to the lock, it or Patroni did it.
+OWN = Scope("", agents=("P",), swift=(), voters=frozenset({"P", "S", "O1"}), alarms=True)
+A_COMMIT_AND_A_CRASH = Budget(commits=1, crashes=0, restarts=0, cycles=0, configs=0, ends=1)
+
 QUICK = (
     replace(THREE, name="on", budget=ONE_COMMIT),
     replace(THREE, name="strict", mode="strict", swift=("S", "O1"), budget=ONE_COMMIT),
@@ -36,6 +40,10 @@ QUICK = (
         budget=Budget(commits=1, crashes=0, restarts=0, cycles=0, configs=1),
         leading=(),
     ),
+    replace(OWN, name="crash, on", budget=A_COMMIT_AND_A_CRASH._replace(cycles=1), lost_answers=True),
+    replace(OWN, name="crash, strict", mode="strict", budget=A_COMMIT_AND_A_CRASH._replace(ends=2)),
+    replace(OWN, name="crash, two", mode="two", sync=frozenset({"S", "T"}), budget=A_COMMIT_AND_A_CRASH),
+    replace(OWN, name="crash, quorum", mode="quorum", sync=frozenset({"S", "T"}), budget=A_COMMIT_AND_A_CRASH),
 )
 
 A_COMMIT_AND_A_POWER_OFF = Budget(commits=1, crashes=1, restarts=0, cycles=0, configs=0)

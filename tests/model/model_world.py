@@ -21,6 +21,7 @@ FIVE = frozenset({"P", "S", "T", "O1", "O2"})
 class Host(NamedTuple):
     """A database: PostgreSQL, and Patroni beside it.
 
+    ``role`` is primary, standby, down when the server has crashed and Patroni lives, or off when the host is.
     ``version`` is the revision of ``/sync`` that the plan goes on, ``wrote`` the one that it last put itself, ``flush``
     how much of the log there was when ``synchronous_standby_names`` was last set, ``followed`` the leader key's
     revision that it last followed.
@@ -61,6 +62,7 @@ class Budget(NamedTuple):
     restarts: int
     cycles: int
     configs: int
+    ends: int = 0
 
 
 class World(NamedTuple):
@@ -108,13 +110,13 @@ class Scope:
     mode: str = "on"
     sync: Names = frozenset({"S"})
     voters: frozenset[str] = FIVE
-    #: The voters that run. The others never answer; nor does the primary's own.
+    #: The voters that run. The others never answer; nor does the primary's own, which is there to give up its lock.
     agents: tuple[str, ...] = ("S", "O1", "O2")
     #: Agents that do what they decided without a pause. With late views and late messages that leaves out little.
     swift: tuple[str, ...] = ("O1", "O2")
     #: Agents that may ask.
     candidates: tuple[str, ...] = ("S",)
-    #: Databases that may lose their power, and be held to be silent, at any time.
+    #: Databases that may crash, lose their power, and be held to be silent, at any time.
     suspects: tuple[str, ...] = ("P",)
     #: Databases that, when they lead, choose their synchronous standbys.
     leading: tuple[str, ...] = ("P",)
@@ -129,6 +131,8 @@ class Scope:
     lost_answers: bool = False
     #: Agents may sleep, and look around before they know it.
     stalls: bool = False
+    #: Agents of databases may hold their own server to have crashed at any time, not only when it has.
+    alarms: bool = False
     #: Agents may be asked before they have any view of etcd.
     blind: bool = False
     #: Other things may happen between the rising or falling of a fence and its being told.

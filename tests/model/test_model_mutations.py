@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from model_agents import Model
 from model_checker import explore
-from model_scopes import A_COMMIT_AND_A_CHANGE, A_POWER_OFF, A_RESTART, ONE_COMMIT, THREE
+from model_scopes import A_COMMIT_AND_A_CHANGE, A_POWER_OFF, A_RESTART, ONE_COMMIT, OWN, THREE
 from model_world import Scope
 
 from pgbaton.agent.decisions import verdict
@@ -32,6 +32,7 @@ class Mutation:
 
 
 transaction, breaking = verdict.transaction, verdict.breaking
+verdict_may_resign = verdict.may_resign
 
 
 def without(key: str) -> Mapping[str, Callable[..., object]]:
@@ -76,6 +77,10 @@ def anybody(rules: Rules, lock: Lock) -> bool:
 
 def another_leads(view: View, lock: Lock, host: str) -> bool:
     return host not in view.silent if lock.leader == host else lock.leader is not None
+
+
+def resigns_in_any_mode(rules: Rules, view: View, lock: Lock) -> bool:
+    return verdict_may_resign(rules, view, replace(lock, quorum=0))
 
 
 RESTS = "lets its fence against P fall; a case that rests on it"
@@ -130,6 +135,20 @@ MUTATIONS = (
     ),
     Mutation("who asks may be promoted", COMMIT, "I6", "Release", {"eligible": anybody}),
     Mutation("the old primary has to follow", SWIFT, "I4", "Unfence", {"is_over": another_leads}),
+    Mutation(
+        "nobody gives up its lock when some of /sync are enough",
+        replace(OWN, mode="quorum", sync=frozenset({"S", "T"}), budget=ONE_COMMIT),
+        "I1",
+        "P: acknowledges commit 1",
+        {"may_resign": resigns_in_any_mode},
+    ),
+    Mutation(
+        "/sync is put again by who gives up its lock",
+        replace(OWN, budget=A_COMMIT_AND_A_CHANGE),
+        "I1",
+        LOST,
+        {"transaction": without_keeping},
+    ),
     # What those around the protocol owe to it.
     Mutation("the lock goes before /sync comes", SYNC_FIRST, "I1", LOST),
     Mutation("the lease is not revoked with the release", REVOKED_AT_ONCE, "I1", LOST),
