@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pgbaton.agent.acting import judge, keepalived
 from pgbaton.agent.acting.judge import Judge
@@ -20,11 +20,14 @@ from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, routing
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
 from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel.processes import Condition
 from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
 from pgbaton.agent.services import haproxy, pgbouncer
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.kernel.processes import Process
     from pgbaton.agent.settings import Settings
@@ -44,6 +47,8 @@ TRACKED = Path("/run/pgbaton-agent-haproxy")
 USUAL_SECONDS = 1.0
 UNWELL_SECONDS = 0.1
 QUICK_SECONDS = 0.02
+#: So long the end of a HAProxy that was killed may take: its kernel closes thousands of connections.
+CLOSING_SECONDS = 0.2
 #: HAProxy's hints wait no longer than this for what the pooler says of itself.
 POOLING_SECONDS = 0.1
 
@@ -93,9 +98,10 @@ class Balancer:
                     await self._soon.wait()
 
     async def end_stopped(self) -> None:
-        """End HAProxy: it was stopped. Its connections end with it, while this host still has their address."""
-        self._end(self.judge.stopped())
-        self._advise()
+        """End HAProxy: it was stopped."""
+        question = self.judge.stopped()
+        self._end(question)
+        await self._give_up(question.processes)
 
     def close(self) -> None:
         """Watch no process any more."""
@@ -110,17 +116,31 @@ class Balancer:
         return USUAL_SECONDS if self.judge.verdict is Verdict.WELL else UNWELL_SECONDS
 
     def _ended(self, ended: Process) -> None:
-        """Give up the VIP in the moment in which HAProxy ends; it is back before its peer has looked."""
+        """Give up the VIP in the moment in which HAProxy ends, before Keepalived's own question would find out."""
         LOG.warning("HAProxy, process %d, has ended", ended.pid)
         self.judge.gone()
         self.leads = False
+        self._begin(self._give_up(processes.members(HAPROXY[0])))
+
+    async def _give_up(self, ending: tuple[Process, ...]) -> None:
+        """Give up the VIP once HAProxy's processes are gone, or soon.
+
+        Their connections end with them, and that has to reach the clients while this host still has their address: a
+        client that waits for an answer would hear of it by its own keepalive alone, a second later or never.
+        """
+        until = clock() + CLOSING_SECONDS
+        while processes.condition(ending) is not Condition.GONE and clock() < until:
+            await asyncio.sleep(processes.LOOK_SECONDS)
         self._advise()
         self._soon.set()
 
     def _pooler_ended(self, name: str, ended: Process) -> None:
         """Have HAProxy lead to another balancer's pooler in the moment in which this host's ends."""
         LOG.warning("PgBouncer %s, process %d, has ended", name, ended.pid)
-        task = asyncio.create_task(self._avoid(POOLED[name]))
+        self._begin(self._avoid(POOLED[name]))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

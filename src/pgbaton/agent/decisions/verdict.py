@@ -9,7 +9,7 @@ need not live to its end. Words:
 - *vote*: a promise. Whoever votes has fenced the primary before, and while its fence stands it acknowledges nothing to
   the primary and leads nobody to it.
 - *resigning*: a host whose own server has crashed has its own lock released, by the same transaction. Nobody has to be
-  asked: who confirms every commit is named in ``/sync``, and nobody else can be promoted.
+  asked, but not in quorum mode: elsewhere each of ``/sync`` confirms every commit, and only these can be promoted.
 - *breaking a promise*: no fence may fall on which a case rests that could still succeed, or has and whose primary does
   not know. Either etcd was seen with a later leader key, or the one who promised changes the verdict key first, in a
   transaction that proves the leader key to be the one it knows.
