@@ -120,5 +120,6 @@ def lock(cluster: Cluster) -> Lock:
         verdict_revision=cluster.verdict_revision,
         quorum=cluster.sync_quorum,
         synchronous=cluster.mode != "off",
+        by_quorum=cluster.mode == "quorum",
         paused=cluster.paused,
     )

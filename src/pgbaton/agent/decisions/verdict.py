@@ -58,7 +58,7 @@ class Lock:
     """What an agent last saw in etcd: ``revision`` is the store's at that time, the others are keys' mod revisions.
 
     ``sync`` are the standbys that ``/sync`` names. ``quorum`` is how many of them a commit may lack: 0 when each of
-    them confirms it. ``synchronous`` and ``paused`` are of Patroni's configuration.
+    them confirms it. ``synchronous``, ``by_quorum`` and ``paused`` are of Patroni's configuration.
     """
 
     revision: int
@@ -71,6 +71,7 @@ class Lock:
     verdict_revision: int
     quorum: int = 0
     synchronous: bool = True
+    by_quorum: bool = False
     paused: bool = False
 
 
@@ -364,12 +365,13 @@ def may_revoke(case: Case, lock: Lock) -> bool:
 def may_resign(rules: Rules, view: View, lock: Lock) -> bool:
     """Tell whether the lock of this host's own crashed server may go at once, before Patroni lets it go.
 
-    Only when each of ``/sync`` confirms every commit. The transaction may come late, when Patroni has started the
-    server again as a primary; that one then acknowledges nothing without all of ``/sync``, whoever is promoted is of
-    these, and ``/sync``, which was put again, cannot be changed on what was read before. When some of them are enough,
-    those who were not promoted could go on confirming. Somebody who may be promoted has to live, or nothing is won.
+    Only when each of ``/sync`` confirms every commit, and nobody else can be promoted. The transaction may come late,
+    when Patroni has started the server again as a primary; that one then acknowledges nothing without all of ``/sync``,
+    whoever is promoted is of these, and ``/sync``, which was put again, cannot be changed on what was read before. In
+    quorum mode, those who were not promoted could go on confirming, and one that ``/sync`` does not name be promoted.
+    Somebody who may be promoted has to live, or nothing is won.
     """
-    if not view.crashed or lock.leader != rules.me or lock.paused or not lock.synchronous:
+    if not view.crashed or lock.leader != rules.me or lock.paused or not lock.synchronous or lock.by_quorum:
         return False
     return lock.quorum == 0 and lock.sync_leader == rules.me and bool(lock.sync - view.silent - {rules.me})
 
@@ -451,10 +453,11 @@ def decided(rules: Rules, state: State, view: View, before: tuple[Action, ...]) 
 
 def answered(state: State, event: Answered) -> tuple[State, tuple[Action, ...]]:
     """End the case when its transaction came to an end; when nobody knows, the next tick tries the same one again."""
+    if event.case == state.resigning:
+        # Patroni lives there: its lease carries more than the lock, and it finds out by itself.
+        return replace(state, resigning=None), ()
     if event.outcome is not Outcome.LOST:
         state = replace(state, revoking=event.case)
-    if event.case == state.resigning:
-        return replace(state, resigning=None), ()
     if event.case != state.case:
         return state, ()
     if event.outcome is Outcome.UNKNOWN:
