@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING
 from pgbaton.agent.acting import etcd_leader, holds, keeper
 from pgbaton.agent.acting.balancer import Balancer
 from pgbaton.agent.acting.fencing import Fencing
+from pgbaton.agent.acting.followers import Followers
+from pgbaton.agent.acting.handover import Handover
+from pgbaton.agent.acting.orders import Orders
 from pgbaton.agent.acting.own_fence import OwnFence
 from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.acting.report import Report
@@ -40,8 +43,10 @@ from pgbaton.agent.peers.messages import Codec, Heartbeat
 from pgbaton.agent.peers.ping import Pinger
 from pgbaton.agent.peers.udp import Post
 from pgbaton.agent.protocols import trust
+from pgbaton.agent.protocols.serving import Bounds
 from pgbaton.agent.protocols.serving import Server as Listener
 from pgbaton.agent.services import clients
+from pgbaton.agent.services.agents import Agents
 from pgbaton.agent.services.etcd import Etcd
 from pgbaton.agent.services.following import Follower
 from pgbaton.agent.services.notify import Notifier
@@ -63,6 +68,8 @@ WATCHDOG_SECONDS = 0.5
 ALIVE_SECONDS = 1.5
 #: So long etcd's majority may be away before that is complained of.
 QUORUM_SECONDS = 5.0
+#: A hand-over waits so long for another primary.
+ORDER_SECONDS = 30.0
 #: At its end, an agent has so long to let go of everything, and answers so long to leave.
 CLOSE_SECONDS = 3.0
 GRACE_SECONDS = 0.5
@@ -96,6 +103,9 @@ class Agent:
         self._patroni = clients.patroni(settings)
         self._server = self._server_of(settings) if is_database else None
         self._own_fence = self._own_fence_of(self._server) if self._server else None
+        self._followers = (
+            Followers(sight, drop=self._fences.drop, nudge=self._server.nudge) if self._server is not None else None
+        )
         self._balancer = Balancer(settings, sight, complaints) if is_balancer else None
         self._keepers: list[Keeper] = []
         if is_database:
@@ -120,7 +130,16 @@ class Agent:
         )
         self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
         self._report = Report(sight, self._voice.mine, self._verdicts)
-        self._listener = Listener(self._report.answer, tls=trust.nobody(ssl.PROTOCOL_TLS_SERVER))
+        self._agents = Agents(settings)
+        self._secrets = settings.secrets
+        orders = Orders(
+            self._report,
+            lambda: self._secrets,
+            balancer=self._balancer,
+            handover=Handover(sight, self._agents, self._server) if self._server is not None else None,
+        )
+        bounds = Bounds(handler_seconds=ORDER_SECONDS)
+        self._listener = Listener(orders.answer, tls=trust.nobody(ssl.PROTOCOL_TLS_SERVER), bounds=bounds)
         self._trust = trust.Trust(
             settings,
             complaints,
@@ -170,6 +189,8 @@ class Agent:
         parts.add("health port", self._listen)
         parts.add("certificates", self._trust.run)
         parts.add("systemd", self._keep_alive)
+        if self._followers is not None:
+            parts.add("standbys", self._followers.run)
         if self._server is not None and self._own_fence is not None:
             parts.add("PostgreSQL", self._server.run)
             parts.add("own fence", self._own_fence.run)
@@ -198,6 +219,7 @@ class Agent:
         self._post.close()
         self._pinger.close()
         self._patroni.close()
+        self._agents.close()
         self._etcd.close()
 
     # Time.
@@ -223,6 +245,8 @@ class Agent:
         self._releases.tell(verdict.Tick())
         if self._own_fence is not None:
             self._own_fence.turn(now)
+        if self._followers is not None:
+            self._followers.turn(now)
 
     async def _keep_alive(self) -> None:
         """Tell systemd that the loop turns: one that does not is ended, and another lets go whom it held."""
@@ -308,7 +332,9 @@ class Agent:
     def _gives_up(self) -> bool:
         """Tell whether the server has crashed, in a cluster that then prefers another one to starting it again."""
         cluster = self._sight.cluster
-        return self._server is not None and self._server.crashed and cluster is not None and cluster.fails_over
+        if self._server is None or cluster is None or not self._server.crashed:
+            return False
+        return cluster.fails_over or self._server.handed_over
 
     def _resign(self) -> None:
         try:
@@ -347,10 +373,12 @@ class Agent:
 
     def _trust_hosts(self, client: ssl.SSLContext, server: ssl.SSLContext) -> None:
         self._patroni.use(client)
+        self._agents.use(client)
         self._listener.use(server)
 
     def _trust_secrets(self, secrets: Secrets) -> None:
         self._codec.use(secrets.heartbeat_keys)
+        self._secrets = secrets
 
     # What is told.
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error, RefusedError, UnhealthyError
-from pgbaton.operate import candidates, handover
+from pgbaton.operate import candidates, handover, held
 from pgbaton.operate.checks import Check, failed, listing, require
 from pgbaton.operate.fences import unfenced
 from pgbaton.operate.waiting import going_on, until
@@ -71,11 +71,13 @@ class Switchover:
     source: str
     target: str
     seconds: Parts
+    #: Whether clients were held meanwhile, so that they saw a pause and no error.
+    held: bool = False
 
     @property
     def data(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {"from": self.source, "to": self.target, "seconds": self.seconds.data}
+        return {"from": self.source, "to": self.target, "held": self.held, "seconds": self.seconds.data}
 
 
 def consider(topology: Topology, view: View, to: str | None) -> Intent:
@@ -169,14 +171,33 @@ async def carry_out(operation: Operation, source: str, target: str) -> Switchove
     with going_on(
         report, f"Patroni goes on with the switchover from {source} to {target}; pgbaton status shows its end"
     ):
-        hand_over = await ask(operation, source, target)
+        hand_over, was_held = await hand_over_held(operation, source, target)
+        if hand_over is None:
+            hand_over = await ask(operation, source, target)
     report(f"{target} takes writes")
     with going_on(report, f"{target} is the primary; balancers and {source} still follow; see pgbaton status"):
         routing = await operation.until_routed(target)
         report(f"every balancer sends writes to {target}")
         rejoin = await operation.until_streaming(source, target) + await operation.until_synchronous()
     report(f"{source} streams from {target}")
-    return Switchover(source, target, Parts(checkpoint, hand_over, routing, rejoin))
+    return Switchover(source, target, Parts(checkpoint, hand_over, routing, rejoin), was_held)
+
+
+async def hand_over_held(operation: Operation, source: str, target: str) -> tuple[float | None, bool]:
+    """Hand over with clients held, where there are agents; return the seconds, None when it has to go without.
+
+    Raises Error when it was begun and nobody knows how it ended.
+    """
+    if not operation.topology.orchestration.agent:
+        return None, False
+    start = time.monotonic()
+    done = await held.hand_over(operation, source, target)
+    if done.done:
+        return time.monotonic() - start, True
+    if not done.refused:
+        raise verdict(await operation.look(), source, target, done.why)
+    operation.report(f"clients are not held meanwhile: {done.why}")
+    return None, False
 
 
 async def checkpoint_first(operation: Operation, source: str) -> float:

@@ -47,10 +47,16 @@ TRACKED = Path("/run/pgbaton-agent-haproxy")
 USUAL_SECONDS = 1.0
 UNWELL_SECONDS = 0.1
 QUICK_SECONDS = 0.02
+#: Between two looks at whether a client has a server yet.
+QUIET_SECONDS = 0.005
 #: So long the end of a HAProxy that was killed may take: its kernel closes thousands of connections.
 CLOSING_SECONDS = 0.2
 #: HAProxy's hints wait no longer than this for what the pooler says of itself.
 POOLING_SECONDS = 0.1
+
+
+class NotHeldError(Exception):
+    """Clients are not held for a hand-over, and why."""
 
 
 class Balancer:
@@ -73,6 +79,8 @@ class Balancer:
             for name, hint in ((name, functools.partial(self._pooler_ended, name)) for name in POOLED)
         }
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Until when clients are held for a hand-over that is planned.
+        self._planned_until = float("-inf")
         self._advice = keepalived.Advice()
         self._track = keepalived.TrackFile(tracked)
         #: Whether the pooler's last order was to pause; None when it has had none.
@@ -96,6 +104,44 @@ class Balancer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace_seconds()):
                     await self._soon.wait()
+
+    async def hold(self, seconds: float) -> None:
+        """Hold clients for a planned hand-over, for so long at most, and return when none has a server.
+
+        Raises NotHeldError, after which nobody is held: some have a server for too long, or the pooler cannot do it.
+        """
+        self._planned_until = clock() + seconds
+        self._soon.set()
+        try:
+            await self._until_quiet(clock() + seconds / 2)
+        except BaseException:
+            self.let_go()
+            raise
+
+    def let_go(self) -> None:
+        """Hold clients no longer for a hand-over that was planned."""
+        self._planned_until = float("-inf")
+        self._soon.set()
+
+    async def _until_quiet(self, until: float) -> None:
+        why = "it does not answer"
+        while clock() < until:
+            try:
+                state = await pgbouncer.state(
+                    self._pooler(), pgbouncer.login(), deadline_seconds=self._deadline, ordered=self._ordered
+                )
+            except ServiceError as error:
+                why = str(error)
+            else:
+                if state.session_pooling:
+                    message = "in session pooling a client keeps its server, and cannot be held"
+                    raise NotHeldError(message)
+                if state.paused and not state.busy_servers:
+                    return
+                why = f"{state.busy_servers} transactions are under way" if state.paused else "it is not paused"
+            await asyncio.sleep(QUIET_SECONDS)
+        message = f"PgBouncer {POOLER}: {why}"
+        raise NotHeldError(message)
 
     async def end_stopped(self) -> None:
         """End HAProxy: it was stopped."""
@@ -129,7 +175,7 @@ class Balancer:
         client that waits for an answer would hear of it by its own keepalive alone, a second later or never.
         """
         until = clock() + CLOSING_SECONDS
-        while processes.condition(ending) is not Condition.GONE and clock() < until:
+        while processes.condition(ending) is not Condition.GONE and clock() < until:  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(processes.LOOK_SECONDS)
         self._advise()
         self._soon.set()
@@ -191,7 +237,8 @@ class Balancer:
             return routing.View(poolers=poolers)
         databases = tuple(self._database(host.name, now) for host in self._settings.databases)
         leader = cluster.leader if cluster else None
-        return routing.View(databases=databases, leader=leader, servers=servers, poolers=poolers)
+        planned = now < self._planned_until
+        return routing.View(databases=databases, leader=leader, servers=servers, poolers=poolers, planned=planned)
 
     def _database(self, name: str, now: float) -> routing.Database:
         said = self._sight.said(name, now)

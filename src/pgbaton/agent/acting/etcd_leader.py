@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 #: Between two looks, each of which may move the leadership once.
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 2.0
 MOVE_SECONDS = 2.0
 
 

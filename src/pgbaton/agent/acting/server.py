@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,7 +18,7 @@ from pgbaton.agent.acting.judge import Judge
 from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
-from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel import processes, watches
 from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.peers.messages import Heartbeat
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.kernel.processes import Process
     from pgbaton.agent.peers.messages import ServerRole
+    from pgbaton.agent.protocols.connections import UnixSocket
     from pgbaton.agent.services.patroni import Patroni
     from pgbaton.agent.services.postgres import Reading
     from pgbaton.agent.settings import Settings
@@ -91,8 +93,9 @@ class Server:
         self._moving_since: float | None = None
         self._nudged_seconds = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        #: The number of the last postmaster, when it has crashed and no other one has come.
+        #: The number of the last postmaster, when it has crashed and no other one has come; the one that hands over.
         self._crashed: int | None = None
+        self._handed_over: int | None = None
         self.was_primary = False
         self.seen = Seen(clock(), Outcome.ABSENT, why="no look yet")
 
@@ -116,6 +119,16 @@ class Server:
     def crashed(self) -> bool:
         """Tell whether the server has ended without having been stopped, and no other one has come since."""
         return self._crashed is not None
+
+    @property
+    def handed_over(self) -> bool:
+        """Tell whether the server was stopped for another one to take over, and none has come here since."""
+        return self._crashed is not None and self._crashed == self._handed_over
+
+    @property
+    def way_in(self) -> tuple[UnixSocket, wire.Login]:
+        """Return where the server is asked, and as whom."""
+        return self._where, self._login
 
     @property
     def verdict(self) -> Verdict:
@@ -171,6 +184,21 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def stop(self, deadline_seconds: float) -> None:
+        """Stop the server so that another one takes over: orderly, and when that takes too long, at once.
+
+        Orderly it sends its standbys all that is left, and needs no recovery when it is started again.
+        """
+        for process in self._processes():
+            self._handed_over = process.pid
+            for how in (signal.SIGINT, signal.SIGQUIT):
+                processes.kill(process, how)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(deadline_seconds):
+                        await watches.ended(process)
+                        return
+            await processes.end_server(process, deadline_seconds)
+
     async def _nudge(self) -> None:
         try:
             await self._patroni.nudge()
@@ -214,7 +242,7 @@ class Server:
         """Note that the postmaster is gone, in the moment it is."""
         # One that is stopped takes its file with it.
         is_crash = processes.noted(self._pid_file) == ended.pid
-        self._crashed = ended.pid if is_crash else None
+        self._crashed = ended.pid if is_crash or ended.pid == self._handed_over else None
         LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
         self.judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))

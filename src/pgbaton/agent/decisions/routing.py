@@ -10,8 +10,9 @@ agent does not. So a change is hinted once, when it was seen to happen, and neve
 2. *Sessions are cut* (which a hint that a server is down does as well) when their server is fenced here, when its own
    agent says that it takes writes no longer, or when another is primary on a higher timeline. Silence cuts nothing,
    nor does an agent that does not know: the server may live.
-3. *Clients are held* from the first of the first two signs about the primary until HAProxy leads to one and to nobody
-   else, for ``pause_seconds`` at most, once in an outage. An agent that starts lets all go: it may have held them.
+3. *Clients are held* while a hand-over is planned, and from the first of the first two signs about the primary until
+   HAProxy leads to one and to nobody else, for ``pause_seconds`` at most, once in an outage. An agent that starts lets
+   all go: it may have held them.
 4. *In session pooling nobody is held.* There a client keeps its server for as long as it stays: a pause holds none of
    those whom an outage hits, and takes hold of a pool only when all of them have gone. It would keep out newcomers
    alone, after a false alarm from a primary that is well.
@@ -83,13 +84,15 @@ class View:
     """All that is known here at one moment; the default knows nothing, as does an agent that overslept.
 
     ``leader`` holds the leader lock; None when nobody does or nobody knows. Of ``poolers``, those that lead to the
-    primary, the names are always known. Whatever was decided has been tried to its end before a new question is asked.
+    primary, the names are always known. ``planned``: a hand-over is, so that clients are
+    held while all is well. Whatever was decided has been tried to its end before a new question is asked.
     """
 
     databases: tuple[Database, ...] = ()
     leader: str | None = None
     servers: Servers | None = None
     poolers: Mapping[str, Pooling | None] = field(default_factory=lambda: MappingProxyType({}))
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,8 @@ def decide(memory: Memory, view: View, *, now_seconds: float, pause_seconds: flo
     marks, memory = _mark(memory, view, primary, now_seconds)
     memory = replace(memory, primary=primary or memory.primary)
     leads = primary is not None and _leads(memory, view, primary)
-    holds, memory = _hold(memory, view, now_seconds, pause_seconds, outage=outage, leads=leads)
+    wanted, leads = outage or view.planned, leads and not view.planned
+    holds, memory = _hold(memory, view, now_seconds, pause_seconds, outage=wanted, leads=leads)
     pauses = tuple(action for action in holds if isinstance(action, Pause))
     resumes = tuple(action for action in holds if isinstance(action, Resume))
     return Decision((*pauses, *marks, *resumes), memory, alarms)

@@ -86,7 +86,9 @@ class Fences:
             except FenceError:
                 self.promised = before
                 raise
-        cut = self.beside(self.cutter, lambda: sockets.cut_to(fence.ip, fence_rules.primary_ports(self.ports)))
+        # Its etcd is not fenced. But who is just asking that member would wait a second for it, and can ask another.
+        ends = fence_rules.primary_ports(self.ports) | {self.ports.etcd}
+        cut = self.beside(self.cutter, lambda: sockets.cut_to(fence.ip, ends))
         ended, _ = await asyncio.gather(cut, self.persist())
         return ended
 
@@ -124,6 +126,11 @@ class Fences:
             nftables.apply(TABLE, Change(RESIGNED, (Element(self.ports.rest.to_bytes(2, "big")),)))
         except OSError as error:
             raise unreachable(error) from error
+
+    async def drop(self, host: str) -> Cut:
+        """End the connections that a host has to this one's server; it may make new ones."""
+        address, ports = ipaddress.ip_address(self.address(host)), frozenset({self.ports.postgresql})
+        return await self.beside(self.cutter, lambda: sockets.cut_of(address, ports))
 
     async def mend(self) -> tuple[str, ...]:
         """Put back what somebody else took away, and return what it was: while it was missing, a promise was broken."""

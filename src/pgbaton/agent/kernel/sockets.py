@@ -62,6 +62,12 @@ class Connection:
     identity: bytes
 
     @property
+    def own_port(self) -> int:
+        """Return the port on this host."""
+        port: int = PORTS.unpack_from(self.identity)[0]
+        return port
+
+    @property
     def peer_port(self) -> int:
         """Return the port on the other host."""
         port: int = PORTS.unpack_from(self.identity)[1]
@@ -73,6 +79,13 @@ def cut_to(address: Address, ports: frozenset[int]) -> Cut:
     families = FAMILIES if isinstance(address, ipaddress.IPv4Address) else (socket.AF_INET6,)
     found = (each for family in families for each in connections(family, address))
     return cut(each for each in found if each.peer_port in ports)
+
+
+def cut_of(address: Address, ports: frozenset[int]) -> Cut:
+    """End all connections that a host made to these ports of this one."""
+    families = FAMILIES if isinstance(address, ipaddress.IPv4Address) else (socket.AF_INET6,)
+    found = (each for family in families for each in connections(family, address))
+    return cut(each for each in found if each.own_port in ports)
 
 
 def cut_from(ports: frozenset[int]) -> Cut:

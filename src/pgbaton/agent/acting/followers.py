@@ -1,0 +1,58 @@
+"""The standbys of a primary: whoever is silent is let go at once, so that no commit waits for it.
+
+PostgreSQL notices a silent standby by ``wal_sender_timeout``. Agents hear sooner that it is silent. Ending its
+connections is all that is done: Patroni then chooses another synchronous standby, by its own rules and in its own
+order. A standby that lives after all connects again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NoReturn
+
+from pgbaton.agent.clock import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgbaton.agent.kernel.sockets import Cut
+    from pgbaton.agent.sight import Sight
+
+LOG = logging.getLogger(__name__)
+
+
+class Followers:
+    """Let go of silent standbys: ``drop`` ends a host's connections to the server, ``nudge`` has Patroni look."""
+
+    def __init__(self, sight: Sight, *, drop: Callable[[str], Awaitable[Cut]], nudge: Callable[[], None]) -> None:
+        self._sight = sight
+        self._drop = drop
+        self._nudge = nudge
+        self._silent: frozenset[str] = frozenset()
+        self._turned = asyncio.Event()
+
+    def turn(self, now: float) -> None:
+        """See who is silent, by the word of a majority; once for each silence."""
+        databases = {host.name for host in self._sight.settings.databases}
+        silent = self._sight.view(now).agreed & databases if self._leads() else frozenset()
+        is_news = bool(silent - self._silent)
+        self._silent = silent
+        if is_news:
+            self._turned.set()
+
+    async def run(self) -> NoReturn:
+        """Let go of whoever was found silent, until cancelled."""
+        while True:
+            await self._turned.wait()
+            self._turned.clear()
+            for host in sorted(self._silent):
+                cut = await self._drop(host)
+                LOG.warning("%s is silent: %d of its connections ended, %d left %s", host, cut.ended, cut.left, cut.why)
+            self._nudge()
+
+    def _leads(self) -> bool:
+        """Tell whether the leader lock is here; a server that is none loses nothing by it either."""
+        cluster = self._sight.cluster
+        mine = cluster is not None and cluster.leader == self._sight.settings.me
+        return mine and not self._sight.hearing.stalled(clock())
