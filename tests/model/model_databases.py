@@ -322,5 +322,5 @@ def _reconfigured(world: World, scope: Scope) -> Iterator[Step]:
     store = world.store
     if world.budget.configs and store.synchronous:
         revision = store.revision + 1
-        after = store._replace(revision=revision, config_revision=revision, synchronous=False)
+        after = store._replace(revision=revision, config_revision=revision, synchronous=False, by_quorum=False)
         yield ("operator:", "turns synchronous mode off"), stored(world, scope, after).spent("configs"), False

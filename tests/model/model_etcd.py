@@ -24,6 +24,7 @@ class Snapshot(NamedTuple):
     sync_revision: int
     config_revision: int
     synchronous: bool
+    by_quorum: bool
     verdict_revision: int
     half: bool = False
 
@@ -42,6 +43,7 @@ def lock(snapshot: Snapshot) -> Lock:
         verdict_revision=snapshot.verdict_revision,
         quorum=snapshot.quorum,
         synchronous=snapshot.synchronous,
+        by_quorum=snapshot.by_quorum,
     )
 
 

@@ -44,6 +44,7 @@ QUICK = (
     replace(OWN, name="crash, strict", mode="strict", budget=A_COMMIT_AND_A_CRASH._replace(ends=2)),
     replace(OWN, name="crash, two", mode="two", sync=frozenset({"S", "T"}), budget=A_COMMIT_AND_A_CRASH),
     replace(OWN, name="crash, quorum", mode="quorum", sync=frozenset({"S", "T"}), budget=A_COMMIT_AND_A_CRASH),
+    replace(OWN, name="crash, quorum of one", mode="quorum", budget=A_COMMIT_AND_A_CRASH),
 )
 
 A_COMMIT_AND_A_POWER_OFF = Budget(commits=1, crashes=1, restarts=0, cycles=0, configs=0)
@@ -72,4 +73,14 @@ THOROUGH = (
     Scope("twice", agents=("S", "T", "O1"), swift=("S", "T", "O1"), voters=frozenset({"S", "T", "O1"}),
           candidates=("S", "T"), suspects=("P", "S"), leading=("P", "S"),
           budget=Budget(commits=0, crashes=2, restarts=0, cycles=0, configs=0)),
+    replace(OWN, name="crash, on, power-off", lost_answers=True, halves=True, late_views=2,
+            budget=Budget(commits=1, crashes=1, restarts=1, cycles=1, configs=0, ends=1)),
+    replace(OWN, name="crash, on, twice", late_views=2,
+            budget=Budget(commits=2, crashes=0, restarts=0, cycles=1, configs=0, ends=2)),
+    replace(OWN, name="crash, two, answers lost", mode="two", sync=BOTH, lost_answers=True, late_views=2,
+            budget=Budget(commits=1, crashes=0, restarts=0, cycles=1, configs=0, ends=1)),
+    replace(OWN, name="crash, strict, answers lost", mode="strict", lost_answers=True, halves=True, late_views=2,
+            budget=Budget(commits=1, crashes=0, restarts=0, cycles=1, configs=0, ends=1)),
+    replace(THREE, name="crash, and a release", agents=("P", "S", "O1"), swift=("S", "O1"), alarms=True,
+            budget=A_COMMIT_AND_A_CRASH),
 )  # fmt: skip

@@ -179,6 +179,7 @@ def first(scope: Scope, memory: int) -> World:
         sync_revision=3,
         config_revision=1,
         synchronous=True,
+        by_quorum=by_quorum,
         verdict_revision=0,
     )
     primary = Host("primary", ssn=(number, scope.sync))

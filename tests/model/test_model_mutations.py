@@ -80,7 +80,11 @@ def another_leads(view: View, lock: Lock, host: str) -> bool:
 
 
 def resigns_in_any_mode(rules: Rules, view: View, lock: Lock) -> bool:
-    return verdict_may_resign(rules, view, replace(lock, quorum=0))
+    return verdict_may_resign(rules, view, replace(lock, quorum=0, by_quorum=False))
+
+
+def resigns_where_each_confirms(rules: Rules, view: View, lock: Lock) -> bool:
+    return verdict_may_resign(rules, view, replace(lock, by_quorum=False))
 
 
 RESTS = "lets its fence against P fall; a case that rests on it"
@@ -141,6 +145,13 @@ MUTATIONS = (
         "I1",
         "P: acknowledges commit 1",
         {"may_resign": resigns_in_any_mode},
+    ),
+    Mutation(
+        "nobody gives up its lock when others than /sync can be promoted",
+        replace(OWN, mode="quorum", budget=ONE_COMMIT),
+        "I1",
+        "T: is promoted",
+        {"may_resign": resigns_where_each_confirms},
     ),
     Mutation(
         "/sync is put again by who gives up its lock",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from model_agents import Model
 from model_checker import explore, stuck, way_to
-from model_scopes import A_POWER_OFF, DATA, ONE_COMMIT, QUICK, THREE
+from model_scopes import A_COMMIT_AND_A_CRASH, A_POWER_OFF, DATA, ONE_COMMIT, OWN, QUICK, THREE
 from model_world import Budget, Scope, World, acknowledges
 
 #: More than any quick scope has, and what one may take on a busy machine.
@@ -51,6 +51,19 @@ def test_the_world_in_which_nothing_is_found_is_one_in_which_everything_happens(
     assert any(world.host("P").role == world.host("S").role == "primary" for world in worlds), "two are primary"
     assert any(world.host("P").role == "standby" and world.host("P").upstream == "S" for world in worlds), "P follows S"
     assert any(world.top == "S" and model.good(world) for world in worlds), "all fences fall after a failover"
+
+
+def test_in_the_world_in_which_a_server_crashes_alone_everything_happens_too() -> None:
+    model = Model(replace(OWN, budget=A_COMMIT_AND_A_CRASH))
+    seen = explore(model.initial, model.successors, most_states=12_000)
+    assert seen.complete
+    worlds = seen.states
+    won = [world for world in worlds if world.won >= 0]
+    assert any(world.host("P").role == "down" for world in won), "the lock of a crashed server is given up"
+    assert any(world.host("P").role == "primary" for world in won), "the lock of a server that lives is given up"
+    assert any(world.top == "S" and world.host("P").role == "down" for world in won), "S is promoted meanwhile"
+    back = [world for world in worlds if world.host("P").role == "standby" and world.host("P").upstream == "S"]
+    assert any(world.acked and model.good(world) for world in back), "P is back and follows, and nothing is lost"
 
 
 # What Patroni does by itself, with no agent anywhere. The early release cannot mend it; it must not rest on it either.

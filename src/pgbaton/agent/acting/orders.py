@@ -74,10 +74,12 @@ class Orders:
         return {}
 
 
-def seconds(told_value: Any) -> float:
+def seconds(told_value: object) -> float:
     """Return a duration that was sent; raises ValueError when it is none."""
-    is_number = isinstance(told_value, int | float) and not isinstance(told_value, bool)
-    if is_number and math.isfinite(told_value) and told_value >= 0:
-        return float(told_value)
-    message = f"seconds: seen {told_value!r}, wanted a number of seconds"
-    raise ValueError(message)
+    if isinstance(told_value, bool) or not isinstance(told_value, int | float):
+        message = f"seconds: seen {told_value!r}, wanted a number"
+        raise TypeError(message)
+    if not math.isfinite(told_value) or told_value < 0:
+        message = f"seconds: seen {told_value!r}, wanted 0 or more"
+        raise ValueError(message)
+    return float(told_value)
