@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_cluster import BEAT, HOSTS, PORTS, PRIMARY, STANDBY, settings, until
+from small_cluster import BEAT, HOSTS, PORTS, PRIMARY, STANDBY, cluster, settings, until
 
 from pgbaton.agent import daemon, parts
 from pgbaton.agent.acting import holds
@@ -23,6 +23,7 @@ from pgbaton.agent.kernel import fences, processes
 from pgbaton.agent.kernel.fence_rules import Fence as Standing
 from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.fences import FenceError
+from pgbaton.agent.kernel.sockets import Cut
 from pgbaton.agent.peers.messages import Ask, Codec, Foreign, Vote
 from pgbaton.agent.peers.udp import Post
 from pgbaton.agent.services import clients
@@ -231,6 +232,14 @@ class Kernel:
     async def mend(self) -> tuple[str, ...]:
         return ()
 
+    async def drop(self, host: str) -> Cut:
+        del host
+        return Cut()
+
+    def resign(self) -> None:
+        message = "nft: not permitted"
+        raise FenceError(message)
+
     def close(self) -> None:
         self.closed = True
 
@@ -248,6 +257,34 @@ async def test_nothing_is_decided_before_the_fences_of_before_are_known(
     async with under_way(watched.agent._fence()):
         await until(lambda: begun)
     assert begun == [{"db1"}]
+
+
+def test_the_lock_of_a_crashed_server_is_given_up_where_patroni_would_not_start_it_again(watched: Watched) -> None:
+    agent = watched.agent
+    assert agent._server
+    agent._sight.cluster = replace(cluster(), fails_over=True)
+    assert not agent._gives_up()
+    agent._server._crashed = 4711
+    assert agent._gives_up()
+    agent._sight.cluster = cluster()
+    assert not agent._gives_up()
+    agent._server._handed_over = 4711
+    assert agent._gives_up()
+    agent._sight.cluster = None
+    assert not agent._gives_up()
+
+
+def test_a_kernel_that_resets_nobody_makes_an_election_slower_and_no_more(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.agent._fences = Kernel()  # type: ignore[assignment]
+    watched.agent._resign()
+    assert "an election may have to wait for this host's Patroni: nft: not permitted" in caplog.text
+
+
+def test_the_end_of_the_own_server_is_news_for_the_verdict(watched: Watched) -> None:
+    watched.agent._changed()
+    assert watched.events == [verdict.Tick()]
 
 
 async def test_a_primary_can_hold_its_clients_though_its_disk_is_full(

@@ -136,3 +136,14 @@ def test_the_verdict_sees_the_lock_as_etcd_had_it() -> None:
     assert (lock.config_revision, lock.verdict_revision, lock.synchronous, lock.paused) == (5, 7, True, False)
     seen.sight.cluster = None
     assert seen.sight.view(seen.now).lock is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "of_lock"), [("off", (False, False)), ("on", (True, False)), ("quorum", (True, True))]
+)
+def test_the_verdict_sees_the_mode_in_which_commits_are_confirmed(mode: str, of_lock: tuple[bool, bool]) -> None:
+    seen = Seen()
+    seen.sight.cluster = replace(cluster(), mode=mode)
+    lock = seen.sight.view(seen.now).lock
+    assert lock
+    assert (lock.synchronous, lock.by_quorum) == of_lock

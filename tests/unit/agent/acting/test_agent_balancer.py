@@ -22,6 +22,7 @@ from pgbaton.agent.services.haproxy import CheckResult, Operational
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 GIVE_UP, WELL = "-254\n", "0\n"
@@ -55,6 +56,9 @@ class Host:
                 monkeypatch.setattr(module, name, getattr(self, name))
         monkeypatch.setattr(pgbouncer, "pause", self.pause)
         monkeypatch.setattr(pgbouncer, "resume", self.resume)
+        monkeypatch.setattr(processes, "members", lambda unit: (Process(10, 1),) if unit == "haproxy.service" else ())
+        self.followed: list[tuple[str, ...]] = []
+        monkeypatch.setattr(processes, "main", lambda *of: self.followed.append(of))
         monkeypatch.setattr(judge, "of_unit", lambda unit, program: (Process(10, 1),) if program in unit else ())
         monkeypatch.setattr(processes, "look", lambda _: Look(self.condition))
         monkeypatch.setattr(processes, "runnable_per_processor", lambda: 0.1)
@@ -71,7 +75,11 @@ class Host:
 
     async def set_health(self, _: object, backend: str, name: str, health: str, *, deadline_seconds: float) -> None:
         del deadline_seconds
-        assert backend == "primary"
+        if backend != "primary":
+            if self.haproxy:
+                raise self.haproxy
+            self.told.append(f"{backend}/{name} {health}")
+            return
         self.told.append(f"{name} {health}")
         self.up = self.up | {name} if health == "up" else self.up - {name}
 
@@ -117,11 +125,12 @@ class Host:
 
 
 @pytest.fixture
-async def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
+async def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Host]:
     made = Host(monkeypatch, tmp_path)
     await made.turn(3)  # it finds db1, and lets go whom one before it may have held
     made.told.clear()
-    return made
+    yield made
+    made.balancer.close()
 
 
 async def test_an_agent_that_starts_lets_everybody_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -302,3 +311,92 @@ async def test_keepalived_gets_its_vip_back_though_the_pooler_hangs(host: Host) 
     host.tracked.write_text(GIVE_UP)
     await balancer.let_go(host.seen.settings, tracked=host.tracked)
     assert host.tracked.read_text() == WELL
+
+
+async def test_the_vip_is_given_up_once_the_processes_of_an_ended_haproxy_are_gone(host: Host) -> None:
+    host.balancer._ended(Process(10, 1))
+    assert (host.balancer.verdict, host.balancer.leads) == (Verdict.GONE, False)
+    for _ in range(3):
+        await asyncio.sleep(processes.LOOK_SECONDS)
+    assert host.tracked.read_text() == WELL
+    host.condition = Condition.GONE
+    await until(lambda: host.tracked.read_text() == GIVE_UP)
+    assert host.balancer._soon.is_set()
+
+
+async def test_the_vip_waits_only_so_long_for_connections_to_end(host: Host) -> None:
+    host.balancer._ended(Process(10, 1))
+    await asyncio.sleep(0)
+    host.seen.now += balancer.CLOSING_SECONDS - 0.01
+    for _ in range(3):
+        await asyncio.sleep(processes.LOOK_SECONDS)
+    assert host.tracked.read_text() == WELL
+    host.seen.now += 0.02
+    await until(lambda: host.tracked.read_text() == GIVE_UP)
+
+
+async def test_the_vip_stays_when_haproxy_is_back_before_the_old_ones_connections_are_gone(host: Host) -> None:
+    host.balancer._ended(Process(10, 1))
+    await host.turn()
+    host.condition = Condition.GONE
+    await until(lambda: not host.balancer._tasks)
+    assert host.tracked.read_text() == WELL
+
+
+@pytest.mark.parametrize(("name", "backend"), [("write", "pooled_write"), ("read", "pooled_read")])
+async def test_clients_are_led_around_a_pooler_in_the_moment_in_which_it_ends(
+    host: Host, name: str, backend: str
+) -> None:
+    host.balancer._pooler_ended(name, Process(20, 1))
+    await until(lambda: not host.balancer._tasks)
+    assert host.told == [f"{backend}/lb1 down"]
+
+
+async def test_a_pooler_and_haproxy_that_end_together_stop_nobody(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.haproxy = AbsentError("none")
+    host.balancer._pooler_ended("write", Process(20, 1))
+    await until(lambda: not host.balancer._tasks)
+    assert "finds out by itself that lb1 is down in pooled_write" in caplog.text
+
+
+async def test_the_processes_of_haproxy_and_of_both_poolers_are_followed(host: Host) -> None:
+    host.followed.clear()
+    await host.turn()
+    assert host.followed == [
+        ("haproxy.service", "haproxy"),
+        ("pgbouncer@write.service", "pgbouncer"),
+        ("pgbouncer@read.service", "pgbouncer"),
+    ]
+
+
+async def test_a_stopped_haproxy_is_ended_without_being_asked_and_the_vip_goes(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(process: Process, number: signal.Signals) -> bool:
+        host.condition = Condition.GONE
+        return host.kill(process, number)
+
+    monkeypatch.setattr(processes, "kill", kill)
+    host.condition = Condition.STOPPED
+    await host.balancer.end_stopped()
+    assert host.told == ["SIGKILL 10, Keepalived has 0"]
+    assert host.tracked.read_text() == GIVE_UP
+
+
+async def test_what_was_done_is_looked_at_without_waiting_for_the_usual_time(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balancer, "USUAL_SECONDS", 1000.0)
+    await host.turn()
+    assert not host.balancer._soon.is_set()
+    before = len(host.ordered)
+    host.fail_over()
+    running = asyncio.ensure_future(host.balancer.run())
+    await until(lambda: len(host.ordered) == before + 2)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(host.ordered) == before + 2
+    assert host.told == ["db1 down", "cut db1", "db2 up"]
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

@@ -281,3 +281,52 @@ def test_of_a_unit_those_by_the_name_are_the_service(monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setattr(processes, "stat", lambda pid: Stat(names[pid], "S", 1, 0.0, 1))
     assert of_unit("haproxy.service", "haproxy") == (ONE, TWO)
+
+
+def test_a_service_is_stopped_when_one_of_its_processes_of_the_last_question_is(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = {TWO}
+    monkeypatch.setattr(processes, "is_stopped", lambda each: each in stopped)
+    assert not host.judge.is_stopped
+    host.judge.ask()
+    assert host.judge.is_stopped
+    stopped.clear()
+    assert not host.judge.is_stopped
+
+
+def test_of_a_service_that_is_gone_nothing_is_stopped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "is_stopped", lambda _: True)
+    host.judge.ask()
+    host.judge.gone()
+    assert not host.judge.is_stopped
+
+
+async def test_a_stopped_service_hangs_and_is_ended_without_a_question(host: Host) -> None:
+    kept = host.keeper()
+    await kept.end_stopped()
+    assert host.killed == [(ONE, signal.SIGKILL), (TWO, signal.SIGKILL)]
+    assert host.judge.verdict is Verdict.GONE
+    assert host.asked == 0
+
+
+async def test_a_stopped_service_that_may_not_be_ended_hangs(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    kept = host.keeper(may_end=lambda: False)
+    await kept.end_stopped()
+    assert host.killed == []
+    assert host.judge.verdict is Verdict.HUNG
+    assert "is left alone" in caplog.text
+
+
+async def test_keepalived_is_asked_nothing_and_ended_when_it_was_stopped(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "members", lambda unit: (ONE, TWO) if unit == "keepalived.service" else ())
+    kept = keeper.keepalived(host.seen.settings, host.seen.sight, Complaints())
+    for _ in range(5):
+        assert await kept.look() is Outcome.ANSWERED
+    assert (kept.judge.name, kept.judge.verdict, host.killed) == ("Keepalived", Verdict.WELL, [])
+    monkeypatch.setattr(processes, "is_stopped", lambda each: each == TWO)
+    assert kept.judge.is_stopped
+    await kept.end_stopped()
+    assert [each for each, _ in host.killed] == [ONE, TWO]

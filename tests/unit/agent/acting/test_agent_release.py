@@ -57,6 +57,7 @@ class Agent:
         self.done: list[object] = []
         self.etcd = Etcd()
         self.flushed: frozenset[str] = frozenset()
+        self.crashed = False
         voters = self.seen.settings.voters
         monkeypatch.setattr(release, "clock", lambda: self.seen.now)
         self.releases = Releases(
@@ -69,6 +70,8 @@ class Agent:
             etcd=self.etcd,  # type: ignore[arg-type]
             prefix=PREFIX,
             position=lambda: 42,
+            crashed=lambda: self.crashed,
+            resign=lambda: self.done.append("resign"),
         )
         self.releases.begin()
 
@@ -295,3 +298,74 @@ async def test_every_end_of_a_transaction_is_told_however_it_ended(agent: Agent)
         agent.releases.tell = told.append  # type: ignore[method-assign]
         await agent.releases._break(verdict.Break(f"db{number}", 100))
     assert told == [verdict.Broken(f"db{number}", None) for number in range(3)]
+
+
+@pytest.fixture
+def crashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
+    """Return the agent of a primary whose server has crashed."""
+    monkeypatch.setattr(release, "RETRY_SECONDS", 0.0)
+    made = Agent(monkeypatch, "db1")
+    made.crashed = True
+    yield made
+    made.releases.close()
+
+
+async def test_the_lock_of_a_crashed_server_is_given_up_without_a_fence(crashed: Agent) -> None:
+    crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
+    crashed.releases.tell(verdict.Tick())
+    await crashed.settle()
+    ((compare, changes),) = crashed.etcd.asked
+    assert {each.key.removeprefix(PREFIX): each.revision for each in compare} == {
+        "leader": 100,
+        "sync": 90,
+        "config": 5,
+        "pgbaton-verdict": 7,
+    }
+    assert changes == [
+        Delete(PREFIX + "leader"),
+        Put(PREFIX + "sync", b'{"leader": "db1", "sync_standby": "db2"}'),
+        Put(PREFIX + "pgbaton-verdict", b"db1"),
+    ]
+    assert crashed.done == ["resign"]
+
+
+async def test_nobody_waits_for_a_crashed_servers_patroni_from_before_the_lock_is_given_up(crashed: Agent) -> None:
+    crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
+    crashed.releases.tell(verdict.Tick())
+    assert (crashed.done, crashed.etcd.asked) == (["resign"], [])
+    await crashed.settle()
+    assert len(crashed.etcd.asked) == 1
+
+
+async def test_an_agent_is_busy_until_it_knows_what_became_of_its_lock(crashed: Agent) -> None:
+    assert not crashed.releases.is_busy
+    crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
+    crashed.releases.tell(verdict.Tick())
+    assert crashed.releases.is_busy
+    await crashed.settle()
+    assert not crashed.releases.is_busy
+
+
+async def test_a_lock_whose_end_nobody_knows_is_given_up_again(crashed: Agent) -> None:
+    crashed.etcd.answers = [OutcomeUnknownError("no answer"), TransactionResult(succeeded=False, revision=121)]
+    for _ in range(2):
+        crashed.releases.tell(verdict.Tick())
+        await crashed.settle()
+    assert crashed.etcd.asked[0] == crashed.etcd.asked[1]
+
+
+async def test_the_lease_of_a_patroni_that_lives_is_left_to_it(crashed: Agent) -> None:
+    crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
+    crashed.releases.tell(verdict.Tick())
+    await crashed.settle()
+    crashed.seen.sight.cluster = cluster("db2", leader_revision=130)
+    crashed.releases.tell(verdict.Tick())
+    await crashed.settle()
+    assert crashed.etcd.revoked == []
+    assert len(crashed.etcd.asked) == 1
+
+
+async def test_the_lock_of_a_server_that_runs_is_kept(crashed: Agent) -> None:
+    crashed.crashed = False
+    crashed.releases.tell(verdict.Tick())
+    assert (crashed.done, crashed.releases.is_busy) == ([], False)

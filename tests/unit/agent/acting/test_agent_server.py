@@ -24,6 +24,7 @@ from pgbaton.agent.services.postgres import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 POSTMASTER = Process(4711, 99)
 STANDBY = Reading(
@@ -327,3 +328,70 @@ async def test_news_bring_the_next_look_forward(host: Host) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert host.server.heartbeat().role == "primary"
+
+
+def noted(host: Host, directory: Path, pid: int | None) -> None:
+    """Let the postmaster's file name a process, or be gone."""
+    file = host.server._pid_file = directory / "lock"
+    file.unlink(missing_ok=True)
+    if pid is not None:
+        file.write_text(f"{pid}\n/data\n", encoding="ascii")
+
+
+async def test_a_postmaster_that_leaves_its_file_behind_has_crashed(host: Host, tmp_path: Path) -> None:
+    assert not host.server.crashed
+    noted(host, tmp_path, POSTMASTER.pid)
+    host.server._ended(POSTMASTER)
+    assert host.server.crashed
+    assert not host.server.handed_over
+
+
+async def test_a_postmaster_that_takes_its_file_with_it_was_stopped(host: Host, tmp_path: Path) -> None:
+    for pid in (None, POSTMASTER.pid + 1):
+        noted(host, tmp_path, pid)
+        host.server._ended(POSTMASTER)
+        assert not host.server.crashed
+
+
+async def test_a_crash_is_over_when_there_is_another_postmaster(host: Host, tmp_path: Path) -> None:
+    noted(host, tmp_path, POSTMASTER.pid)
+    host.server._ended(POSTMASTER)
+    host.postmaster.process, host.answer = None, AbsentError("nobody there")
+    await host.look()
+    assert host.server.crashed
+    host.postmaster.process = Process(4712, 100)
+    await host.look()
+    assert not host.server.crashed
+
+
+async def test_a_postmaster_that_cannot_be_looked_for_is_no_other_one(host: Host, tmp_path: Path) -> None:
+    noted(host, tmp_path, POSTMASTER.pid)
+    host.server._ended(POSTMASTER)
+    host.postmaster.error = PermissionError(13, "CAP_SYS_PTRACE")
+    await host.look()
+    assert host.server.crashed
+
+
+async def test_a_stopped_server_is_ended_without_being_asked_and_patroni_is_woken(host: Host) -> None:
+    await host.look()
+    await host.server.end_stopped()
+    assert host.ended == [POSTMASTER]
+    assert host.server.verdict is Verdict.GONE
+    await until(lambda: host.nudges == 1)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the cluster is paused", "nobody knows whether it is"])
+async def test_a_stopped_server_is_left_alone_while_somebody_may_be_at_work_on_it(
+    host: Host,
+    known: bool,  # noqa: FBT001 - a table's row
+) -> None:
+    host.seen.sight.cluster = replace(cluster(), paused=True) if known else None
+    await host.server.end_stopped()
+    assert host.ended == []
+    assert host.server.verdict is Verdict.HUNG
+
+
+async def test_where_no_server_is_none_is_ended(host: Host) -> None:
+    host.postmaster.process = None
+    await host.server.end_stopped()
+    assert host.ended == []

@@ -150,6 +150,19 @@ def test_a_pause_and_failsafe_mode_are_seen() -> None:
     assert (found.paused, found.failsafe) == (True, True)
 
 
+@pytest.mark.parametrize(
+    ("config", "fails_over"),
+    [
+        ('{"primary_start_timeout":0}', True), ('{"primary_start_timeout":"0"}', True),
+        ('{"primary_start_timeout":300}', False), ('{"primary_start_timeout":null}', False), ("{}", False),
+    ],
+)  # fmt: skip
+def test_a_cluster_fails_over_when_a_crashed_primary_has_no_time_to_start_again(
+    config: str, *, fails_over: bool
+) -> None:
+    assert read(config=config).fails_over == fails_over
+
+
 def test_a_request_for_another_leader_is_seen_until_it_is_done() -> None:
     assert read(failover='{"leader":"db1","member":"db2"}').failover == Failover("db1", "db2")
     assert read(failover='{"member":"db2"}').failover == Failover(None, "db2")

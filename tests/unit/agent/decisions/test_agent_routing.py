@@ -414,3 +414,43 @@ def test_the_agent_of_a_dead_server_may_forget_its_timeline(balancer: Balancer) 
     balancer.says |= {"db2": UNKNOWN, "db3": UNKNOWN, "db1": PRIMARY}
     assert balancer.step(times=10) == []
     assert balancer.alarms == ()
+
+
+def test_a_server_that_a_late_check_found_up_is_marked_down_again_with_the_hint_of_the_new_primary(
+    balancer: Balancer,
+) -> None:
+    balancer.says["db1"] = NONE
+    balancer.step(times=3)
+    balancer.up["db1"] = True  # by a check that began before its end
+    assert balancer.step(times=3) == []
+    balancer.promote("db2")
+    assert balancer.step() == [*down("db1"), Mark("db2", "up")]
+    assert balancer.step() == [Resume("write")]
+
+
+def test_after_the_hint_the_checks_are_right_about_a_server_that_is_left_over(balancer: Balancer) -> None:
+    balancer.says["db1"] = NONE
+    balancer.step(times=3)
+    balancer.promote("db2")
+    balancer.step(times=3)
+    balancer.up["db1"] = True
+    assert balancer.step(times=10) == []
+
+
+def test_an_agent_that_starts_leaves_servers_that_it_finds_up_to_the_checks(balancer: Balancer) -> None:
+    balancer.says["db1"] = NONE
+    balancer.promote("db2")
+    balancer.memory = Memory()
+    balancer.up |= {"db1": True, "db2": True}
+    assert [action for action in balancer.step(times=10) if isinstance(action, Mark | CutSessions)] == []
+
+
+def test_a_server_on_the_new_timeline_is_no_left_over(balancer: Balancer) -> None:
+    balancer.says["db1"] = NONE
+    balancer.step(times=3)
+    balancer.promote("db2")
+    balancer.says["db1"] = FOLLOWING
+    balancer.up["db1"] = True
+    assert balancer.step(times=3) == []
+    balancer.up["db1"] = False
+    assert balancer.step(times=2) == [Mark("db2", "up"), Resume("write")]

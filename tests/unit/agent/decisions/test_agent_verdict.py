@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pgbaton.agent.decisions.verdict import (
     Answered,
     Ask,
@@ -14,6 +16,7 @@ from pgbaton.agent.decisions.verdict import (
     Lock,
     Outcome,
     Release,
+    Resign,
     Revoke,
     Rules,
     State,
@@ -31,6 +34,7 @@ from pgbaton.agent.decisions.verdict import (
 VOTERS = frozenset({"P", "S", "T", "O1", "O2"})
 S = Rules("S", VOTERS, may_lead=True)
 O = Rules("O1", VOTERS)  # noqa: E741 - an observer
+CRASHED = Rules("P", VOTERS, may_lead=True)  # the primary
 LOCK = Lock(
     revision=30,
     leader="P",
@@ -58,6 +62,9 @@ ASKING = State(case=CASE, votes=frozenset({"S"}), promises=frozenset({CASE}), re
 PROMISED = State(promises=frozenset({CASE}), remembered=P)
 OWING = State(promises=frozenset({CASE}), owed=frozenset({CASE}))
 LOWERING = replace(PROMISED, lowering=P)
+DOWN = View(lock=LOCK, crashed=True)
+OWN = replace(CASE, candidate="P")
+RESIGNING = State(resigning=OWN)
 
 
 # The candidate: fence, ask, count, release.
@@ -332,3 +339,86 @@ def test_a_promise_is_forgotten_when_etcd_has_a_later_leader_key() -> None:
 def test_a_view_older_than_the_last_one_shows_nothing() -> None:
     known, _ = step(O, PROMISED, View(lock=FREE, fenced=P), Tick())
     assert step(O, known, HEARD_AGAIN, Tick()) == (known, ())
+
+
+# A primary whose server has crashed.
+
+
+def test_a_host_whose_server_has_crashed_gives_up_its_lock_and_asks_nobody() -> None:
+    assert step(CRASHED, State(), DOWN, Tick()) == (replace(RESIGNING, seen=30), (Resign(OWN),))
+
+
+def test_one_that_may_be_promoted_is_enough_to_give_up_the_lock() -> None:
+    view = replace(DOWN, lock=replace(LOCK, sync=frozenset({"S", "T"})), silent=frozenset({"S"}))
+    assert step(CRASHED, State(), view, Tick())[1] == (Resign(OWN),)
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        replace(LOCK, paused=True),
+        replace(LOCK, synchronous=False),
+        replace(LOCK, by_quorum=True),
+        replace(LOCK, sync=frozenset({"S", "T"}), quorum=1),
+        replace(LOCK, leader="S"),
+        replace(LOCK, leader=None, leader_revision=0),
+        replace(LOCK, sync_leader="S"),
+        replace(LOCK, sync=frozenset()),
+        replace(LOCK, sync=frozenset({"P"})),
+        None,
+    ],
+    ids=[
+        "paused",
+        "asynchronous",
+        "in quorum mode",
+        "some are enough",
+        "another leads",
+        "nobody leads",
+        "/sync is another's",
+        "/sync names nobody",
+        "/sync names itself",
+        "etcd is not known",
+    ],
+)
+def test_the_lock_of_a_crashed_server_stays_where_giving_it_up_could_lose_something(lock: Lock | None) -> None:
+    assert step(CRASHED, State(), replace(DOWN, lock=lock), Tick())[1] == ()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [replace(DOWN, crashed=False), replace(DOWN, silent=frozenset({"S"})), replace(DOWN, stalled=True)],
+    ids=["it runs", "nobody who may be promoted lives", "the agent slept"],
+)
+def test_the_lock_stays_where_giving_it_up_would_win_nothing(view: View) -> None:
+    assert step(CRASHED, State(), view, Tick())[1] == ()
+
+
+def test_a_lock_is_given_up_by_one_transaction_at_a_time() -> None:
+    assert step(CRASHED, RESIGNING, DOWN, Tick())[1] == ()
+    assert step(CRASHED, RESIGNING, replace(DOWN, lock=replace(LOCK, revision=31, sync_revision=31)), Tick())[1] == ()
+
+
+def test_a_resignation_of_which_nobody_knows_is_tried_again() -> None:
+    state, actions = step(CRASHED, RESIGNING, DOWN, Answered(OWN, Outcome.UNKNOWN))
+    assert actions == ()
+    assert step(CRASHED, state, DOWN, Tick())[1] == (Resign(OWN),)
+
+
+def test_a_resignation_that_was_lost_is_over_and_the_next_goes_by_what_etcd_says_then() -> None:
+    state, actions = step(CRASHED, RESIGNING, DOWN, Answered(OWN, Outcome.LOST))
+    assert (state.resigning, actions) == (None, ())
+    later = replace(LOCK, revision=31, sync_revision=31)
+    assert step(CRASHED, state, replace(DOWN, lock=later), Tick())[1] == (Resign(replace(OWN, sync_revision=31)),)
+    assert step(CRASHED, state, replace(DOWN, lock=FREE), Tick())[1] == ()
+
+
+def test_the_end_of_another_case_does_not_end_a_resignation() -> None:
+    state, _ = step(CRASHED, RESIGNING, DOWN, Answered(replace(OWN, sync_revision=19), Outcome.LOST))
+    assert state.resigning == OWN
+
+
+def test_no_lease_is_revoked_after_a_resignation() -> None:
+    for outcome in (Outcome.WON, Outcome.UNKNOWN):
+        state, _ = step(CRASHED, RESIGNING, DOWN, Answered(OWN, outcome))
+        assert state.revoking is None
+        assert step(CRASHED, state, replace(DOWN, lock=S_LEADS), Tick())[1] == ()

@@ -55,8 +55,14 @@ table inet pgbaton_fence {
   set refused {
     type inet_service
   }
+  set resigned {
+    type inet_service
+    flags timeout
+    timeout 2s
+  }
   chain input {
     type filter hook input priority filter - 5; policy accept;
+    iif != "lo" tcp dport @resigned reject with tcp reset
     tcp dport @refused reject with tcp reset
     tcp dport @held drop
     # Over lo come the resets of the chain below, in the name of the fenced host.
@@ -84,7 +90,8 @@ class Kernel:
 
     def __init__(self) -> None:
         self.table = True
-        self.sets: dict[str, dict[bytes, Element]] = {name: {} for name in ("fenced4", "fenced6", "held", "refused")}
+        names = ("fenced4", "fenced6", "held", "refused", "resigned")
+        self.sets: dict[str, dict[bytes, Element]] = {name: {} for name in names}
         self.order: list[str] = []
         self.refusal: NetlinkError | None = None
 
@@ -122,9 +129,14 @@ class Kernel:
             members.clear()
 
     def cut_to(self, address: sockets.Address, ports: frozenset[int]) -> Cut:
-        assert ports == {5432, 6432, 6433, 8008}
+        assert ports == {2379, 5432, 6432, 6433, 8008}
         self.order.append(f"cut {address}")
         return Cut(2)
+
+    def cut_of(self, address: sockets.Address, ports: frozenset[int]) -> Cut:
+        assert ports == {5432}
+        self.order.append(f"cut of {address}")
+        return Cut(1)
 
     def cut_from(self, ports: frozenset[int]) -> Cut:
         assert ports == {5432, 6432, 6433}
@@ -138,6 +150,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(nftables, "apply", made.apply)
     monkeypatch.setattr(nftables, "elements", made.elements)
     monkeypatch.setattr(sockets, "cut_to", made.cut_to)
+    monkeypatch.setattr(sockets, "cut_of", made.cut_of)
     monkeypatch.setattr(sockets, "cut_from", made.cut_from)
     monkeypatch.setattr(sockets, "prepare", lambda: made.order.append("prepare"))
     monkeypatch.setattr(fences, "load", made.load)
@@ -364,6 +377,36 @@ async def test_clients_are_held_then_refused_then_served(here: Fences, kernel: K
     assert await here.serve(Serving.OPEN) == Cut()
     assert fences.serving() == Serving.OPEN
     assert kernel.order.count("cut clients") == 1
+
+
+async def test_whoever_asks_the_patroni_of_a_crashed_server_is_reset(here: Fences, kernel: Kernel) -> None:
+    here.resign()
+    here.resign()
+    assert list(kernel.sets["resigned"]) == [(8008).to_bytes(2, "big")]
+    assert fences.serving() == Serving.OPEN
+    assert await here.mend() == ()
+
+
+def test_only_the_kernel_remembers_that_a_lock_was_given_up_and_not_for_long(here: Fences, kernel: Kernel) -> None:
+    here.resign()
+    assert kernel.order == ["kernel"]
+    assert not here.file.exists()
+    assert "8008,\n" not in ruleset(PORTS, STANDING, Serving.REFUSED)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT], ids=["not permitted", "no table"])
+def test_a_kernel_that_does_not_reset_for_a_crashed_server_is_an_error(
+    here: Fences, kernel: Kernel, number: int
+) -> None:
+    kernel.refusal = NetlinkError(number, "no")
+    with pytest.raises(FenceError, match=fence_rules.TABLE):
+        here.resign()
+
+
+async def test_a_host_is_dropped_from_the_server_alone_and_not_fenced(here: Fences, kernel: Kernel) -> None:
+    assert await here.drop("db1") == Cut(1)
+    assert kernel.order == ["cut of 10.77.0.21"]
+    assert here.standing() == ()
 
 
 async def test_holding_clients_is_not_for_after_a_reboot(here: Fences) -> None:

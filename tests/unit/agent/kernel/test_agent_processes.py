@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton.agent.kernel import processes
-from pgbaton.agent.kernel.processes import Condition, Look, Process
+from pgbaton.agent.kernel.processes import Condition, Look, Process, Stat
 from pgbaton.agent.kernel.watches import Follower, Watch, ended
 
 if TYPE_CHECKING:
@@ -190,6 +190,39 @@ async def test_a_postmaster_of_another_directory_is_not_this_ones(family: Family
     other.mkdir()
     shutil.copy(family.data_directory / "postmaster.pid", other)
     assert processes.postmaster(other) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "pid"), [(None, None), ("", None), ("\n", None), ("soon\n", None), ("4711\n/data\n5432\n", 4711)]
+)
+def test_a_postmasters_file_names_a_process_whether_it_lives_or_not(
+    tmp_path: Path, content: str | None, pid: int | None
+) -> None:
+    file = tmp_path / "postmaster.pid"
+    if content is not None:
+        file.write_text(content)
+    assert processes.noted(file) == pid
+
+
+async def test_a_process_is_stopped_by_a_signal_and_not_by_sleeping(sleeper: subprocess.Popen[bytes]) -> None:
+    there = named(sleeper)
+    await until(lambda: name_of(there) == "sleep")
+    assert not processes.is_stopped(there)
+    processes.kill(there, signal.SIGSTOP)
+    await until(lambda: processes.is_stopped(there))
+    assert not processes.is_stopped(Process(there.pid, there.started_ticks - 1))
+    processes.kill(there, signal.SIGCONT)
+    await until(lambda: not processes.is_stopped(there))
+    processes.kill(there, signal.SIGKILL)
+    sleeper.wait(DEADLINE_SECONDS)
+    assert not processes.is_stopped(there)
+
+
+def test_a_process_that_a_debugger_holds_was_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Process(10, 1)
+    for letter, stopped in {"t": False, "T": True, "D": False}.items():
+        monkeypatch.setattr(processes, "stat", lambda _, letter=letter: Stat("x", letter, 1, 0.0, 1))
+        assert processes.is_stopped(held) == stopped
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "soon\n", "999999999\n"])
