@@ -149,6 +149,7 @@ class Memory:
 
     ``hinted`` is whom HAProxy needs no hint about. ``claiming`` are hosts whose last clear word was that they take
     writes. ``held`` are the poolers' pauses, ``known`` the poolers that are not those of an agent before this one.
+    ``planned`` is the timeline on which a hand-over was planned, which is over when somebody leads on a later one.
     ``spent``: a hold has ended without a primary, so that there is no other before there is one.
     """
 
@@ -160,6 +161,7 @@ class Memory:
     marked_seconds: float = -math.inf
     held: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
     known: frozenset[str] = frozenset()
+    planned: int | None = None
     spent: bool = False
 
 
@@ -180,11 +182,20 @@ def decide(memory: Memory, view: View, *, now_seconds: float, pause_seconds: flo
     marks, memory = _mark(memory, view, primary, now_seconds)
     memory = replace(memory, primary=primary or memory.primary)
     leads = primary is not None and _leads(memory, view, primary)
-    wanted, leads = outage or view.planned, leads and not view.planned
+    memory = _planned(memory, view)
+    is_planned = memory.planned is not None and _highest(memory) <= memory.planned
+    wanted, leads = outage or is_planned, leads and not is_planned
     holds, memory = _hold(memory, view, now_seconds, pause_seconds, outage=wanted, leads=leads)
     pauses = tuple(action for action in holds if isinstance(action, Pause))
     resumes = tuple(action for action in holds if isinstance(action, Resume))
     return Decision((*pauses, *marks, *resumes), memory, alarms)
+
+
+def _planned(memory: Memory, view: View) -> Memory:
+    """Return the memory with the timeline on which the hand-over that is planned began."""
+    if not view.planned:
+        return replace(memory, planned=None)
+    return memory if memory.planned is not None else replace(memory, planned=_highest(memory))
 
 
 def due_seconds(memory: Memory, *, pause_seconds: float) -> float | None:
