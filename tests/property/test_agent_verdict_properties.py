@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgbaton.agent.decisions.verdict import (
@@ -21,6 +21,8 @@ from pgbaton.agent.decisions.verdict import (
     Lock,
     Outcome,
     Release,
+    Resign,
+    Revoke,
     Rules,
     State,
     Tick,
@@ -48,6 +50,13 @@ CASES = tuple(
     Case(candidate, primary, leader_revision=leader, sync_revision=sync, config_revision=0, verdict_revision=touched)
     for candidate, primary, leader, sync, touched in product("ST", "PS", range(3), range(2), range(3))
 )
+#: Each of one, each of two, some of two, and one of one where others can be promoted.
+MODES = (
+    (frozenset("S"), 0, False),
+    (frozenset("ST"), 0, False),
+    (frozenset("ST"), 1, True),
+    (frozenset("S"), 0, True),
+)
 LOCKS = tuple(
     Lock(
         revision=revision,
@@ -58,10 +67,11 @@ LOCKS = tuple(
         sync_revision=synced,
         config_revision=0,
         verdict_revision=touched,
-        quorum=len(sync) - 1,
+        quorum=quorum,
+        by_quorum=by_quorum,
     )
-    for revision, leader, led, sync, synced, touched in product(
-        range(4), (None, "P", "P", "S"), range(3), (frozenset("S"), frozenset("ST")), range(2), range(3)
+    for revision, leader, led, (sync, quorum, by_quorum), synced, touched in product(
+        range(4), (None, "P", "P", "S"), range(3), MODES, range(2), range(3)
     )
 )
 EVENTS: tuple[tuple[Event, ...], ...] = (
@@ -75,10 +85,11 @@ EVENTS: tuple[tuple[Event, ...], ...] = (
     tuple(Broken(host, revision) for host in "PS" for revision in (None, 0, 1, 2, 3, 4)),
 )
 RULES = tuple(Rules(me, VOTERS, may_lead=may_lead) for me in ("S", "T") for may_lead in (True, True, False))
+PRIMARY = (Rules("P", VOTERS, may_lead=True), Rules("S", VOTERS, may_lead=True))
 
 groups = st.sampled_from(GROUPS)
 stalls = st.sampled_from((False, False, False, True))
-seen = st.tuples(groups, stalls, st.integers(0, 4), groups, groups)
+seen = st.tuples(groups, stalls, st.integers(0, 4), groups, groups, st.booleans())
 events = st.sampled_from(EVENTS).flatmap(st.sampled_from)
 
 
@@ -102,22 +113,24 @@ def lived(rules: Rules, begun: bool, locks: list[Lock], sights: list[tuple[tuple
 
     Etcd changes seldom, and the own case comes back to it.
     """
-    state, steps = opened(rules, State(), locks[0], "P") if begun else State(), []
-    for (silent, stalled, at, fenced, following), drawn in sights:
+    state, steps = opened(rules, State(), locks[0], "P") if begun and rules.me != "P" else State(), []
+    for (silent, stalled, at, fenced, following, crashed), drawn in sights:
         lock = (None, locks[0], locks[0], locks[0], locks[1])[at]
-        view = View(silent=silent, agreed=silent, stalled=stalled, lock=lock, fenced=fenced, following=following)
-        event = drawn
-        if isinstance(event, Voted | Answered) and state.case is not None:
-            event = replace(event, case=state.case)
+        view = View(silent, silent, stalled, lock, fenced, following, crashed)
+        event, own = drawn, state.case
+        if isinstance(event, Answered):
+            own = state.resigning or own
+        if isinstance(event, Voted | Answered) and own is not None:
+            event = replace(event, case=own)
         after, actions = step(rules, state, view, event)
         steps.append(Step(rules, state, view, event, after, actions))
         state = after
     return steps
 
 
-def lives() -> st.SearchStrategy[list[Step]]:
+def lives(rules: tuple[Rules, ...] = RULES) -> st.SearchStrategy[list[Step]]:
     few = st.lists(st.sampled_from(LOCKS), min_size=2, max_size=2)
-    return st.builds(lived, st.sampled_from(RULES), st.booleans(), few, st.lists(st.tuples(seen, events), max_size=12))
+    return st.builds(lived, st.sampled_from(rules), st.booleans(), few, st.lists(st.tuples(seen, events), max_size=12))
 
 
 @given(lives())
@@ -228,3 +241,47 @@ def test_nothing_is_done_on_a_view_older_than_the_last(life: list[Step]) -> None
         assert one.after.seen >= one.before.seen, one
         if one.view.lock is not None and one.view.lock.revision < one.before.seen and one.event == Tick():
             assert (one.after, one.actions) == (one.before, ()), one
+
+
+@given(lives(PRIMARY))
+def test_only_the_own_lock_is_given_up_and_only_where_each_of_sync_confirms_and_one_lives(life: list[Step]) -> None:
+    for one in life:
+        for action in one.actions:
+            if isinstance(action, Resign):
+                case, lock, me = action.case, one.view.lock, one.rules.me
+                assert lock is not None, one
+                assert one.view.crashed, one
+                assert not one.view.stalled, one
+                assert case.candidate == case.primary == lock.leader == lock.sync_leader == me, one
+                assert (lock.leader_revision, lock.sync_revision) == (case.leader_revision, case.sync_revision), one
+                assert (lock.quorum, lock.by_quorum) == (0, False), one
+                assert lock.sync - one.view.silent, one
+
+
+@given(lives(PRIMARY))
+def test_one_lock_is_given_up_at_a_time_and_no_lease_is_revoked_for_it(life: list[Step]) -> None:
+    for one in life:
+        resigned = [action for action in one.actions if isinstance(action, Resign)]
+        assert not (resigned and one.before.resigning), one
+        assert all(action.case == one.after.resigning for action in resigned), one
+        assert not any(isinstance(action, Revoke) and action.case.candidate == "P" for action in one.actions), one
+
+
+@given(lives(PRIMARY))
+def test_a_lock_that_was_given_up_is_under_way_until_its_end_is_told(life: list[Step]) -> None:
+    for one in life:
+        if one.before.resigning is not None and one.after.resigning != one.before.resigning:
+            assert isinstance(one.event, Answered), one
+            assert one.event.case == one.before.resigning, one
+
+
+def test_in_these_lives_locks_are_given_up() -> None:
+    given_up: list[Action] = []
+
+    @given(lives(PRIMARY))
+    @settings(max_examples=100, database=None, derandomize=True)
+    def look(life: list[Step]) -> None:
+        given_up.extend(action for one in life for action in one.actions if isinstance(action, Resign))
+
+    look()
+    assert given_up
