@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgbaton.topology import assisted
 from pgbaton.topology.durations import (
     LOGIN,
     PROCESS_DEATH,
@@ -31,7 +32,9 @@ PAIR = 2
 def budget(topology: Topology) -> tuple[Prediction, ...]:
     """Return the predicted outage of writes and reads for each kind of failure."""
     sizes = Durations(topology)
-    return tuple(predict(sizes) for predict in PREDICTIONS)
+    stock = (predict(sizes) for predict in PREDICTIONS)
+    with_agents = assisted.predictions(sizes)
+    return tuple(with_agents.get(made.fault, made) for made in stock)
 
 
 def prediction(topology: Topology, fault: str) -> Prediction:
