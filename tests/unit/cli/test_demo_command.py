@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from pgbaton.proof.demo import Demo
 
-OPTIONS: Mapping[str, object] = {"preset": "standard", "system": None, "cluster": "demo", "chosen": "", "keep": False}
+OPTIONS: Mapping[str, object] = {
+    "preset": "standard",
+    "system": None,
+    "cluster": "demo",
+    "chosen": "",
+    "stock": False,
+    "keep": False,
+}
 
 
 def prepared(**changes: object) -> Demo:
@@ -32,6 +39,12 @@ def test_everything_is_demonstrated_on_the_standard_preset_unless_asked_otherwis
 
 def test_an_older_system_brings_its_own_postgresql() -> None:
     assert prepared(system="debian-12").system.postgresql == 15
+
+
+def test_agents_shorten_the_demonstration_unless_the_stock_parts_are_asked_for() -> None:
+    assert prepared().topology.orchestration.agent
+    assert not prepared(stock=True).topology.orchestration.agent
+    assert not prepared(system="debian-12").topology.orchestration.agent, "its Patroni is too old for them"
 
 
 def test_faults_are_given_by_name() -> None:
