@@ -225,9 +225,8 @@ class Balancer:
             if alarm not in self._alarms:
                 LOG.error("%s", alarm)
         self._alarms = decision.alarms
-        for action in decision.actions:
-            await self._act(action)
-        if decision.actions:
+        done = [await self._act(action) for action in decision.actions]
+        if any(done):
             self._soon.set()  # what was done is seen by asking again, and more may depend on that
 
     def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
@@ -245,13 +244,15 @@ class Balancer:
         says = None if said is None else routing.Says(said.role, said.writable, said.timeline)
         return routing.Database(name, says, fenced=name in self._sight.fenced)
 
-    async def _act(self, action: routing.Action) -> None:
-        """Carry out one decision; what fails is decided anew with the next turn."""
+    async def _act(self, action: routing.Action) -> bool:
+        """Carry out one decision, and tell whether that worked; what fails is decided anew with the next turn."""
         LOG.info("%s", action)
         try:
             await self._done(action)
         except ServiceError as error:
             LOG.warning("%s: %s", action, error)
+            return False
+        return True
 
     async def _done(self, action: routing.Action) -> None:
         deadline = self._deadline

@@ -81,8 +81,9 @@ class Judge:
 
     def stopped(self) -> Question:
         """Take that the service was stopped, which is to hang; return a question about the processes to be ended."""
-        LOG.error("%s: its processes were stopped", self.name)
-        self._tally = Tally(Verdict.HUNG, since_seconds=clock())
+        if self.verdict is not Verdict.HUNG:
+            LOG.error("%s: its processes were stopped", self.name)
+            self._tally = Tally(Verdict.HUNG, since_seconds=clock())
         return self.ask()
 
     def gone(self) -> None:

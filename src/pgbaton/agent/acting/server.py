@@ -240,13 +240,20 @@ class Server:
 
     def _ended(self, ended: Process) -> None:
         """Note that the postmaster is gone, in the moment it is."""
-        # One that is stopped takes its file with it.
-        is_crash = processes.noted(self._pid_file) == ended.pid
+        is_crash = self._left_its_file(ended)
         self._crashed = ended.pid if is_crash or ended.pid == self._handed_over else None
         LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
         self.judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
         self.nudge()
+
+    def _left_its_file(self, ended: Process) -> bool:
+        """Tell whether a postmaster left its file behind: one that is stopped takes it away."""
+        try:
+            return processes.noted(self._pid_file) == ended.pid
+        except OSError as error:
+            self._complaints.about("postmaster", f"nobody knows whether it crashed: {error}")
+            return False
 
     async def _look(self) -> None:
         """Look once; end a server that hangs."""

@@ -112,7 +112,7 @@ class State:
     ``owed`` are votes that wait for a fence; ``remembered`` hosts whose fence was raised in this life, so that all that
     was promised on it is known; ``lowering`` hosts whose fence is on its way down, from the first thought of it to the
     end; ``revoking`` the own case that released, or may have; ``resigning`` the one by which this host gives up its own
-    lock; ``seen`` the latest revision of etcd's store.
+    lock, until that is seen; ``seen`` the latest revision of etcd's store.
     """
 
     case: Case | None = None
@@ -454,8 +454,9 @@ def decided(rules: Rules, state: State, view: View, before: tuple[Action, ...]) 
 def answered(state: State, event: Answered) -> tuple[State, tuple[Action, ...]]:
     """End the case when its transaction came to an end; when nobody knows, the next tick tries the same one again."""
     if event.case == state.resigning:
-        # Patroni lives there: its lease carries more than the lock, and it finds out by itself.
-        return replace(state, resigning=None), ()
+        # One that succeeded stays until its effect is seen. The lease is left alone: Patroni lives there, its lease
+        # carries more than the lock, and it finds out by itself.
+        return (state if event.outcome is Outcome.WON else replace(state, resigning=None)), ()
     if event.outcome is not Outcome.LOST:
         state = replace(state, revoking=event.case)
     if event.case != state.case:
@@ -478,6 +479,8 @@ def revoking(state: State, lock: Lock) -> tuple[State, tuple[Action, ...]]:
 
 def resigning(rules: Rules, state: State, view: View, lock: Lock) -> tuple[State, tuple[Action, ...]]:
     """Return the release of this host's own lock, when its server has crashed; one transaction at a time."""
+    if state.resigning is not None and cannot_succeed(state.resigning, lock):
+        state = replace(state, resigning=None)
     if state.resigning is not None or not may_resign(rules, view, lock):
         return state, ()
     case = case_against(rules, lock, rules.me)
