@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from made_runs import run, trial
 
-from pgbaton.proof import store
+from pgbaton.proof import faults, store
 from pgbaton.proof.checkers.base import Check, Validity
 from pgbaton.proof.results import NotRun, RunResult, Verdict
 
@@ -151,14 +153,59 @@ def test_both_pages_are_written_from_stored_runs(
         stored = store.create(label)
         stored.save(made)
         names.append(stored.name)
-    monkeypatch.setattr(stock, "PAGE", tmp_path / "stock.html")
-    monkeypatch.setattr(stock, "TABLE", tmp_path / "stock.md")
+    monkeypatch.setattr(stock, "PROOFS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["stock.py", *names])
     assert stock.main() == 0
     assert "the figures are of 2 runs" in (tmp_path / "stock.md").read_text()
     page = (tmp_path / "stock.html").read_text()
     assert "(2026-11-24, seed 7)" in page
     assert f"{names[1]}/trials/001-patroni-killed" in page
+
+
+def test_a_later_run_gets_a_page_of_its_own_beside_the_first(
+    stock: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PGBATON_STATE_HOME", str(tmp_path / "state"))
+    stored = store.create("later")
+    stored.save(LATER)
+    monkeypatch.setattr(stock, "PROOFS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stock.py", "--page", "stock-later", stored.name])
+    assert stock.main() == 0
+    assert {path.name for path in tmp_path.glob("stock*")} == {"stock-later.md", "stock-later.html"}
+    text = (tmp_path / "stock-later.md").read_text()
+    assert text.startswith("# What the stock stack was seen to do, in a later run\n")
+    assert "[The whole report](stock-later.html)" in text
+    assert "[the first run](stock.md)" in text
+    assert "2026-11-24, seed 7." in text
+    assert "| `latency` | 1 | 100 ms | 100 ms | 5.00 s | proven |\n" in text
+
+
+def test_no_page_is_written_under_a_name_that_nothing_links_to(
+    stock: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stock.py", "--page", "index", "any"])
+    with pytest.raises(SystemExit):
+        stock.main()
+    assert "invalid choice: 'index'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["stock", "stock-later"])
+def test_a_published_page_says_what_it_would_say_if_it_were_written_now(stock: ModuleType, name: str) -> None:
+    published = (stock.PROOFS / f"{name}.md").read_text()
+    about = stock.PAGES[name]
+    assert published.startswith(f"# {about.title}\n\n{about.which} on the preset")
+    assert f"\n{about.more}\n" in published
+    explained = tomllib.loads(stock.EXPLANATIONS.read_text())
+    short = re.findall(r"^`(\S+)` \(\w+ in \d+ of \d+\)$", published, re.MULTILINE)
+    assert short
+    assert [fault for fault in short if explained[fault].strip() not in published] == []
+
+
+def test_the_readme_counts_the_faults_of_the_published_pages(stock: ModuleType) -> None:
+    pages = [(stock.PROOFS / f"{name}.md").read_text() for name in stock.PAGES]
+    measured = {fault for text in pages for fault in re.findall(r"^\| `(\S+)` \|", text, re.MULTILINE)}
+    assert measured <= {fault.name for fault in faults.FAULTS}
+    assert f"under {len(measured)} of them" in (SCRIPT.parents[1] / "README.md").read_text()
 
 
 def test_writes_that_nobody_could_look_for_are_told_of_apart_from_those_that_are_lost(stock: ModuleType) -> None:
