@@ -67,8 +67,11 @@ class Peer:
         self.writer.write(b"".join(parts))
 
     async def gone(self) -> bytes:
-        """Return what comes before the client is gone."""
-        return await self.reader.read()
+        """Return what comes before the client is gone; nothing where it was gone before all was said to it."""
+        try:
+            return await self.reader.read()
+        except ConnectionError:
+            return b""
 
 
 @contextlib.asynccontextmanager

@@ -274,6 +274,25 @@ async def test_the_deadline_counts_for_what_is_done_with_a_session(tmp_path: Pat
                 await session.query("one")
 
 
+async def test_a_server_that_begins_too_late_finds_its_client_gone(tmp_path: Path) -> None:
+    reads = asyncio.Event()
+    found: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()
+        await reads.wait()
+        peer.writer.transport.resume_reading()
+        await peer.start()
+        peer.say(LOGGED_IN)
+        found.append(await peer.gone())
+
+    async with serving(tmp_path / "s", script) as where:
+        with pytest.raises(SilentError):
+            await wire.ask(where, LOGIN, "select 1", deadline_seconds=SHORT_SECONDS)
+        reads.set()
+    assert found == [b""]
+
+
 async def test_a_caller_that_gives_up_leaves_no_connection(tmp_path: Path) -> None:
     asked = asyncio.Event()
     left = asyncio.Event()
