@@ -62,7 +62,6 @@ def must_reject(checker: Checker, kept: Evidence, doctored: Evidence) -> None:
     assert checker(doctored).validity is Validity.INVALID
 
 
-@settings(max_examples=60, deadline=None)
 @given(SEEDS, SHAPES)
 def test_no_history_of_a_serial_execution_is_ever_called_invalid(seed: int, shape: Shape) -> None:
     for each in check(simulate(Random(seed), shape)):

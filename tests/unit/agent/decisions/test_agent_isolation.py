@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbaton.agent.decisions.isolation import Rules, State, View, begun, serving, step
@@ -185,7 +185,6 @@ def moments(views: list[View]) -> list[View]:
     ]
 
 
-@settings(max_examples=50)
 @given(st.lists(VIEWS, max_size=20))
 def test_serving_ends_and_begins_only_for_the_reasons_stated(views: list[View]) -> None:
     state, alone_seconds = State(0.0), float("-inf")
@@ -207,7 +206,6 @@ def test_serving_ends_and_begins_only_for_the_reasons_stated(views: list[View]) 
             assert view.recovers or confirmed
 
 
-@settings(max_examples=50)
 @given(st.lists(VIEWS, max_size=20))
 def test_it_never_ends_and_begins_by_turns_while_nothing_changes(views: list[View]) -> None:
     state = State(0.0)

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbaton.agent.kernel import fence_rules, fences, netlink, nftables, sockets
@@ -178,7 +178,6 @@ def test_what_was_written_is_read_again() -> None:
     assert sorted(fence_rules.parse(ruleset(PORTS, STANDING, Serving.REFUSED))) == sorted(STANDING)
 
 
-@settings(max_examples=50)
 @given(st.text())
 def test_no_reason_breaks_the_rules(reason: str) -> None:
     fence = Fence("db1", "10.77.0.21", reason)
