@@ -339,11 +339,20 @@ async def test_nobody_waits_for_a_crashed_servers_patroni_from_before_the_lock_i
 
 async def test_an_agent_is_busy_until_it_knows_what_became_of_its_lock(crashed: Agent) -> None:
     assert not crashed.releases.is_busy
-    crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
+    crashed.etcd.answers = [TransactionResult(succeeded=False, revision=120)]
     crashed.releases.tell(verdict.Tick())
     assert crashed.releases.is_busy
     await crashed.settle()
     assert not crashed.releases.is_busy
+
+
+async def test_a_lock_that_was_given_up_is_not_given_up_again_before_that_is_seen(crashed: Agent) -> None:
+    crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
+    crashed.releases.tell(verdict.Tick())
+    await crashed.settle()
+    crashed.releases.tell(verdict.Tick())
+    await crashed.settle()
+    assert (crashed.releases.is_busy, len(crashed.etcd.asked)) == (True, 1)
 
 
 async def test_a_lock_whose_end_nobody_knows_is_given_up_again(crashed: Agent) -> None:
