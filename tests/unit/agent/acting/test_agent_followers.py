@@ -1,0 +1,126 @@
+"""The standbys of a primary: who is let go of, when, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from small_cluster import Seen, cluster, until
+
+from pgbaton.agent.acting import followers
+from pgbaton.agent.acting.followers import Followers
+from pgbaton.agent.kernel.sockets import Cut
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+
+class Host:
+    """The agent of db1, which has the leader lock; connections and Patroni are made up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen = Seen("db1")
+        self.done: list[str] = []
+        monkeypatch.setattr(followers, "clock", lambda: self.seen.now)
+        self.followers = Followers(self.seen.sight, drop=self.drop, nudge=self.nudge)
+
+    async def drop(self, host: str) -> Cut:
+        self.done.append(host)
+        return Cut(ended=2, left=1, why="not permitted")
+
+    def nudge(self) -> None:
+        self.done.append("nudge")
+
+    def silence(self, *hosts: str, by: Iterable[str] | None = None) -> None:
+        """Let hosts be silent, by the word of some or of all others, for a turn more than it takes."""
+        heartbeats = self.seen.sight.heartbeats
+        for host in set(heartbeats) - set(hosts) if by is None else set(by):
+            self.seen.sight.hear(host, replace(heartbeats[host], silent=frozenset(hosts)))
+        self.turn(7, without=hosts)
+
+    def turn(self, times: int = 1, *, without: Iterable[str] = ()) -> None:
+        for _ in range(times):
+            self.seen.run(without=without)
+            self.followers.turn(self.seen.now)
+
+    async def settle(self) -> list[str]:
+        """Let everything run that is about to, and return what was done since."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        done, self.done = self.done, []
+        return done
+
+
+@pytest.fixture
+async def host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
+    made = Host(monkeypatch)
+    running = asyncio.ensure_future(made.followers.run())
+    yield made
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_silent_standby_is_let_go_once_and_patroni_looks(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.silence("db2")
+    await until(lambda: "nudge" in host.done)
+    host.turn(20, without=["db2"])
+    assert await host.settle() == ["db2", "nudge"]
+    assert "db2 is silent: 2 of its connections ended, 1 left not permitted" in caplog.text
+
+
+async def test_one_that_was_heard_again_and_is_silent_once_more_is_let_go_again(host: Host) -> None:
+    host.silence("db2")
+    assert await host.settle() == ["db2", "nudge"]
+    host.turn()
+    assert await host.settle() == []
+    host.silence("db2")
+    assert await host.settle() == ["db2", "nudge"]
+
+
+async def test_two_that_fall_silent_together_are_let_go_before_patroni_looks(host: Host) -> None:
+    host.silence("db2", "db3", by=["lb1", "lb2"])
+    assert await host.settle() == ["db2", "db3", "nudge"]
+
+
+async def test_the_word_of_a_minority_lets_nobody_go(host: Host) -> None:
+    host.silence("db2", by=["lb1"])
+    assert await host.settle() == []
+    host.silence("db2", by=["lb1", "lb2"])
+    assert await host.settle() == ["db2", "nudge"]
+
+
+@pytest.mark.parametrize("leader", ["db3", None])
+async def test_nobody_is_let_go_while_the_lock_is_not_here(host: Host, leader: str | None) -> None:
+    host.seen.sight.cluster = cluster(leader)
+    host.silence("db2")
+    assert await host.settle() == []
+    host.seen.sight.cluster = cluster("db1", leader_revision=200)
+    host.turn(without=["db2"])
+    assert await host.settle() == ["db2", "nudge"]
+
+
+async def test_nobody_is_let_go_while_etcd_is_not_known(host: Host) -> None:
+    host.seen.sight.cluster = None
+    host.silence("db2")
+    assert await host.settle() == []
+
+
+async def test_a_balancer_is_nobodys_standby(host: Host) -> None:
+    host.silence("lb2")
+    assert await host.settle() == []
+
+
+async def test_an_agent_that_overslept_lets_nobody_go(host: Host) -> None:
+    for other in ("db3", "lb1", "lb2"):
+        said = host.seen.sight.heartbeats[other]
+        host.seen.sight.hear(other, replace(said, silent=frozenset({"db2"})))
+    host.seen.run(without=["db2"])
+    host.seen.sleep(3.0)
+    host.followers.turn(host.seen.now)
+    assert await host.settle() == []
+    host.turn(12, without=["db2"])
+    assert await host.settle() == ["db2", "nudge"]
