@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "/etc/pgbaton/agent.json"
 SECRETS_FILE = "/etc/pgbaton/agent-secrets.json"
 SWITCHOVER_SECONDS = 30.0
+#: Statuses of an agent that does not understand, or does not believe, whoever asks.
+NOTHING_DONE = (400, 403)
 #: What each command is for; all but the last take the settings from where they are on a host.
 COMMANDS = {
     "run": "hear the other hosts, and act; systemd starts this",
@@ -60,7 +62,9 @@ def switchover(found: Settings, to: str, hold_seconds: float) -> int:
     try:
         said = asyncio.run(asked)
     except (agents.RefusedByAgentError, https.HttpsError, OSError) as error:
-        refused = isinstance(error, agents.RefusedByAgentError)
+        # In each of these cases the agent has done nothing, or was never asked.
+        nothing = (agents.RefusedByAgentError, https.ConnectError, OSError)
+        refused = isinstance(error, nothing) or getattr(error, "status", None) in NOTHING_DONE
         sys.stdout.write(json.dumps({"done": False, "refused": refused, "why": str(error)}) + "\n")
         return 1
     sys.stdout.write(json.dumps({"done": True, **said}) + "\n")

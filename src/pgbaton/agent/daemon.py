@@ -379,6 +379,7 @@ class Agent:
     def _trust_secrets(self, secrets: Secrets) -> None:
         self._codec.use(secrets.heartbeat_keys)
         self._secrets = secrets
+        self._agents.prove_with(secrets)
 
     # What is told.
 

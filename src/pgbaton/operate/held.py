@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The agent's own patience, and the way there.
 SECONDS = 45.0
+#: How the agent's program ends that is not there, or does not understand its settings (sysexits.h: EX_CONFIG).
+NEVER_ASKED = (2, 78)
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,18 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
         result = await operation.hosts[source].run(*argv, check=False, timeout=SECONDS)
     except CommandError as error:
         return HandedOver(done=False, why=error.message)
-    return read(result.stdout, result.stderr)
+    return read(result.stdout, result.stderr, result.exit_status)
 
 
-def read(stdout: str, stderr: str) -> HandedOver:
-    """Read what the agent's program printed. Pure."""
+def read(stdout: str, stderr: str, exit_status: int = 1) -> HandedOver:
+    """Read what the agent's program printed; without that, nobody knows how far it came. Pure."""
     try:
         said: dict[str, Any] = json.loads(stdout)
-    except ValueError:
-        # It ended before it asked anything.
-        return HandedOver(done=False, refused=True, why=(stderr.strip() or "it printed nothing").splitlines()[-1])
-    if said["done"]:
-        return HandedOver(done=True, seconds=said["seconds"])
-    return HandedOver(done=False, refused=bool(said["refused"]), why=str(said["why"]))
+        if said["done"]:
+            return HandedOver(done=True, seconds=said["seconds"])
+        return HandedOver(done=False, refused=bool(said["refused"]), why=str(said["why"]))
+    except (KeyError, TypeError, ValueError):
+        never_asked = exit_status in NEVER_ASKED and not stdout.strip()
+        return HandedOver(
+            done=False, refused=never_asked, why=(stderr.strip() or "it printed nothing").splitlines()[-1]
+        )

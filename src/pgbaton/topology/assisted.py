@@ -36,8 +36,9 @@ HOLD = Range(0.02, 0.06, 1.0)
 STOP = Range(0.04, 0.1, 1.2)
 #: Patroni, woken, names other synchronous standbys.
 REPLACEMENT = Range(0.02, 0.25, 1.5)
-#: A service that was stopped is seen by three looks; one that does not answer, by three questions of half a second.
-HANG = Range(0.25, 0.35, 2.0)
+#: A service that was stopped is seen by three looks; for one that does not answer otherwise, Keepalived's own script is
+#: about as quick as three questions of half a second.
+HANG = Range(0.25, 0.35, 1.4)
 
 
 def predictions(sizes: Durations) -> Mapping[str, Prediction]:

@@ -27,22 +27,25 @@ UNKNOWN = {"done": False, "refused": False, "why": "10.77.0.11:7791: no answer i
 
 
 @pytest.mark.parametrize(
-    ("stdout", "stderr", "meaning"),
+    ("stdout", "stderr", "exit_status", "meaning"),
     [
-        (json.dumps(DONE), "", HandedOver(done=True, seconds=DONE["seconds"])),  # type: ignore[arg-type]
-        (json.dumps(REFUSED) + "\n", "", HandedOver(done=False, refused=True, why="Patroni is paused")),
-        (json.dumps(UNKNOWN), "a warning", HandedOver(done=False, refused=False, why=str(UNKNOWN["why"]))),
-        ("", "", HandedOver(done=False, refused=True, why="it printed nothing")),
+        (json.dumps(DONE), "", 0, HandedOver(done=True, seconds=DONE["seconds"])),  # type: ignore[arg-type]
+        (json.dumps(REFUSED) + "\n", "", 1, HandedOver(done=False, refused=True, why="Patroni is paused")),
+        (json.dumps(UNKNOWN), "a warning", 1, HandedOver(done=False, refused=False, why=str(UNKNOWN["why"]))),
+        ("", "", -9, HandedOver(done=False, why="it printed nothing")),
+        ("null", "", 0, HandedOver(done=False, why="it printed nothing")),
+        ("{}", "Traceback", 1, HandedOver(done=False, why="Traceback")),
         (
             "",
             "usage: pgbaton-agent\npgbaton-agent: error: invalid choice: 'switchover'\n",
+            2,
             HandedOver(done=False, refused=True, why="pgbaton-agent: error: invalid choice: 'switchover'"),
         ),
     ],
-    ids=["done", "refused", "unknown", "nothing", "an agent that is too old"],
+    ids=["done", "refused", "unknown", "killed", "no object", "half of one", "an agent that is too old"],
 )
-def test_what_the_program_printed_is_read(stdout: str, stderr: str, meaning: HandedOver) -> None:
-    assert read(stdout, stderr) == meaning
+def test_what_the_program_printed_is_read(stdout: str, stderr: str, exit_status: int, meaning: HandedOver) -> None:
+    assert read(stdout, stderr, exit_status) == meaning
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,11 @@ class Machine(Host):
         self.asked.append(argv)
         if self.failure:
             raise self.failure
-        return result(argv, self.stdout)
+        return result(argv, self.stdout, exit_status=0 if self.stdout else 2)
 
 
-def result(argv: tuple[str, ...], stdout: str) -> Result:
-    return Result(argv, 0, stdout, "")
+def result(argv: tuple[str, ...], stdout: str, *, exit_status: int = 0) -> Result:
+    return Result(argv, exit_status, stdout, "")
 
 
 @dataclass(frozen=True)

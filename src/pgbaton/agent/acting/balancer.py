@@ -231,12 +231,11 @@ class Balancer:
 
     def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
         cluster, now = self._sight.cluster, clock()
-        poolers = {POOLER: pooling}
+        poolers, planned = {POOLER: pooling}, now < self._planned_until
         if self._sight.hearing.stalled(now):
-            return routing.View(poolers=poolers)
+            return routing.View(poolers=poolers, planned=planned)
         databases = tuple(self._database(host.name, now) for host in self._settings.databases)
         leader = cluster.leader if cluster else None
-        planned = now < self._planned_until
         return routing.View(databases=databases, leader=leader, servers=servers, poolers=poolers, planned=planned)
 
     def _database(self, name: str, now: float) -> routing.Database:

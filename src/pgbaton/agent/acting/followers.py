@@ -30,15 +30,17 @@ class Followers:
         self._drop = drop
         self._nudge = nudge
         self._silent: frozenset[str] = frozenset()
+        self._due: frozenset[str] = frozenset()
         self._turned = asyncio.Event()
 
     def turn(self, now: float) -> None:
         """See who is silent, by the word of a majority; once for each silence."""
         databases = {host.name for host in self._sight.settings.databases}
         silent = self._sight.view(now).agreed & databases if self._leads() else frozenset()
-        is_news = bool(silent - self._silent)
+        news = silent - self._silent
         self._silent = silent
-        if is_news:
+        if news:
+            self._due |= news
             self._turned.set()
 
     async def run(self) -> NoReturn:
@@ -46,7 +48,8 @@ class Followers:
         while True:
             await self._turned.wait()
             self._turned.clear()
-            for host in sorted(self._silent):
+            due, self._due = self._due, frozenset()
+            for host in sorted(due):
                 cut = await self._drop(host)
                 LOG.warning("%s is silent: %d of its connections ended, %d left %s", host, cut.ended, cut.left, cut.why)
             self._nudge()

@@ -43,7 +43,11 @@ HAS_ALL = (
 
 
 class NotHandedOverError(Exception):
-    """There was no hand-over, and why; everything is as it was, unless the text says otherwise."""
+    """There was no hand-over, and why; everything is as it was."""
+
+
+class UnfinishedError(Exception):
+    """The server was told to stop, and nobody took over in time; Patroni goes on."""
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class Handover:
         self._busy = False
 
     async def run(self, target: str, hold_seconds: float) -> dict[str, float]:
-        """Hand over, and return how long each part took; raises NotHandedOverError."""
+        """Hand over, and return how long each part took; raises NotHandedOverError, or UnfinishedError half-way."""
         if self._busy:
             message = "another hand-over is under way"
             raise NotHandedOverError(message)
@@ -97,7 +101,10 @@ class Handover:
             await asyncio.shield(self._let_go())
             raise
         LOG.warning("handing over to %s: clients are held, %s has everything", target, target)
-        await self._server.stop(STOP_SECONDS)
+        if not await self._server.stop(STOP_SECONDS):
+            await self._let_go()
+            message = "there is no postmaster here that could be stopped"
+            raise NotHandedOverError(message)
         course.note("stopped")
         await self._until_promoted(target)
         course.note("writable")
@@ -178,5 +185,5 @@ class Handover:
                 return
             if clock() > until:
                 message = f"the server was stopped, and {target} takes no writes after {PROMOTED_SECONDS:g} s"
-                raise NotHandedOverError(message)
+                raise UnfinishedError(message)
             await asyncio.sleep(LOOK_SECONDS)

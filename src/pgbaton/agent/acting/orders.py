@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.agent.acting.balancer import NotHeldError
-from pgbaton.agent.acting.handover import NotHandedOverError
+from pgbaton.agent.acting.handover import NotHandedOverError, UnfinishedError
 from pgbaton.agent.decisions.health import told
 from pgbaton.agent.protocols.http1 import MalformedError, json_object
 from pgbaton.agent.services import agents
@@ -49,10 +49,12 @@ class Orders:
             return told(HTTPStatus.FORBIDDEN, {"error": error})
         try:
             return told(HTTPStatus.OK, await self._carried_out(request.path, json_object(request.body)))
-        except (MalformedError, KeyError, TypeError, ValueError) as error:
+        except (MalformedError, KeyError, OverflowError, TypeError, ValueError) as error:
             return told(HTTPStatus.BAD_REQUEST, {"error": f"{type(error).__name__}: {error}"})
         except (NotHeldError, NotHandedOverError) as error:
             return told(HTTPStatus.CONFLICT, {"error": str(error)})
+        except UnfinishedError as error:
+            return told(HTTPStatus.GATEWAY_TIMEOUT, {"error": str(error)})
 
     async def _carried_out(self, path: str, fields: dict[str, Any]) -> dict[str, object]:
         """Carry out an order; raises NotHeldError or NotHandedOverError when it is not, ValueError when it is none."""

@@ -184,10 +184,11 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def stop(self, deadline_seconds: float) -> None:
+    async def stop(self, deadline_seconds: float) -> bool:
         """Stop the server so that another one takes over: orderly, and when that takes too long, at once.
 
-        Orderly it sends its standbys all that is left, and needs no recovery when it is started again.
+        Orderly it sends its standbys all that is left, and needs no recovery when it is started again. Returns whether
+        there was one to be stopped.
         """
         for process in self._processes():
             self._handed_over = process.pid
@@ -196,8 +197,10 @@ class Server:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(deadline_seconds):
                         await watches.ended(process)
-                        return
+                        return True
             await processes.end_server(process, deadline_seconds)
+            return True
+        return False
 
     async def _nudge(self) -> None:
         try:

@@ -37,6 +37,11 @@ class Agents:
         port = settings.ports.health
         self._clients = {host.name: Client(host.address, port, tls=tls, headers=headers) for host in settings.hosts}
 
+    def prove_with(self, secrets: Secrets) -> None:
+        """Give orders with this password from now on."""
+        for each in self._clients.values():
+            each.say("authorization", credentials(secrets))
+
     def use(self, tls: ssl.SSLContext) -> None:
         """Use other certificates from now on."""
         for each in self._clients.values():

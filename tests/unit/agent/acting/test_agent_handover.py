@@ -12,7 +12,7 @@ from small_cluster import PRIMARY, STANDBY, Seen, cluster, until
 from wire_server import LOGGED_IN, READY, Peer, columns, error, row, serving
 
 from pgbaton.agent.acting import handover
-from pgbaton.agent.acting.handover import Handover, NotHandedOverError
+from pgbaton.agent.acting.handover import Handover, NotHandedOverError, UnfinishedError
 from pgbaton.agent.protocols import wire
 from pgbaton.agent.protocols.connections import UnixSocket
 from pgbaton.agent.protocols.https import ConnectError
@@ -46,6 +46,7 @@ class Host:
         self.has_all = ["t"]
         self.on_question: Callable[[], None] = lambda: None
         self.promoted = replace(PRIMARY, timeline=5)
+        self.has_postmaster = True
         self.seconds_for_a_look = 0.0
         self.socket = directory / "server"
         self.questions: list[str] = []
@@ -69,11 +70,12 @@ class Host:
             raise failure
         return {}
 
-    async def stop(self, deadline_seconds: float) -> None:
+    async def stop(self, deadline_seconds: float) -> bool:
         assert deadline_seconds == handover.STOP_SECONDS
         self.told.append("stopped")
         self.seconds_for_a_look = 1.0
         self.seen.sight.hear("db2", self.promoted)
+        return self.has_postmaster
 
     async def answer(self, peer: Peer) -> None:
         """Be the server, for one connection."""
@@ -281,6 +283,13 @@ async def test_no_promotion_in_time_is_an_error_that_says_that_the_server_was_st
 ) -> None:
     host.promoted = word
     host.seen.sight.hear("db3", replace(PRIMARY, timeline=5))
-    with pytest.raises(NotHandedOverError, match="the server was stopped, and db2 takes no writes after 20 s"):
+    with pytest.raises(UnfinishedError, match="the server was stopped, and db2 takes no writes after 20 s"):
         await host.run()
     assert host.told == IN_ORDER
+
+
+async def test_without_a_postmaster_that_could_be_stopped_all_are_let_go(host: Host) -> None:
+    host.has_postmaster = False
+    with pytest.raises(NotHandedOverError, match="there is no postmaster here"):
+        await host.run()
+    assert host.told[-len(LET_GO) :] == list(LET_GO)
