@@ -132,12 +132,8 @@ class Agent:
         self._report = Report(sight, self._voice.mine, self._verdicts)
         self._agents = Agents(settings)
         self._secrets = settings.secrets
-        orders = Orders(
-            self._report,
-            lambda: self._secrets,
-            balancer=self._balancer,
-            handover=Handover(sight, self._agents, self._server) if self._server is not None else None,
-        )
+        self._handover = Handover(sight, self._agents, self._server) if self._server is not None else None
+        orders = Orders(self._report, lambda: self._secrets, balancer=self._balancer, handover=self._handover)
         bounds = Bounds(handler_seconds=ORDER_SECONDS)
         self._listener = Listener(orders.answer, tls=trust.nobody(ssl.PROTOCOL_TLS_SERVER), bounds=bounds)
         self._trust = trust.Trust(
@@ -177,6 +173,8 @@ class Agent:
             await stopped.wait()
         finally:
             self._notifier.stopping()
+            if self._handover is not None:
+                self._handover.close()
             await parts.end()
             await self._close()
 
@@ -330,11 +328,16 @@ class Agent:
         self._releases.ended(order)
 
     def _gives_up(self) -> bool:
-        """Tell whether the server has crashed, in a cluster that then prefers another one to starting it again."""
-        cluster = self._sight.cluster
+        """Tell whether the server has crashed, in a cluster that then prefers another one to starting it again.
+
+        Not while no server of those that may be promoted says that it is a standby: Patroni would start this one again.
+        """
+        cluster, now = self._sight.cluster, clock()
         if self._server is None or cluster is None or not self._server.crashed:
             return False
-        return cluster.fails_over or self._server.handed_over
+        said = [self._sight.said(host, now) for host in cluster.sync]
+        may_follow = any(each is not None and each.role == "standby" for each in said)
+        return may_follow and (cluster.fails_over or self._server.handed_over)
 
     def _resign(self) -> None:
         try:

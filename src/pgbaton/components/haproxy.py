@@ -116,7 +116,7 @@ class Haproxy(Component):
 
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return haproxy.cfg."""
-    timings, checks = topology.timings, topology.checks
+    timings = topology.timings
     return render(
         "haproxy.cfg.j2",
         header=HEADER,
@@ -126,8 +126,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         databases=topology.with_role(Role.DATABASE),
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
-        primary_inter=milliseconds(checks.interval_seconds),
-        primary_fastinter=milliseconds(checks.fast_interval_seconds),
+        primary_inter=milliseconds(topology.primary_check_seconds),
         read_inter=milliseconds(timings.read_check_interval),
         stranded_inter=milliseconds(2 * timings.read_check_interval),
         fall=timings.check_fall,

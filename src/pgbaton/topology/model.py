@@ -6,7 +6,6 @@ Durations are in seconds, sizes in bytes unless the name says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
 from typing import Annotated, Literal
@@ -296,14 +295,6 @@ class Ssh(Section):
 SELDOM = 5
 
 
-@dataclass(frozen=True)
-class Checks:
-    """How often HAProxy asks a server's Patroni whether it is the primary: a healthy one, and one in transition."""
-
-    interval_seconds: float
-    fast_interval_seconds: float
-
-
 class Topology(Section):
     """A whole cluster, as the topology file says it."""
 
@@ -362,14 +353,11 @@ class Topology(Section):
         return hosts if self.orchestration.agent else ()
 
     @property
-    def checks(self) -> Checks:
-        """Return how often HAProxy asks Patroni for the primary: seldom where agents tell it, unless set otherwise."""
-        timings, own = self.timings, self.timings.model_fields_set
-        seldom = SELDOM if self.orchestration.agent else 1
-        return Checks(
-            interval_seconds=timings.check_interval * (1 if "check_interval" in own else seldom),
-            fast_interval_seconds=timings.check_fast_interval * (1 if "check_fast_interval" in own else seldom),
-        )
+    def primary_check_seconds(self) -> float:
+        """Return how often HAProxy asks for the primary: seldom where agents tell it, unless that is set."""
+        timings = self.timings
+        is_seldom = self.orchestration.agent and "check_interval" not in timings.model_fields_set
+        return timings.check_interval * (SELDOM if is_seldom else 1)
 
     def host(self, name: str) -> HostSpec:
         """Return a host by name; raises KeyError when there is none."""

@@ -34,7 +34,7 @@ def pace(lines: list[str]) -> list[str]:
 
 def test_with_agents_the_primary_is_asked_for_at_a_pace_of_its_own() -> None:
     found = backends(topology(AGENTS))
-    assert pace(found["backend primary"]) == ["default-server inter 1000ms fastinter 500ms downinter 1000ms"]
+    assert pace(found["backend primary"]) == ["default-server inter 1000ms downinter 1000ms"]
 
 
 def test_with_agents_everything_else_is_asked_as_often_as_before() -> None:
@@ -51,8 +51,6 @@ def test_without_agents_the_primary_is_asked_for_as_often_as_anything() -> None:
 def test_a_pace_that_is_set_counts_with_agents_too() -> None:
     found = backends(topology(f"{AGENTS}[timings]\ncheck_interval = 0.2\n"))
     assert pace(found["backend primary"]) == []
-    found = backends(topology(f"{AGENTS}[timings]\ncheck_fast_interval = 0.15\n"))
-    assert pace(found["backend primary"]) == ["default-server inter 1000ms fastinter 150ms downinter 1000ms"]
 
 
 @pytest.mark.parametrize("name", presets.NAMES)

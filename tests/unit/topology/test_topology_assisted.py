@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from refusals import BASE
 
 from pgbaton.topology import assisted, load, presets
 from pgbaton.topology.budget import budget, prediction
 from pgbaton.topology.durations import Durations
-from pgbaton.topology.model import Checks, Topology
 from pgbaton.topology.prediction import NONE, Prediction, total
+
+if TYPE_CHECKING:
+    from pgbaton.topology.model import Topology
 
 AGENTS = "[orchestration]\nagent = true\n"
 #: Outages that clients saw in a lab of the standard preset's shape, with agents and this detection time, in seconds.
@@ -163,21 +167,16 @@ def test_without_a_second_balancer_agents_save_no_hung_haproxy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timings", "agents", "checks"),
+    ("timings", "agents", "seconds"),
     [
-        ("", False, Checks(0.2, 0.1)),
-        ("", True, Checks(1.0, 0.5)),
-        ("check_interval = 0.3", False, Checks(0.3, 0.1)),
-        ("check_interval = 0.3", True, Checks(0.3, 0.5)),
-        ("check_fast_interval = 0.15", True, Checks(1.0, 0.15)),
-        ("check_interval = 0.2\ncheck_fast_interval = 0.1", True, Checks(0.2, 0.1)),
+        ("", False, 0.2),
+        ("", True, 1.0),
+        ("check_interval = 0.3", False, 0.3),
+        ("check_interval = 0.3", True, 0.3),
+        ("check_interval = 0.2", True, 0.2),
     ],
 )
-def test_haproxy_asks_patroni_seldom_where_agents_tell_it_unless_it_is_set(
-    timings: str,
-    agents: bool,  # noqa: FBT001 - a table's row
-    checks: Checks,
+def test_the_primary_is_asked_for_seldom_where_agents_tell_of_it_unless_that_is_set(
+    timings: str, *, agents: bool, seconds: float
 ) -> None:
-    found = topology(timings=timings, agents=agents).checks
-    assert found.interval_seconds == pytest.approx(checks.interval_seconds)
-    assert found.fast_interval_seconds == pytest.approx(checks.fast_interval_seconds)
+    assert topology(timings=timings, agents=agents).primary_check_seconds == pytest.approx(seconds)

@@ -81,6 +81,9 @@ class Balancer:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Until when clients are held for a hand-over that is planned.
         self._planned_until = float("-inf")
+        self._plan = 0
+        #: Whether HAProxy's end is waited for before the VIP is given up.
+        self._ending = False
         self._advice = keepalived.Advice()
         self._track = keepalived.TrackFile(tracked)
         #: Whether the pooler's last order was to pause; None when it has had none.
@@ -110,12 +113,15 @@ class Balancer:
 
         Raises NotHeldError, after which nobody is held: some have a server for too long, or the pooler cannot do it.
         """
-        self._planned_until = clock() + seconds
+        seconds = min(seconds, self._settings.timings.pause_seconds)
+        self._plan += 1
+        mine, self._planned_until = self._plan, clock() + seconds
         self._soon.set()
         try:
             await self._until_quiet(clock() + seconds / 2)
         except BaseException:
-            self.let_go()
+            if mine == self._plan:  # a later one stands
+                self.let_go()
             raise
 
     def let_go(self) -> None:
@@ -127,9 +133,7 @@ class Balancer:
         why = "it does not answer"
         while clock() < until:
             try:
-                state = await pgbouncer.state(
-                    self._pooler(), pgbouncer.login(), deadline_seconds=self._deadline, ordered=self._ordered
-                )
+                state = await pgbouncer.state(self._pooler(), pgbouncer.login(), deadline_seconds=self._deadline)
             except ServiceError as error:
                 why = str(error)
             else:
@@ -174,14 +178,17 @@ class Balancer:
         Their connections end with them, and that has to reach the clients while this host still has their address: a
         client that waits for an answer would hear of it by its own keepalive alone, a second later or never.
         """
-        until = clock() + CLOSING_SECONDS
+        self._ending, until = True, clock() + CLOSING_SECONDS
         while processes.condition(ending) is not Condition.GONE and clock() < until:  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(processes.LOOK_SECONDS)
+        self._ending = False
         self._advise()
         self._soon.set()
 
     def _pooler_ended(self, name: str, ended: Process) -> None:
         """Have HAProxy lead to another balancer's pooler in the moment in which this host's ends."""
+        if name == POOLER:
+            self._ordered = None
         LOG.warning("PgBouncer %s, process %d, has ended", name, ended.pid)
         self._begin(self._avoid(POOLED[name]))
 
@@ -193,7 +200,10 @@ class Balancer:
     async def _avoid(self, backend: str) -> None:
         me, seconds = self._settings.me, self._deadline
         try:
-            await haproxy.set_health(self._haproxy, backend, me, "down", deadline_seconds=seconds)
+            found = await haproxy.servers(self._haproxy, deadline_seconds=seconds)
+            others = [it for it in found if it.backend == backend and it.name != me]
+            if any(it.up and it.in_service for it in others):
+                await haproxy.set_health(self._haproxy, backend, me, "down", deadline_seconds=seconds)
         except ServiceError as error:
             LOG.warning("HAProxy finds out by itself that %s is down in %s: %s", me, backend, error)
 
@@ -211,7 +221,8 @@ class Balancer:
             )
         finally:
             pooling.cancel()
-        self._advise()
+        if not self._ending:
+            self._advise()
         if self.judge.verdict is Verdict.HUNG:
             self._end(question)
 
@@ -261,8 +272,9 @@ class Balancer:
             case routing.CutSessions(server):
                 await haproxy.shutdown_sessions(self._haproxy, BACKEND, server, deadline_seconds=deadline)
             case routing.Pause():
-                self._ordered = True
+                self._ordered = None  # it may take the order and fail to say so
                 await pgbouncer.pause(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
+                self._ordered = True
             case routing.Resume():
                 await pgbouncer.resume(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
                 self._ordered = False

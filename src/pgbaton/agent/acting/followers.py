@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent.clock import clock
+from pgbaton.agent.kernel.fences import FenceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,7 +51,11 @@ class Followers:
             self._turned.clear()
             due, self._due = self._due, frozenset()
             for host in sorted(due):
-                cut = await self._drop(host)
+                try:
+                    cut = await self._drop(host)
+                except (FenceError, OSError) as error:
+                    LOG.warning("%s is silent, and PostgreSQL has to find out by itself: %s", host, error)
+                    continue
                 LOG.warning("%s is silent: %d of its connections ended, %d left %s", host, cut.ended, cut.left, cut.why)
             self._nudge()
 

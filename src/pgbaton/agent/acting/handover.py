@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 #: How long the standby may take for what was written last, and a stopped server to be replaced.
 EQUAL_SECONDS = 0.5
-PROMOTED_SECONDS = 20.0
+PROMOTED_SECONDS = 15.0
 STOP_SECONDS = 1.0
 LOOK_SECONDS = 0.005
 #: Longer than that nobody's clients are held before anything is done.
@@ -44,6 +44,10 @@ HAS_ALL = (
 
 class NotHandedOverError(Exception):
     """There was no hand-over, and why; everything is as it was."""
+
+
+class BusyError(Exception):
+    """Another hand-over is under way."""
 
 
 class UnfinishedError(Exception):
@@ -70,12 +74,20 @@ class Handover:
         self._agents = agents
         self._server = server
         self._busy = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Begin nothing any more that this agent would not live to see: it is about to end."""
+        self._closed = True
 
     async def run(self, target: str, hold_seconds: float) -> dict[str, float]:
-        """Hand over, and return how long each part took; raises NotHandedOverError, or UnfinishedError half-way."""
+        """Hand over, and return how long each part took.
+
+        Raises NotHandedOverError when nothing was changed, BusyError, or UnfinishedError half-way.
+        """
         if self._busy:
             message = "another hand-over is under way"
-            raise NotHandedOverError(message)
+            raise BusyError(message)
         self._busy = True
         try:
             return await self._run(target, min(hold_seconds, LONGEST_HOLD_SECONDS))
@@ -94,10 +106,7 @@ class Handover:
             await self._until_equal(target)
             course.note("equal")
             self._check(target)
-        except NotHandedOverError:
-            await self._let_go()
-            raise
-        except asyncio.CancelledError:
+        except BaseException:
             await asyncio.shield(self._let_go())
             raise
         LOG.warning("handing over to %s: clients are held, %s has everything", target, target)
@@ -111,6 +120,9 @@ class Handover:
         return course.parts
 
     def _check(self, target: str) -> None:
+        if self._closed:
+            message = "the agent is about to end"
+            raise NotHandedOverError(message)
         if why := handover.objection(self._view(target), target):
             raise NotHandedOverError(why)
 
@@ -133,6 +145,7 @@ class Handover:
             target_role=said.role if said else "unknown",
             target_following=said is not None and said.following,
             target_timeline=said.timeline if said else 0,
+            requested=cluster is not None and cluster.failover is not None,
         )
 
     @property

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.agent.acting.balancer import NotHeldError
-from pgbaton.agent.acting.handover import NotHandedOverError, UnfinishedError
+from pgbaton.agent.acting.handover import BusyError, NotHandedOverError, UnfinishedError
 from pgbaton.agent.decisions.health import told
 from pgbaton.agent.protocols.http1 import MalformedError, json_object
 from pgbaton.agent.services import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pgbaton.agent.acting.balancer import Balancer
     from pgbaton.agent.acting.handover import Handover
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
     from pgbaton.agent.protocols.http1 import Response
     from pgbaton.agent.protocols.serving import Request
     from pgbaton.agent.settings import Secrets
+
+
+#: What is answered when an order is not carried out to its end.
+STATUSES: Mapping[type[Exception], HTTPStatus] = MappingProxyType(
+    {
+        NotHeldError: HTTPStatus.CONFLICT,
+        NotHandedOverError: HTTPStatus.CONFLICT,
+        BusyError: HTTPStatus.LOCKED,
+        UnfinishedError: HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
 
 
 class Orders:
@@ -48,32 +61,45 @@ class Orders:
             error = "an order needs a certificate of the cluster's and the password of Patroni's unsafe calls"
             return told(HTTPStatus.FORBIDDEN, {"error": error})
         try:
-            return told(HTTPStatus.OK, await self._carried_out(request.path, json_object(request.body)))
+            order = self._order(request.path, json_object(request.body))
         except (MalformedError, KeyError, OverflowError, TypeError, ValueError) as error:
             return told(HTTPStatus.BAD_REQUEST, {"error": f"{type(error).__name__}: {error}"})
-        except (NotHeldError, NotHandedOverError) as error:
-            return told(HTTPStatus.CONFLICT, {"error": str(error)})
-        except UnfinishedError as error:
-            return told(HTTPStatus.GATEWAY_TIMEOUT, {"error": str(error)})
+        try:
+            return told(HTTPStatus.OK, await order())
+        except tuple(STATUSES) as error:
+            return told(STATUSES[type(error)], {"error": str(error)})
 
-    async def _carried_out(self, path: str, fields: dict[str, Any]) -> dict[str, object]:
-        """Carry out an order; raises NotHeldError or NotHandedOverError when it is not, ValueError when it is none."""
-        if path == "/switchover":
-            if self._handover is None:
-                message = "this host has no server"
-                raise NotHandedOverError(message)
-            return {"seconds": await self._handover.run(str(fields["to"]), seconds(fields["hold_seconds"]))}
-        if path not in {"/hold", "/let-go"}:
-            message = f"no order: {path}; wanted /hold, /let-go or /switchover"
-            raise ValueError(message)
+    def _order(self, path: str, fields: dict[str, Any]) -> Callable[[], Awaitable[dict[str, object]]]:
+        """Return what is to be done; raises KeyError, TypeError, ValueError or OverflowError when it is no order."""
+        match path:
+            case "/switchover":
+                return functools.partial(self._hand_over, str(fields["to"]), seconds(fields["hold_seconds"]))
+            case "/hold":
+                return functools.partial(self._hold, seconds(fields["seconds"]))
+            case "/let-go":
+                return self._let_go
+        message = f"no order: {path}; wanted /hold, /let-go or /switchover"
+        raise ValueError(message)
+
+    async def _hand_over(self, to: str, hold_seconds: float) -> dict[str, object]:
+        if self._handover is None:
+            message = "this host has no server"
+            raise NotHandedOverError(message)
+        return {"seconds": await self._handover.run(to, hold_seconds)}
+
+    async def _hold(self, hold_seconds: float) -> dict[str, object]:
+        await self._holder().hold(hold_seconds)
+        return {}
+
+    async def _let_go(self) -> dict[str, object]:
+        self._holder().let_go()
+        return {}
+
+    def _holder(self) -> Balancer:
         if self._balancer is None:
             message = "this host is no balancer"
             raise NotHeldError(message)
-        if path == "/let-go":
-            self._balancer.let_go()
-            return {}
-        await self._balancer.hold(seconds(fields["seconds"]))
-        return {}
+        return self._balancer
 
 
 def seconds(told_value: object) -> float:

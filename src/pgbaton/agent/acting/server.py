@@ -95,7 +95,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         #: The number of the last postmaster, when it has crashed and no other one has come; the one that hands over.
         self._crashed: int | None = None
-        self._handed_over: int | None = None
+        self._handed_over: Process | None = None
         self.was_primary = False
         self.seen = Seen(clock(), Outcome.ABSENT, why="no look yet")
 
@@ -118,12 +118,12 @@ class Server:
     @property
     def crashed(self) -> bool:
         """Tell whether the server has ended without having been stopped, and no other one has come since."""
-        return self._crashed is not None
+        return self._crashed is not None and not self._processes()
 
     @property
     def handed_over(self) -> bool:
         """Tell whether the server was stopped for another one to take over, and none has come here since."""
-        return self._crashed is not None and self._crashed == self._handed_over
+        return self._crashed is not None and self._handed_over is not None
 
     @property
     def way_in(self) -> tuple[UnixSocket, wire.Login]:
@@ -191,9 +191,9 @@ class Server:
         there was one to be stopped.
         """
         for process in self._processes():
-            self._handed_over = process.pid
             for how in (signal.SIGINT, signal.SIGQUIT):
-                processes.kill(process, how)
+                if processes.kill(process, how):
+                    self._handed_over = process
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(deadline_seconds):
                         await watches.ended(process)
@@ -239,12 +239,13 @@ class Server:
         self._complaints.over("postmaster")
         if found:
             self._crashed = None
+            self._handed_over = self._handed_over if self._handed_over == found else None
         return (found,) if found else ()
 
     def _ended(self, ended: Process) -> None:
         """Note that the postmaster is gone, in the moment it is."""
         is_crash = self._left_its_file(ended)
-        self._crashed = ended.pid if is_crash or ended.pid == self._handed_over else None
+        self._crashed = ended.pid if is_crash or ended == self._handed_over else None
         LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
         self.judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))

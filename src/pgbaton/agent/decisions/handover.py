@@ -14,7 +14,7 @@ class View:
     """What this host knows when it is asked to hand over.
 
     ``balancers`` are all of them, ``heard`` the hosts whose agents are heard. ``target_role``, ``target_following`` and
-    ``target_timeline`` are the target's own word.
+    ``target_timeline`` are the target's own word. ``requested``: Patroni has been asked for a hand-over.
     """
 
     me: str
@@ -31,6 +31,7 @@ class View:
     target_role: str
     target_following: bool
     target_timeline: int
+    requested: bool = False
 
 
 def objection(view: View, target: str) -> str | None:
@@ -41,6 +42,7 @@ def objection(view: View, target: str) -> str | None:
         (view.leader == view.me, f"the leader lock is held by {view.leader or 'nobody'}, not by {view.me}"),
         (view.primary, f"the server of {view.me} takes no writes"),
         (not view.paused, "Patroni is paused"),
+        (not view.requested, "Patroni has been asked for a switchover or failover already"),
         (not view.stalled, f"the agent of {view.me} overslept, and does not know how the others are"),
         (view.mode == "on", "only with synchronous standbys that each confirm every commit is nothing lost by it"),
         (view.sync == frozenset({target}), f"/sync names {others}; only {target} must be named, or another may win"),

@@ -33,7 +33,7 @@ FENCED = {4: "fenced4", 6: "fenced6"}
 HELD = "held"
 REFUSED = "refused"
 RESIGNED = "resigned"
-RESIGNED_SECONDS = 2
+RESIGNED_SECONDS = 1
 
 #: An element in the file: an address, and host and reason as its comment.
 LINE = re.compile(r'^\s*([0-9a-f.:]+) comment "([^"]*)",$', re.MULTILINE)

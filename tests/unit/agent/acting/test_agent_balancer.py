@@ -40,6 +40,7 @@ class Host:
         self.seen = Seen("lb1", directory=directory)
         self.up = {"db1"}
         self.administrative = 0
+        self.peer_pools = True
         self.haproxy: ServiceError | None = None
         self.pooler: ServiceError | None = None
         self.pooler_answers = asyncio.Event()
@@ -71,7 +72,8 @@ class Host:
         if self.haproxy:
             raise self.haproxy
         found = [server(name, up=name in self.up, administrative=self.administrative) for name in ("db1", "db2", "db3")]
-        return (*found, server("db3", up=True, backend="standbys"))
+        pooled = [server("lb2", up=self.peer_pools, backend=backend) for backend in ("pooled_write", "pooled_read")]
+        return (*found, server("db3", up=True, backend="standbys"), *pooled)
 
     async def set_health(self, _: object, backend: str, name: str, health: str, *, deadline_seconds: float) -> None:
         del deadline_seconds
@@ -87,7 +89,7 @@ class Host:
         del deadline_seconds, backend
         self.told.append(f"cut {name}")
 
-    async def state(self, *_: object, deadline_seconds: float, ordered: bool | None) -> pgbouncer.State:
+    async def state(self, *_: object, deadline_seconds: float, ordered: bool | None = None) -> pgbouncer.State:
         del deadline_seconds
         self.ordered.append(ordered)
         await self.pooler_answers.wait()

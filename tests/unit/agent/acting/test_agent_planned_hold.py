@@ -50,7 +50,7 @@ class Host:
         monkeypatch.setattr(pgbouncer, "state", self.state)
         self.balancer = Balancer(self.seen.settings, self.seen.sight, Complaints(), tracked=directory / "tracked")
 
-    async def state(self, *_: object, deadline_seconds: float, ordered: bool | None) -> State:
+    async def state(self, *_: object, deadline_seconds: float, ordered: bool | None = None) -> State:
         del deadline_seconds, ordered
         self.questions += 1
         self.seen.run(round(self.seconds_for_an_answer / 0.05))

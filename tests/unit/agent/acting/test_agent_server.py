@@ -341,6 +341,7 @@ def noted(host: Host, directory: Path, pid: int | None) -> None:
 async def test_a_postmaster_that_leaves_its_file_behind_has_crashed(host: Host, tmp_path: Path) -> None:
     assert not host.server.crashed
     noted(host, tmp_path, POSTMASTER.pid)
+    host.postmaster.process = None
     host.server._ended(POSTMASTER)
     assert host.server.crashed
     assert not host.server.handed_over

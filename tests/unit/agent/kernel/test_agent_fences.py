@@ -58,7 +58,7 @@ table inet pgbaton_fence {
   set resigned {
     type inet_service
     flags timeout
-    timeout 2s
+    timeout 1s
   }
   chain input {
     type filter hook input priority filter - 5; policy accept;
