@@ -20,7 +20,6 @@ from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, routing
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
 from pgbaton.agent.kernel import processes
-from pgbaton.agent.kernel.processes import Condition
 from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
 from pgbaton.agent.services import haproxy, pgbouncer
@@ -168,9 +167,10 @@ class Balancer:
     def _ended(self, ended: Process) -> None:
         """Give up the VIP in the moment in which HAProxy ends, before Keepalived's own question would find out."""
         LOG.warning("HAProxy, process %d, has ended", ended.pid)
+        ending = (*self.judge.known, *processes.members(HAPROXY[0]))
         self.judge.gone()
         self.leads = False
-        self._begin(self._give_up(processes.members(HAPROXY[0])))
+        self._begin(self._give_up(ending))
 
     async def _give_up(self, ending: tuple[Process, ...]) -> None:
         """Give up the VIP once HAProxy's processes are gone, or soon.
@@ -179,7 +179,7 @@ class Balancer:
         client that waits for an answer would hear of it by its own keepalive alone, a second later or never.
         """
         self._ending, until = True, clock() + CLOSING_SECONDS
-        while processes.condition(ending) is not Condition.GONE and clock() < until:  # noqa: ASYNC110 - nobody tells of it
+        while not all(map(processes.has_ended, ending)) and clock() < until:  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(processes.LOOK_SECONDS)
         self._ending = False
         self._advise()

@@ -1,4 +1,4 @@
-"""The standbys of a primary: whoever is silent is let go at once, so that no commit waits for it.
+"""Whoever is silent is let go at once, so that no commit waits for a standby that is gone, and nobody for its etcd.
 
 PostgreSQL notices a silent standby by ``wal_sender_timeout``. Agents hear sooner that it is silent. Ending its
 connections is all that is done: Patroni then chooses another synchronous standby, by its own rules and in its own
@@ -11,7 +11,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NoReturn
 
-from pgbaton.agent.clock import clock
 from pgbaton.agent.kernel.fences import FenceError
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ class Followers:
 
     def turn(self, now: float) -> None:
         """See who is silent, by the word of a majority; once for each silence."""
-        databases = {host.name for host in self._sight.settings.databases}
-        silent = self._sight.view(now).agreed & databases if self._leads() else frozenset()
+        others = {host.name for host in self._sight.settings.others if {"database", "dcs"} & set(host.roles)}
+        silent = frozenset() if self._sight.hearing.stalled(now) else self._sight.view(now).agreed & others
         news = silent - self._silent
         self._silent = silent
         if news:
@@ -57,10 +56,6 @@ class Followers:
                     LOG.warning("%s is silent, and PostgreSQL has to find out by itself: %s", host, error)
                     continue
                 LOG.warning("%s is silent: %d of its connections ended, %d left %s", host, cut.ended, cut.left, cut.why)
-            self._nudge()
-
-    def _leads(self) -> bool:
-        """Tell whether the leader lock is here; a server that is none loses nothing by it either."""
-        cluster = self._sight.cluster
-        mine = cluster is not None and cluster.leader == self._sight.settings.me
-        return mine and not self._sight.hearing.stalled(clock())
+            cluster = self._sight.cluster
+            if cluster is not None and cluster.leader == self._sight.settings.me:
+                self._nudge()

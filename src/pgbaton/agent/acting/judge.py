@@ -45,12 +45,13 @@ class Judge:
         self._find = find
         self._sight = sight
         self._tally = Tally()
-        self._known: tuple[Process, ...] = ()
+        #: The processes that were there at the last question.
+        self.known: tuple[Process, ...] = ()
 
     @property
     def is_stopped(self) -> bool:
         """Tell whether a process of the service was stopped, of those that were there at the last question."""
-        return any(map(processes.is_stopped, self._known))
+        return any(map(processes.is_stopped, self.known))
 
     @property
     def verdict(self) -> Verdict:
@@ -59,7 +60,7 @@ class Judge:
 
     def ask(self) -> Question:
         """Note that the service is asked now."""
-        found = self._known = tuple(self._find())
+        found = self.known = tuple(self._find())
         return Question(clock(), found, together(map(processes.look, found)))
 
     def hear(self, question: Question, outcome: Outcome) -> Verdict:
@@ -89,7 +90,7 @@ class Judge:
     def gone(self) -> None:
         """Note that the service is no more: what it did counts for nothing."""
         self._tally = Tally(Verdict.GONE, since_seconds=clock())
-        self._known = ()
+        self.known = ()
 
     def end(self, question: Question) -> None:
         """Kill the processes that were asked; raises PermissionError."""

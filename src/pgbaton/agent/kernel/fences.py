@@ -128,9 +128,13 @@ class Fences:
             raise unreachable(error) from error
 
     async def drop(self, host: str) -> Cut:
-        """End the connections that a host has to this one's server; it may make new ones."""
-        address, ports = ipaddress.ip_address(self.address(host)), frozenset({self.ports.postgresql})
-        return await self.beside(self.cutter, lambda: sockets.cut_of(address, ports))
+        """End the connections that a host has to this one's server, and those from here to its etcd.
+
+        Either side may make new ones. Whoever is just asking that member of etcd would wait a second for it.
+        """
+        address, own = ipaddress.ip_address(self.address(host)), frozenset({self.ports.postgresql})
+        await self.beside(self.cutter, lambda: sockets.cut_to(address, frozenset({self.ports.etcd})))
+        return await self.beside(self.cutter, lambda: sockets.cut_of(address, own))
 
     async def mend(self) -> tuple[str, ...]:
         """Put back what somebody else took away, and return what it was: while it was missing, a promise was broken."""

@@ -119,6 +119,15 @@ def is_stopped(wanted: Process) -> bool:
     return seen is not None and seen.started_ticks == wanted.started_ticks and seen.letter == "T"
 
 
+def has_ended(wanted: Process) -> bool:
+    """Tell whether all of a process is gone: its first thread may be while others still have its connections."""
+    try:
+        threads = len(list((PROC / str(wanted.pid) / "task").iterdir()))
+    except OSError:
+        return True
+    return threads <= 1 and look(wanted).condition == Condition.GONE
+
+
 def condition(service: Iterable[Process]) -> Condition:
     """Return the condition of several processes that make one service."""
     seen = {look(each).condition for each in service}
