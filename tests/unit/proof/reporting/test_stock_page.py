@@ -189,15 +189,15 @@ def test_no_page_is_written_under_a_name_that_nothing_links_to(
     assert "invalid choice: 'index'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["stock", "stock-later"])
+@pytest.mark.parametrize("name", ["stock", "stock-later", "agents"])
 def test_a_published_page_says_what_it_would_say_if_it_were_written_now(stock: ModuleType, name: str) -> None:
     published = (stock.PROOFS / f"{name}.md").read_text()
     about = stock.PAGES[name]
     assert published.startswith(f"# {about.title}\n\n{about.which} on the preset")
     assert f"\n{about.more}\n" in published
-    explained = tomllib.loads(stock.EXPLANATIONS.read_text())
+    explained = stock.explanations(name)
     short = re.findall(r"^`(\S+)` \(\w+ in \d+ of \d+\)$", published, re.MULTILINE)
-    assert short
+    assert short or name == "agents"
     assert [fault for fault in short if explained[fault].strip() not in published] == []
 
 
