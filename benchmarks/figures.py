@@ -56,7 +56,7 @@ def measure(trials: int, *, image: bool) -> dict[str, list[float]]:
             note("status", timed("status", "--cluster", "figures", PGBATON_STATE_HOME=home)[0])
             timed("lab", "down", "--cluster", "figures", PGBATON_STATE_HOME=home)
             took, printed = timed("demo", "--stock", "--cluster", "figures", "-o", "json", PGBATON_STATE_HOME=home)
-            note("demo", "--stock", took)
+            note("demo", took)
             for event in json.loads(printed)["events"]:
                 note(f"write outage, {event['fault']}", event["write_outage_seconds"])
                 note(f"read outage, {event['fault']}", event["read_outage_seconds"])
