@@ -83,6 +83,8 @@ class Balancer:
         self._plan = 0
         #: Whether HAProxy's end is waited for before the VIP is given up.
         self._ending = False
+        #: How often HAProxy has ended: what was asked of one before says nothing of the next.
+        self._ends = 0
         self._advice = keepalived.Advice()
         self._track = keepalived.TrackFile(tracked)
         #: Whether the pooler's last order was to pause; None when it has had none.
@@ -169,6 +171,7 @@ class Balancer:
         LOG.warning("HAProxy, process %d, has ended", ended.pid)
         ending = (*self.judge.known, *processes.members(HAPROXY[0]))
         self.judge.gone()
+        self._ends += 1
         self.leads = False
         self._begin(self._give_up(ending))
 
@@ -213,8 +216,10 @@ class Balancer:
             each.look()
         pooling = asyncio.create_task(self._pooling())
         try:
+            ends = self._ends
             outcome, found = await self._asked()
-            self.judge.hear(question, outcome)
+            if ends == self._ends:
+                self.judge.hear(question, outcome)
             await asyncio.wait([pooling], timeout=POOLING_SECONDS)
             await self._route(
                 self._servers(question.asked_seconds, found), pooling.result() if pooling.done() else None
@@ -313,7 +318,7 @@ class Balancer:
         return console(self._settings, POOLER)
 
     def _end(self, question: judge.Question) -> None:
-        """End a HAProxy that hangs: Keepalived has been told, so the VIP is on its way already."""
+        """End a HAProxy that hangs, for systemd to start it anew."""
         try:
             self.judge.end(question)
         except OSError as error:
