@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patroni import PatroniDefaults, PatroniFloor, PatroniSynchronous
+from patroni import PatroniAgents, PatroniDefaults, PatroniFloor, PatroniSynchronous
 from pg_auto_failover import PgAutoFailover
 from repmgr import Repmgr
 from tables import page
@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     from pgbaton.proof.store import StoredRun
 
 HERE = Path(__file__).parent
-PEERS: tuple[Peer, ...] = (PatroniFloor(), PatroniDefaults(), PatroniSynchronous(), PgAutoFailover(), Repmgr())
+PEERS: tuple[Peer, ...] = (
+    PatroniAgents(),
+    PatroniFloor(),
+    PatroniDefaults(),
+    PatroniSynchronous(),
+    PgAutoFailover(),
+    Repmgr(),
+)
 FAULTS = ("postmaster-killed", "primary-power-off", "switchover", "standby-power-off")
 CLUSTER = "peers"
 #: Whose versions are told, beside PostgreSQL's.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from peer import Peer, PeerTarget
 
 from lab import DATABASES, SUBNET, address, host
+from pgbaton.cli.demo import AGENTS
 from pgbaton.components.base import AUTHORITY_FILE, TLS_DIRECTORY
 from pgbaton.components.haproxy import CONFIG, UNIT
 from pgbaton.hosts.files import write_file
@@ -161,6 +162,18 @@ class PatroniFloor(Peer):
         """Return the VIP."""
         ports = target.topology.balancing
         return Target.conninfo(target, ports.write_port if writes else ports.read_port)
+
+
+class PatroniAgents(PatroniFloor):
+    """The same with an agent on every host, as the demo has them."""
+
+    name: ClassVar[str] = "pgbaton-agents"
+    title: ClassVar[str] = "pgbaton with agents"
+    documentation: ClassVar[tuple[str, ...]] = ("docs/explanation/early-release.md",)
+
+    def topology(self, cluster: str) -> Topology:
+        """Return the preset with agents."""
+        return load.loads(presets.text("standard", cluster=cluster) + AGENTS)
 
 
 def haproxy(target: PeerTarget) -> str:
