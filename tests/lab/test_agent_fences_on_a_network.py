@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton.agent.kernel import fences, nftables, sockets
-from pgbaton.agent.kernel.fence_rules import TABLE, Serving
+from pgbaton.agent.kernel.fence_rules import GONE_SECONDS, TABLE, Serving
 from pgbaton.agent.kernel.fences import FenceError, Fences
 from pgbaton.agent.settings import Ports
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-PORTS = Ports(heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, pool_write=6432, pool_read=6433)
+PORTS = Ports(
+    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+)
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")
 #: So long is waited for what is to come, and for what must not.
@@ -251,6 +253,35 @@ async def test_a_fenced_host_can_follow_and_etcd_stays(hosts: tuple[Host, Host],
         peer = accepted(server)
         peer.sendall(b"well")
         assert says(connection) == b"well"
+
+
+async def test_nobody_waits_for_the_etcd_of_a_host_that_is_gone_until_a_moment_has_passed(
+    hosts: tuple[Host, Host], here: Fences
+) -> None:
+    p, v = hosts
+    for port in (2379, 2380, 5432):
+        p.serve(port)
+    here.shun("p", "p6")
+    here.shun("p", "p6")
+    for address in p.addresses:
+        for port in (2379, 2380):
+            with pytest.raises(ConnectionRefusedError):
+                v.connect(address, port)
+        v.connect(address, 5432)
+    await asyncio.sleep(GONE_SECONDS + 0.2)
+    for address in p.addresses:
+        v.connect(address, 2379)
+    assert here.standing() == ()
+
+
+async def test_saying_again_that_a_host_is_gone_makes_it_last(hosts: tuple[Host, Host], here: Fences) -> None:
+    p, v = hosts
+    p.serve(2380)
+    for _ in range(3):
+        here.shun("p")
+        await asyncio.sleep(0.45 * GONE_SECONDS)
+    with pytest.raises(ConnectionRefusedError):
+        v.connect(p.addresses[0], 2380)
 
 
 async def test_a_host_is_served_again_when_its_fence_has_fallen(hosts: tuple[Host, Host], here: Fences) -> None:

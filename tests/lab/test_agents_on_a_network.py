@@ -251,6 +251,7 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
             "postgresql": 5432,
             "rest": 8008,
             "etcd": 2379,
+            "etcd_peer": 2380,
             "pool_write": 6432,
             "pool_read": 6433,
         },

@@ -26,8 +26,8 @@ from model_forms import OVER, Forms, is_of_case
 from model_patroni import subsets
 from model_world import DATABASES, Scope, World, acknowledges, first
 
-from pgbaton.agent.decisions import verdict
-from pgbaton.agent.decisions.verdict import (
+from pgbaton.agent.decisions import terms, verdict
+from pgbaton.agent.decisions.terms import (
     Action,
     Answered,
     Ask,
@@ -269,13 +269,13 @@ class Model:
             case Break(host, revision):
                 return self._requests(world, at, ("break", host, revision))
 
-    def _wrong_vote(self, world: World, at: int, case: verdict.Case, *, stalled: bool) -> Violation | None:
+    def _wrong_vote(self, world: World, at: int, case: terms.Case, *, stalled: bool) -> Violation | None:
         agent, name = world.agents[at], self.scope.agents[at]
         if case.primary not in agent.fences or ("unfence", case.primary) in agent.queue:
             return Violation("I4", f"{name} votes, and its fence against {case.primary} does not stand")
         return Violation("I3", f"{name} votes, and it slept") if stalled else None
 
-    def _cast(self, world: World, at: int, case: verdict.Case) -> World:
+    def _cast(self, world: World, at: int, case: terms.Case) -> World:
         return world.with_agent(at, cast=tuple(sorted({*world.agents[at].cast, self.case(case)})))
 
     def _requests(self, world: World, at: int, request: tuple[str, str, int]) -> World:

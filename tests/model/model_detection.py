@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from model_checker import Step, Violation
 
-from pgbaton.agent.decisions import verdict
+from pgbaton.agent.decisions import terms, verdict
 from pgbaton.agent.decisions.hearing import Heard, Hearing
-from pgbaton.agent.decisions.verdict import (
+from pgbaton.agent.decisions.terms import (
     Ask,
     Asked,
     Case,
@@ -84,9 +84,9 @@ class Turn:
     hearing: Hearing
     now: float
     mind: Mind
-    says: list[verdict.Action]
+    says: list[terms.Action]
 
-    def tell(self, event: verdict.Event) -> None:
+    def tell(self, event: terms.Event) -> None:
         silent = self.hearing.silent(self.now)
         view = View(
             silent=silent,

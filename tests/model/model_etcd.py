@@ -3,8 +3,8 @@
 from functools import cache
 from typing import NamedTuple
 
-from pgbaton.agent.decisions import verdict
-from pgbaton.agent.decisions.verdict import Lock, Transaction
+from pgbaton.agent.decisions import terms
+from pgbaton.agent.decisions.terms import Lock, Transaction
 
 
 class Snapshot(NamedTuple):
@@ -50,10 +50,10 @@ def lock(snapshot: Snapshot) -> Lock:
 def holds(transaction: Transaction, snapshot: Snapshot) -> bool:
     """Tell whether every comparison of a transaction holds."""
     revisions = {
-        verdict.LEADER: snapshot.leader_revision,
-        verdict.SYNC: snapshot.sync_revision,
-        verdict.CONFIG: snapshot.config_revision,
-        verdict.VERDICT: snapshot.verdict_revision,
+        terms.LEADER: snapshot.leader_revision,
+        terms.SYNC: snapshot.sync_revision,
+        terms.CONFIG: snapshot.config_revision,
+        terms.VERDICT: snapshot.verdict_revision,
     }
     return all(revisions[key] == revision for key, revision in transaction.compare)
 
@@ -93,12 +93,12 @@ def synced(before: Snapshot, leader: str, sync: frozenset[str], quorum: int) -> 
 
 def _done(now: Snapshot, kind: str, key: str, known: Snapshot) -> Snapshot:
     match kind, key:
-        case "delete", verdict.LEADER:
+        case "delete", terms.LEADER:
             return now._replace(leader=None, leader_revision=0, lease=0, freed=now.revision)
-        case "keep", verdict.SYNC:
+        case "keep", terms.SYNC:
             again = known.sync_leader, known.sync, known.quorum
             return now._replace(sync_leader=again[0], sync=again[1], quorum=again[2], sync_revision=now.revision)
-        case "touch", verdict.VERDICT:
+        case "touch", terms.VERDICT:
             return now._replace(verdict_revision=now.revision)
     message = f"the model does not know how to {kind} {key}"
     raise NotImplementedError(message)

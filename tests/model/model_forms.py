@@ -11,7 +11,7 @@ from model_etcd import Snapshot, holds
 from model_world import Agent, Host, World
 
 from pgbaton.agent.decisions import verdict
-from pgbaton.agent.decisions.verdict import Case, State
+from pgbaton.agent.decisions.terms import Case, State
 
 #: Stands for every case that cannot succeed any more, wherever that is known or not.
 OVER = Case("", "", -1, -1, -1, -1)

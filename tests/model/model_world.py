@@ -11,7 +11,7 @@ from typing import NamedTuple
 from model_etcd import Snapshot
 from model_patroni import ANYBODY, NOBODY, Names, Plan
 
-from pgbaton.agent.decisions.verdict import Rules
+from pgbaton.agent.decisions.terms import Rules
 
 DATABASES = ("P", "S", "T")
 _AT = {name: at for at, name in enumerate(DATABASES)}

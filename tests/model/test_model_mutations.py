@@ -11,7 +11,7 @@ from model_scopes import A_COMMIT_AND_A_CHANGE, A_POWER_OFF, A_RESTART, ONE_COMM
 from model_world import Scope
 
 from pgbaton.agent.decisions import verdict
-from pgbaton.agent.decisions.verdict import Case, Lock, Rules, State, Transaction, View, Vote
+from pgbaton.agent.decisions.terms import Case, Lock, Rules, State, Transaction, View, Vote
 
 SWIFT = replace(THREE, swift=("S", "O1"))
 FIVE = Scope("")

@@ -7,7 +7,7 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbaton.agent.decisions.verdict import Case
+from pgbaton.agent.decisions.terms import Case
 from pgbaton.agent.peers import messages
 from pgbaton.agent.peers.messages import (
     ROLES,

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgbaton.agent.decisions.verdict import (
+from pgbaton.agent.decisions.terms import (
     Action,
     Answered,
     Ask,
@@ -31,10 +31,8 @@ from pgbaton.agent.decisions.verdict import (
     View,
     Vote,
     Voted,
-    cannot_succeed,
-    opened,
-    step,
 )
+from pgbaton.agent.decisions.verdict import cannot_succeed, opened, step
 
 VOTERS = frozenset({"P", "S", "T"})
 #: Few of each kind, so that what belongs together meets.

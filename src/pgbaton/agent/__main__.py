@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.command == "switchover":
         return switchover(found, asked.to, asked.hold_seconds)
     # Only what runs needs all of the agent; each command is a function of the same name.
-    daemon = importlib.import_module("pgbaton.agent.daemon")
-    return int(getattr(daemon, asked.command.replace("-", "_"))(found, asked.secrets) or os.EX_OK)
+    commands = importlib.import_module("pgbaton.agent.commands")
+    return int(getattr(commands, asked.command.replace("-", "_"))(found, asked.secrets) or os.EX_OK)
 
 
 def switchover(found: Settings, to: str, hold_seconds: float) -> int:

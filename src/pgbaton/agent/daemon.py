@@ -15,8 +15,6 @@ import os
 import secrets as randomness
 import signal
 import ssl
-import stat
-import sys
 from typing import TYPE_CHECKING
 
 from pgbaton.agent.acting import etcd_leader, holds, keeper
@@ -28,15 +26,16 @@ from pgbaton.agent.acting.orders import Orders
 from pgbaton.agent.acting.own_fence import OwnFence
 from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.acting.report import Report
+from pgbaton.agent.acting.resigning import Resigning
 from pgbaton.agent.acting.server import Server
 from pgbaton.agent.acting.stopped import Kept, Stopped
+from pgbaton.agent.acting.vitals import Vitals
 from pgbaton.agent.acting.voice import Voice, is_other
 from pgbaton.agent.clock import clock
 from pgbaton.agent.complaints import Complaints
-from pgbaton.agent.decisions import cluster, verdict
+from pgbaton.agent.decisions import cluster, terms
 from pgbaton.agent.decisions.hearing import Hearing
 from pgbaton.agent.kernel import fences
-from pgbaton.agent.kernel.fences import FenceError
 from pgbaton.agent.parts import Parts
 from pgbaton.agent.peers import messages
 from pgbaton.agent.peers.messages import Codec, Heartbeat
@@ -63,11 +62,6 @@ if TYPE_CHECKING:
     from pgbaton.agent.settings import Secrets, Settings
 
 LOG = logging.getLogger(__name__)
-#: Between two signs of life to systemd, and the age up to which the last turn is one.
-WATCHDOG_SECONDS = 0.5
-ALIVE_SECONDS = 1.5
-#: So long etcd's majority may be away before that is complained of.
-QUORUM_SECONDS = 5.0
 #: A hand-over waits so long for another primary.
 ORDER_SECONDS = 30.0
 #: At its end, an agent has so long to let go of everything, and answers so long to leave.
@@ -104,7 +98,9 @@ class Agent:
         self._server = self._server_of(settings) if is_database else None
         self._own_fence = self._own_fence_of(self._server) if self._server else None
         self._followers = (
-            Followers(sight, drop=self._fences.drop, nudge=self._server.nudge) if self._server is not None else None
+            Followers(sight, drop=self._fences.drop, shun=self._fences.shun, nudge=self._server.nudge)
+            if self._server is not None
+            else None
         )
         self._balancer = Balancer(settings, sight, complaints) if is_balancer else None
         self._keepers: list[Keeper] = []
@@ -115,18 +111,19 @@ class Agent:
             self._keepers.append(keeper.keepalived(settings, sight, complaints))
         with_judges: tuple[Kept | None, ...] = (self._server, self._balancer, *self._keepers)
         self._stopped = Stopped(sight, tuple(each for each in with_judges if each is not None))
+        resigning = Resigning(sight, self._fences, self._server)
         self._releases = Releases(
             sight,
             complaints,
-            rules=verdict.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss),
+            rules=terms.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss),
             post=self._post,
             fence=self._fencing.put,
             stands=self._fencing.stands,
             etcd=self._etcd,
             prefix=self._prefix,
             position=lambda: self._server.position if self._server else 0,
-            crashed=self._gives_up,
-            resign=self._resign,
+            crashed=resigning.is_wanted,
+            resign=resigning.begin,
         )
         self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
         self._report = Report(sight, self._voice.mine, self._verdicts)
@@ -144,12 +141,9 @@ class Agent:
             on_etcd=self._etcd.use,
             on_secrets=self._trust_secrets,
         )
-        self._notifier = Notifier(os.environ)
+        notifier = Notifier(os.environ)
+        self._vitals = Vitals(notifier, self._report, complaints, etcd=self._etcd, follower=self._follower)
         self._listening = False
-        self._status = ""
-        self._started_seconds = clock()
-        self._begun = asyncio.Event()
-        self._turned_seconds = float("-inf")
 
     def _server_of(self, settings: Settings) -> Server:
         return Server(settings, self._sight, self._patroni, self._complaints, on_change=self._changed)
@@ -172,7 +166,7 @@ class Agent:
         try:
             await stopped.wait()
         finally:
-            self._notifier.stopping()
+            self._vitals.ends()
             if self._handover is not None:
                 self._handover.close()
             await parts.end()
@@ -186,12 +180,13 @@ class Agent:
         parts.add("etcd's keys", self._follower.run)
         parts.add("health port", self._listen)
         parts.add("certificates", self._trust.run)
-        parts.add("systemd", self._keep_alive)
+        parts.add("systemd", self._vitals.run)
         if self._followers is not None:
             parts.add("standbys", self._followers.run)
         if self._server is not None and self._own_fence is not None:
             parts.add("PostgreSQL", self._server.run)
             parts.add("own fence", self._own_fence.run)
+        if "dcs" in self._settings.me_host.roles:
             leader = etcd_leader.EtcdLeader(
                 self._sight, self._etcd, self._complaints, is_busy=lambda: self._releases.is_busy
             )
@@ -228,8 +223,9 @@ class Agent:
         interval, due = self._settings.timings.heartbeat_seconds, clock()
         while True:
             self._turn()
-            self._turned_seconds = clock()
-            self._voice.tell(self._turned_seconds)
+            turned = clock()
+            self._vitals.turned(turned)
+            self._voice.tell(turned)
             due = max(due + interval, clock())
             await asyncio.sleep(due - clock())
 
@@ -240,36 +236,11 @@ class Agent:
         self._hearing.woke(now)
         for host in self._hearing.overdue(now):
             self._pinger.send(host, self._settings.host(host).address)
-        self._releases.tell(verdict.Tick())
+        self._releases.tell(terms.Tick())
         if self._own_fence is not None:
             self._own_fence.turn(now)
         if self._followers is not None:
             self._followers.turn(now)
-
-    async def _keep_alive(self) -> None:
-        """Tell systemd that the loop turns: one that does not is ended, and another lets go whom it held."""
-        await self._begun.wait()
-        self._notifier.ready()
-        while True:
-            if clock() - self._turned_seconds < ALIVE_SECONDS:
-                self._notifier.watchdog()
-            self._watch_quorum(clock())
-            self._show_status(self._report.line(clock()))
-            await asyncio.sleep(WATCHDOG_SECONDS)
-
-    def _show_status(self, line: str) -> None:
-        if line != self._status:
-            self._status = line
-            self._notifier.status(line)
-
-    def _watch_quorum(self, now: float) -> None:
-        """Complain of etcd when its majority is away for long."""
-        asked = self._follower.asked_seconds
-        if asked is not None and now - asked < QUORUM_SECONDS:
-            self._complaints.over("etcd's majority")
-        elif now - self._started_seconds >= QUORUM_SECONDS:
-            reasons = "; ".join(self._etcd.trouble.values()) or "no reason is known"
-            self._complaints.about("etcd's majority", f"does not answer: {reasons}")
 
     async def _fence(self) -> None:
         """Take over the fences that stand, from then on decide, and put back what somebody takes away.
@@ -279,7 +250,7 @@ class Agent:
         try:
             await self._fencing.begin()
         finally:
-            self._begun.set()
+            self._vitals.begun()
             if self._own_fence is not None:
                 self._own_fence.begin(clock())
         self._releases.begin()
@@ -303,7 +274,7 @@ class Agent:
         is_news = [self._take(sender, message) for sender, message in heard]
         if any(is_news):
             self._stirred()
-            self._releases.tell(verdict.Tick())
+            self._releases.tell(terms.Tick())
 
     def _take(self, sender: str, message: messages.Message | messages.Foreign) -> bool:
         """Take one message; tell whether it says something new of its sender."""
@@ -313,9 +284,9 @@ class Agent:
                 self._sight.hear(sender, message)
                 return before is None or is_other(before, message)
             case messages.Ask():
-                self._releases.tell(verdict.Asked(message.case))
+                self._releases.tell(terms.Asked(message.case))
             case messages.Vote():
-                self._releases.tell(verdict.Voted(sender, message.case))
+                self._releases.tell(terms.Voted(sender, message.case))
             case messages.Foreign():
                 self._sight.forget(sender)
                 if message.news:
@@ -324,26 +295,8 @@ class Agent:
                 pass
         return False
 
-    def _order_ended(self, order: verdict.Fence | verdict.Unfence) -> None:
+    def _order_ended(self, order: terms.Fence | terms.Unfence) -> None:
         self._releases.ended(order)
-
-    def _gives_up(self) -> bool:
-        """Tell whether the server has crashed, in a cluster that then prefers another one to starting it again.
-
-        Not while no server of those that may be promoted says that it is a standby: Patroni would start this one again.
-        """
-        cluster, now = self._sight.cluster, clock()
-        if self._server is None or cluster is None or not self._server.crashed:
-            return False
-        said = [self._sight.said(host, now) for host in cluster.sync]
-        may_follow = any(each is not None and each.role == "standby" for each in said)
-        return may_follow and (cluster.fails_over or self._server.handed_over)
-
-    def _resign(self) -> None:
-        try:
-            self._fences.resign()
-        except FenceError as error:
-            LOG.warning("an election may have to wait for this host's Patroni: %s", error)
 
     def _echoed(self, host: str) -> None:
         self._hearing.heard(host, clock(), "echo")
@@ -366,7 +319,7 @@ class Agent:
     def _changed(self) -> None:
         """Tell the others at once what the server of this host says now."""
         self._voice.tell(clock(), at_once=True)
-        self._releases.tell(verdict.Tick())
+        self._releases.tell(terms.Tick())
         self._stirred()
 
     def _stirred(self) -> None:
@@ -391,42 +344,3 @@ class Agent:
         found = {each.judge.name: each.judge.verdict for each in self._keepers}
         found |= {"PostgreSQL": self._server.verdict} if self._server else {}
         return found | ({"HAProxy": self._balancer.verdict} if self._balancer else {})
-
-
-# What the command line runs: each takes the settings and returns an exit status.
-
-
-def run(settings: Settings, secrets: Path) -> int:
-    """Hear the other hosts, and act, until told to stop."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
-    do_not_wait_for_journal(sys.stderr.fileno())
-    asyncio.run(Agent(settings, secrets).run())
-    return os.EX_OK
-
-
-def do_not_wait_for_journal(descriptor: int) -> None:
-    """Let what the journal does not take be lost: when its disk hangs, the agent has more to do than to wait for it."""
-    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        os.set_blocking(descriptor, False)
-        logging.raiseExceptions = False
-
-
-def restore_fences(settings: Settings, secrets: Path) -> int:
-    """Put up the fences that stood before a reboot."""
-    del secrets
-    try:
-        standing = asyncio.run(fences.restore(settings.state_directory))
-    except FenceError as error:
-        sys.stderr.write(f"{error}\n")
-        return os.EX_UNAVAILABLE
-    for fence in standing:
-        sys.stdout.write(f"fenced {fence.host} ({fence.address}): {fence.reason}\n")
-    return os.EX_OK
-
-
-def release_holds(settings: Settings, secrets: Path) -> int:
-    """Let clients go that an agent held, and Keepalived have its VIP."""
-    del secrets
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
-    asyncio.run(holds.let_go_after(settings, os.environ))
-    return os.EX_OK

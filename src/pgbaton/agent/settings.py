@@ -62,6 +62,7 @@ class Ports:
     postgresql: int
     rest: int
     etcd: int
+    etcd_peer: int
     pool_write: int
     pool_read: int
 

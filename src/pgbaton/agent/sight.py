@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgbaton.agent.decisions.verdict import Lock, View
+from pgbaton.agent.decisions.terms import Lock, View
 from pgbaton.agent.kernel.fence_rules import Serving
 
 if TYPE_CHECKING:

@@ -142,7 +142,7 @@ class Agent(Component):
 
     def shared_keys(self, topology: Topology) -> tuple[str, ...]:
         """Return the key with which all agents sign what they tell each other."""
-        return (HEARTBEAT_KEY,) if topology.orchestration.agent else ()
+        return (HEARTBEAT_KEY,) if topology.has_agents else ()
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
         """Return when it runs, has taken over the fences of before, and its health port answers."""
@@ -207,6 +207,7 @@ def ports(topology: Topology) -> dict[str, int]:
         "postgresql": topology.postgresql.port,
         "rest": orchestration.rest_port,
         "etcd": orchestration.etcd_client_port,
+        "etcd_peer": orchestration.etcd_peer_port,
         "pool_write": topology.pooling.write_port,
         "pool_read": topology.pooling.read_port,
     }

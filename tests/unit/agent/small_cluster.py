@@ -32,7 +32,9 @@ HOSTS = (
     *(Host(name, f"10.77.0.2{name[-1]}", ("database", "dcs")) for name in DATABASES),
     *(Host(name, f"10.77.0.1{name[-1]}", ("balancer", "pooler")) for name in BALANCERS),
 )
-PORTS = Ports(heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, pool_write=6432, pool_read=6433)
+PORTS = Ports(
+    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+)
 TIMINGS = Timings(
     heartbeat_seconds=BEAT,
     detection_seconds=DETECTION,

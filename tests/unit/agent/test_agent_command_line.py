@@ -42,9 +42,9 @@ def test_settings_that_cannot_be_read_end_it_with_the_reason(
 
 
 @pytest.mark.parametrize("command", ["run", "restore-fences", "release-holds"])
-def test_each_command_is_a_function_of_the_daemon(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    daemon = ModuleType("pgbaton.agent.daemon")
-    setattr(daemon, command.replace("-", "_"), lambda found, secrets: 7 if (found, secrets.name) == EXPECTED else 1)
-    monkeypatch.setitem(sys.modules, daemon.__name__, daemon)
+def test_each_command_is_a_function(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = ModuleType("pgbaton.agent.commands")
+    setattr(commands, command.replace("-", "_"), lambda found, secrets: 7 if (found, secrets.name) == EXPECTED else 1)
+    monkeypatch.setitem(sys.modules, commands.__name__, commands)
     monkeypatch.setattr(settings, "load", lambda *_: "settings")
     assert command_line.main([command]) == 7

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_cluster import BEAT, HOSTS, PORTS, PRIMARY, STANDBY, cluster, settings, until
+from small_cluster import BEAT, HOSTS, PORTS, PRIMARY, STANDBY, settings, until
 
-from pgbaton.agent import daemon, parts
+from pgbaton.agent import commands, daemon, parts
 from pgbaton.agent.acting import holds
+from pgbaton.agent.acting import vitals as vitals_module
 from pgbaton.agent.acting.keepalived import TrackFile
 from pgbaton.agent.daemon import Agent
-from pgbaton.agent.decisions import verdict
+from pgbaton.agent.decisions import terms
 from pgbaton.agent.kernel import fences, processes
 from pgbaton.agent.kernel.fence_rules import Fence as Standing
 from pgbaton.agent.kernel.fence_rules import Serving
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pgbaton.agent.peers.udp import Heard
     from pgbaton.agent.settings import Settings
 
-CASE = verdict.Case("db2", "db1", 100, 90, 5, 7)
+CASE = terms.Case("db2", "db1", 100, 90, 5, 7)
 LOOPBACK = tuple(replace(host, address=f"127.8.8.{number}") for number, host in enumerate(HOSTS, 1))
 
 
@@ -46,20 +47,21 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, me: str, directory: Path) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(daemon, "clock", lambda: self.now)
+        for module in (daemon, vitals_module):
+            monkeypatch.setattr(module, "clock", lambda: self.now)
         self.agent = Agent(settings(me, directory=directory))
-        self.told: list[tuple[verdict.Event, frozenset[str]]] = []
+        self.told: list[tuple[terms.Event, frozenset[str]]] = []
         monkeypatch.setattr(self.agent._releases, "tell", self.tell)
         self.pinged: list[str] = []
         monkeypatch.setattr(self.agent._pinger, "send", lambda host, _: self.pinged.append(host))
         self.beats(5, *(host.name for host in self.agent._settings.others))
         self.told.clear()
 
-    def tell(self, event: verdict.Event) -> None:
+    def tell(self, event: terms.Event) -> None:
         self.told.append((event, self.agent._hearing.silent(self.now)))
 
     @property
-    def events(self) -> list[verdict.Event]:
+    def events(self) -> list[terms.Event]:
         return [event for event, _ in self.told]
 
     def beats(self, turns: int, *hosts: str) -> None:
@@ -80,19 +82,19 @@ def test_all_that_waits_counts_as_heard_before_anybody_is_judged(watched: Watche
     watched.now += BEAT + 0.001
     watched.agent._received([("db2", replace(STANDBY, state="busy")), ("lb1", Ask(CASE)), ("db1", PRIMARY)])
     assert [silent for _, silent in watched.told] == [frozenset()] * 2
-    assert watched.events == [verdict.Asked(CASE), verdict.Tick()]
+    assert watched.events == [terms.Asked(CASE), terms.Tick()]
 
 
 def test_a_heartbeat_without_news_is_no_event(watched: Watched) -> None:
     watched.agent._received([("db1", replace(STANDBY, position=99))])
     assert watched.events == []
     watched.agent._received([("db1", replace(STANDBY, position=99, following=False))])
-    assert watched.events == [verdict.Tick()]
+    assert watched.events == [terms.Tick()]
 
 
 def test_a_vote_is_told_with_who_gave_it(watched: Watched) -> None:
     watched.agent._received([("lb1", Vote(CASE, 42))])
-    assert watched.events == [verdict.Voted("lb1", CASE)]
+    assert watched.events == [terms.Voted("lb1", CASE)]
 
 
 def test_a_host_of_another_version_lives_and_its_earlier_words_are_forgotten(
@@ -106,7 +108,7 @@ def test_a_host_of_another_version_lives_and_its_earlier_words_are_forgotten(
 
 def test_each_turn_tells_the_verdict_and_asks_for_echoes_of_hosts_that_are_missed(watched: Watched) -> None:
     watched.beats(3, "db2", "lb1", "lb2")
-    assert watched.events == [verdict.Tick()] * 3
+    assert watched.events == [terms.Tick()] * 3
     assert watched.pinged == ["db1"]
     watched.agent._echoed("db1")
     watched.beats(3, "db2", "lb1", "lb2")
@@ -134,7 +136,7 @@ def test_a_new_leader_key_brings_the_look_at_the_server_forward(watched: Watched
     for revision in (10, 10, 11):
         watched.agent._learned(snapshot("db1", revision, confirmed=True))
     assert len(looked) == 2
-    assert watched.events == [verdict.Tick()] * 3
+    assert watched.events == [terms.Tick()] * 3
     assert watched.agent._sight.cluster
     assert watched.agent._sight.cluster.leader == "db1"
 
@@ -178,18 +180,18 @@ async def under_way(work: Any) -> AsyncIterator[None]:  # noqa: ANN401 - any cor
 async def test_systemd_is_told_that_the_agent_lives_only_while_it_takes_turns(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    systemd = Systemd()
-    watched.agent._notifier = systemd  # type: ignore[assignment]
-    monkeypatch.setattr(daemon, "WATCHDOG_SECONDS", 0.0)
-    async with under_way(watched.agent._keep_alive()):
+    systemd, vitals = Systemd(), watched.agent._vitals
+    vitals._notifier = systemd  # type: ignore[assignment]
+    monkeypatch.setattr(vitals_module, "WATCHDOG_SECONDS", 0.0)
+    async with under_way(vitals.run()):
         for _ in range(3):
             await asyncio.sleep(0)
         assert systemd.told == []
-        watched.agent._turned_seconds = watched.now
-        watched.agent._begun.set()
+        vitals.turned(watched.now)
+        vitals.begun()
         await until(lambda: systemd.told.count("alive") >= 3)
         assert systemd.told[:3] == ["ready", "alive", "none, hears 4 of 4"]
-        watched.now += daemon.ALIVE_SECONDS
+        watched.now += vitals_module.ALIVE_SECONDS
         await until(lambda: "none, overslept, cannot tell who lives" in systemd.told)
         count = systemd.told.count("alive")
         watched.agent._sight.fenced = frozenset({"db1"})
@@ -199,14 +201,15 @@ async def test_systemd_is_told_that_the_agent_lives_only_while_it_takes_turns(
 
 
 def test_etcds_majority_is_complained_of_after_a_while(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    begun = watched.agent._started_seconds
-    watched.agent._watch_quorum(begun + 1.0)
+    vitals = watched.agent._vitals
+    begun = vitals._started_seconds
+    vitals._watch_quorum(begun + 1.0)
     assert caplog.text == ""
     watched.agent._etcd.trouble["10.0.0.1:2379"] = "refused"
-    watched.agent._watch_quorum(begun + daemon.QUORUM_SECONDS)
+    vitals._watch_quorum(begun + vitals_module.QUORUM_SECONDS)
     assert "does not answer: refused" in caplog.text
     watched.agent._follower.asked_seconds = begun + 6.0
-    watched.agent._watch_quorum(begun + 6.5)
+    vitals._watch_quorum(begun + 6.5)
     assert "etcd's majority: well again" in caplog.text
 
 
@@ -240,6 +243,10 @@ class Kernel:
         message = "nft: not permitted"
         raise FenceError(message)
 
+    def shun(self, *_: str) -> None:
+        message = "nft: not permitted"
+        raise FenceError(message)
+
     def close(self) -> None:
         self.closed = True
 
@@ -253,38 +260,15 @@ async def test_nothing_is_decided_before_the_fences_of_before_are_known(
     with pytest.raises(FenceError):
         await watched.agent._fence()
     assert begun == []
-    assert watched.agent._begun.is_set()  # systemd need not wait for what may never be
+    assert watched.agent._vitals._begun.is_set()  # systemd need not wait for what may never be
     async with under_way(watched.agent._fence()):
         await until(lambda: begun)
     assert begun == [{"db1"}]
 
 
-def test_the_lock_of_a_crashed_server_is_given_up_where_patroni_would_not_start_it_again(watched: Watched) -> None:
-    agent = watched.agent
-    assert agent._server
-    agent._sight.cluster = replace(cluster(), fails_over=True)
-    assert not agent._gives_up()
-    agent._server._crashed = 4711
-    assert agent._gives_up()
-    agent._sight.cluster = cluster()
-    assert not agent._gives_up()
-    agent._server._handed_over = 4711
-    assert agent._gives_up()
-    agent._sight.cluster = None
-    assert not agent._gives_up()
-
-
-def test_a_kernel_that_resets_nobody_makes_an_election_slower_and_no_more(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
-    watched.agent._fences = Kernel()  # type: ignore[assignment]
-    watched.agent._resign()
-    assert "an election may have to wait for this host's Patroni: nft: not permitted" in caplog.text
-
-
 def test_the_end_of_the_own_server_is_news_for_the_verdict(watched: Watched) -> None:
     watched.agent._changed()
-    assert watched.events == [verdict.Tick()]
+    assert watched.events == [terms.Tick()]
 
 
 async def test_a_primary_can_hold_its_clients_though_its_disk_is_full(
@@ -319,7 +303,7 @@ async def test_an_agent_speaks_where_nothing_that_it_needs_is_there_and_ends_whe
     """No certificates, no etcd, no Patroni, no server, no HAProxy, no pooler, no nft."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.8.8.1", 0))
-        ports = replace(PORTS, heartbeat=free.getsockname()[1], health=1, etcd=1, rest=1)
+        ports = replace(PORTS, heartbeat=free.getsockname()[1], health=1, etcd=1, etcd_peer=1, rest=1)
     all_roles = tuple(Host(host.name, host.address, ("database", "dcs", "balancer")) for host in LOOPBACK)
     own = replace(settings("db1", directory=tmp_path, hosts=all_roles), ports=ports)
     monkeypatch.setattr(parts, "PAUSE_SECONDS", 0.01)
@@ -364,7 +348,7 @@ def test_an_agent_does_not_wait_for_a_journal_that_hangs(monkeypatch: pytest.Mon
     monkeypatch.setattr(logging, "raiseExceptions", True)
     journal, agent = socket.socketpair()
     with journal, agent:
-        daemon.do_not_wait_for_journal(agent.fileno())
+        commands.do_not_wait_for_journal(agent.fileno())
         with pytest.raises(BlockingIOError):
             fill(agent.fileno())
     assert not logging.raiseExceptions
@@ -373,7 +357,7 @@ def test_an_agent_does_not_wait_for_a_journal_that_hangs(monkeypatch: pytest.Mon
 def test_a_terminal_or_a_file_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", True)
     with (tmp_path / "log").open("wb") as log:
-        daemon.do_not_wait_for_journal(log.fileno())
+        commands.do_not_wait_for_journal(log.fileno())
         assert os.get_blocking(log.fileno())
     assert logging.raiseExceptions
 
@@ -392,7 +376,7 @@ def test_fences_that_cannot_be_restored_keep_the_server_from_starting(
         raise FenceError(message)
 
     monkeypatch.setattr(fences, "restore", fails)
-    assert daemon.restore_fences(settings(directory=tmp_path), tmp_path) == os.EX_UNAVAILABLE
+    assert commands.restore_fences(settings(directory=tmp_path), tmp_path) == os.EX_UNAVAILABLE
     assert capsys.readouterr().err == "no nft\n"
 
 
@@ -403,7 +387,7 @@ def test_fences_that_were_restored_are_named(
         return (Standing("db1", "10.77.0.21", "silent"),)
 
     monkeypatch.setattr(fences, "restore", restore)
-    assert daemon.restore_fences(settings(directory=tmp_path), tmp_path) == os.EX_OK
+    assert commands.restore_fences(settings(directory=tmp_path), tmp_path) == os.EX_OK
     assert capsys.readouterr().out == "fenced db1 (10.77.0.21): silent\n"
 
 
@@ -415,5 +399,5 @@ def test_holds_are_released_with_what_systemd_says_of_the_end(tmp_path: Path, mo
 
     monkeypatch.setenv("EXIT_CODE", "killed")
     monkeypatch.setattr(holds, "let_go_after", let_go_after)
-    assert daemon.release_holds(settings(directory=tmp_path), tmp_path) == os.EX_OK
+    assert commands.release_holds(settings(directory=tmp_path), tmp_path) == os.EX_OK
     assert said == ["killed"]

@@ -34,6 +34,7 @@ DOCUMENT = {
         "postgresql": 5432,
         "rest": 8008,
         "etcd": 2379,
+        "etcd_peer": 2380,
         "pool_write": 6432,
         "pool_read": 6433,
     },

@@ -1,6 +1,8 @@
-"""Keep etcd's leadership off the host of the primary: when that dies, etcd need not vote before a lock can be released.
+"""Keep etcd's leadership off hosts whose death clients feel, so that etcd need not vote while they wait.
 
-Only the agent on the primary's host acts, only when etcd's leader is on that host too, and only while all is quiet.
+When the primary's host dies, its lock has to be released; when a synchronous standby's does, ``/sync`` has to change
+before anything can be committed again. So the leadership is best with a host that is neither. Only the agent on the
+leader's own host acts, only towards a better place, and only while all is quiet.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ MOVE_SECONDS = 2.0
 
 
 class EtcdLeader:
-    """Move etcd's leadership away from this host while the leader lock is here; ``is_busy`` tells of a verdict."""
+    """Move etcd's leadership away from this host while there is a better one; ``is_busy`` tells of a verdict."""
 
     def __init__(self, sight: Sight, etcd: Etcd, complaints: Complaints, *, is_busy: Callable[[], bool]) -> None:
         self._sight = sight
@@ -49,12 +51,12 @@ class EtcdLeader:
     async def look(self) -> None:
         """Move the leadership when it is here and should not be; raises EtcdError."""
         me = self._sight.settings.me
-        if not self._may_move() or not await self._leads(me):
+        if self._target() is None or not await self._leads(me):
             return
-        target = self._target(clock())
-        if target is None or not self._may_move():
+        target = self._target()
+        if target is None:
             return
-        LOG.info("etcd's leadership moves from %s, where the primary is, to %s", me, target.name)
+        LOG.info("etcd's leadership moves from %s to %s, which is neither primary nor as much needed", me, target.name)
         await self._etcd.move_leader(target.name, deadline_seconds=MOVE_SECONDS)
 
     async def _leads(self, me: str) -> bool:
@@ -62,15 +64,22 @@ class EtcdLeader:
         leader = await self._etcd.leader_of_cluster()
         return leader is not None and leader.name == me
 
-    def _may_move(self) -> bool:
-        """Tell whether the leader lock is here, nothing is under way, and nobody is missed."""
+    def _target(self) -> Host | None:
+        """Return a better place for the leadership, one that speaks; None when this is as good, or it is no time."""
         sight, now = self._sight, clock()
-        is_here = sight.cluster is not None and sight.cluster.leader == sight.settings.me
-        is_quiet = not (self._is_busy() or sight.fenced or sight.hearing.stalled(now) or sight.hearing.silent(now))
-        return is_here and is_quiet
+        if sight.cluster is None or sight.cluster.leader is None or self._is_busy() or sight.fenced:
+            return None
+        if sight.hearing.stalled(now) or sight.hearing.silent(now):
+            return None
+        missed = sight.hearing.overdue(now) | sight.hearing.unknown
+        found = [host for host in sight.settings.others if "dcs" in host.roles and host.name not in missed]
+        best = min(found, key=lambda host: (self._harm(host), host.name), default=None)
+        return best if best and self._harm(best)[0] < self._harm(sight.settings.me_host)[0] else None
 
-    def _target(self, now: float) -> Host | None:
-        """Return where the leadership goes: to a host that speaks, and better not to one that may be primary next."""
-        missed = self._sight.hearing.overdue(now) | self._sight.hearing.unknown
-        found = [host for host in self._sight.settings.others if "dcs" in host.roles and host.name not in missed]
-        return min(found, key=lambda host: ("database" in host.roles, host.name), default=None)
+    def _harm(self, host: Host) -> tuple[int, bool]:
+        """Return how much clients would feel it if etcd's leader died with a host, and whether that may change soon."""
+        cluster = self._sight.cluster
+        if cluster is not None and cluster.leader == host.name:
+            return 2, True
+        is_needed = cluster is not None and host.name in cluster.sync
+        return int(is_needed), "database" in host.roles

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from pgbaton.agent.decisions.verdict import Fence, Unfence
+from pgbaton.agent.decisions.terms import Fence, Unfence
 from pgbaton.agent.kernel.fences import FenceError
 
 if TYPE_CHECKING:

@@ -1,5 +1,9 @@
 """Whoever is silent is let go at once, so that no commit waits for a standby that is gone, and nobody for its etcd.
 
+The etcd of a silent host is shunned for as long as it is silent: its members would otherwise wait for their dead leader
+for longer than they need to elect another, and Patroni with them. That cuts off nobody who could answer: a host counts
+as silent when not even an echo comes from it.
+
 PostgreSQL notices a silent standby by ``wal_sender_timeout``. Agents hear sooner that it is silent. Ending its
 connections is all that is done: Patroni then chooses another synchronous standby, by its own rules and in its own
 order. A standby that lives after all connects again.
@@ -20,15 +24,30 @@ if TYPE_CHECKING:
     from pgbaton.agent.sight import Sight
 
 LOG = logging.getLogger(__name__)
+#: How often it is said again that hosts are silent; the kernel forgets it after some times as long.
+SHUN_SECONDS = 0.5
 
 
 class Followers:
-    """Let go of silent standbys: ``drop`` ends a host's connections to the server, ``nudge`` has Patroni look."""
+    """Let go of silent standbys.
 
-    def __init__(self, sight: Sight, *, drop: Callable[[str], Awaitable[Cut]], nudge: Callable[[], None]) -> None:
+    ``drop`` ends a host's connections to the server, ``shun`` keeps everybody from waiting for the etcd of some, and
+    ``nudge`` has Patroni look.
+    """
+
+    def __init__(
+        self,
+        sight: Sight,
+        *,
+        drop: Callable[[str], Awaitable[Cut]],
+        shun: Callable[..., None],
+        nudge: Callable[[], None],
+    ) -> None:
         self._sight = sight
         self._drop = drop
+        self._shun = shun
         self._nudge = nudge
+        self._shunned_seconds = float("-inf")
         self._silent: frozenset[str] = frozenset()
         self._due: frozenset[str] = frozenset()
         self._turned = asyncio.Event()
@@ -39,9 +58,18 @@ class Followers:
         silent = frozenset() if self._sight.hearing.stalled(now) else self._sight.view(now).agreed & others
         news = silent - self._silent
         self._silent = silent
+        if silent and (news or now - self._shunned_seconds >= SHUN_SECONDS):
+            self._shunned_seconds = now
+            self._shun_all(silent)
         if news:
             self._due |= news
             self._turned.set()
+
+    def _shun_all(self, hosts: frozenset[str]) -> None:
+        try:
+            self._shun(*sorted(hosts))
+        except FenceError as error:
+            LOG.warning("etcd's members may wait for %s: %s", ", ".join(sorted(hosts)), error)
 
     async def run(self) -> NoReturn:
         """Let go of whoever was found silent, until cancelled."""

@@ -8,6 +8,8 @@ whom they concern is in named sets, so that putting up a fence is one element mo
   and a fenced host's own connections to *this* host's PostgreSQL, stay: it must be able to follow.
 - ``resigned``: Patroni's port of this host, whose server has crashed and whose lock was given up: whoever asks is
   reset at once, so that an election does not wait for a server that is not there. The kernel takes it out again.
+- ``gone4`` and ``gone6``: hosts that a majority does not hear. Nobody here is to wait for their etcd: what goes out to
+  it is reset at once. The kernel takes them out again, unless the agent keeps saying so.
 - ``held`` and ``refused``: ports of this host itself, for a primary that has lost the majority; see :class:`Serving`.
 """
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 TABLE = "pgbaton_fence"
 #: The set of fenced hosts, by the version of their addresses.
 FENCED = {4: "fenced4", 6: "fenced6"}
+#: The set of hosts whose etcd is not waited for, and for how long when nobody says so again.
+GONE = {4: "gone4", 6: "gone6"}
+GONE_SECONDS = 2
 HELD = "held"
 REFUSED = "refused"
 RESIGNED = "resigned"
@@ -96,12 +101,17 @@ def client_ports(ports: Ports) -> frozenset[int]:
     return frozenset({ports.postgresql, ports.pool_write, ports.pool_read})
 
 
+def etcd_ports(ports: Ports) -> frozenset[int]:
+    """Return where a host's etcd listens, for clients and for its peers."""
+    return frozenset({ports.etcd, ports.etcd_peer})
+
+
 def ruleset(ports: Ports, fences: Iterable[Fence] = (), serving: Serving = Serving.OPEN) -> str:
     """Return the table and what stands in it; nft puts it in the place of the present one in one transaction."""
     kept = sorted(fences)
     lines = {version: [line(fence) for fence in kept if fence.ip.version == version] for version in FENCED}
     own = [str(port) for port in sorted(client_ports(ports))]
-    theirs = "{ " + ", ".join(str(port) for port in sorted(primary_ports(ports))) + " }"
+    theirs, etcd = listed(primary_ports(ports)), listed(etcd_ports(ports))
     return f"""# Written by pgbaton's agent: the hosts that this one has promised to have nothing to do with.
 table inet {TABLE}
 delete table inet {TABLE}
@@ -123,6 +133,16 @@ table inet {TABLE} {{
     flags timeout
     timeout {RESIGNED_SECONDS}s
   }}
+  set {GONE[4]} {{
+    type ipv4_addr
+    flags timeout
+    timeout {GONE_SECONDS}s
+  }}
+  set {GONE[6]} {{
+    type ipv6_addr
+    flags timeout
+    timeout {GONE_SECONDS}s
+  }}
   chain input {{
     type filter hook input priority filter - 5; policy accept;
     iif != "lo" tcp dport @{RESIGNED} reject with tcp reset
@@ -138,9 +158,16 @@ table inet {TABLE} {{
     tcp sport @{HELD} tcp flags & rst == 0 drop
     ip daddr @{FENCED[4]} tcp dport {theirs} reject with tcp reset
     ip6 daddr @{FENCED[6]} tcp dport {theirs} reject with tcp reset
+    ip daddr @{GONE[4]} tcp dport {etcd} reject with tcp reset
+    ip6 daddr @{GONE[6]} tcp dport {etcd} reject with tcp reset
   }}
 }}
 """
+
+
+def listed(ports: Iterable[int]) -> str:
+    """Return ports as nft reads a set of them."""
+    return "{ " + ", ".join(str(port) for port in sorted(ports)) + " }"
 
 
 def members(elements: list[str]) -> str:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from pgbaton.agent.kernel import fence_rules, nftables, sockets
-from pgbaton.agent.kernel.fence_rules import FENCED, HELD, REFUSED, RESIGNED, TABLE, Fence, Serving
+from pgbaton.agent.kernel.fence_rules import FENCED, GONE, HELD, REFUSED, RESIGNED, TABLE, Fence, Serving
 from pgbaton.agent.kernel.nftables import Change, Element
 from pgbaton.agent.kernel.sockets import Cut
 
@@ -87,7 +87,7 @@ class Fences:
                 self.promised = before
                 raise
         # Its etcd is not fenced. But who is just asking that member would wait a second for it, and can ask another.
-        ends = fence_rules.primary_ports(self.ports) | {self.ports.etcd}
+        ends = fence_rules.primary_ports(self.ports) | fence_rules.etcd_ports(self.ports)
         cut = self.beside(self.cutter, lambda: sockets.cut_to(fence.ip, ends))
         ended, _ = await asyncio.gather(cut, self.persist())
         return ended
@@ -130,11 +130,27 @@ class Fences:
     async def drop(self, host: str) -> Cut:
         """End the connections that a host has to this one's server, and those from here to its etcd.
 
-        Either side may make new ones. Whoever is just asking that member of etcd would wait a second for it.
+        It may make new ones. Whoever is just asking that member of etcd would wait for it, a peer longer than a client.
         """
         address, own = ipaddress.ip_address(self.address(host)), frozenset({self.ports.postgresql})
-        await self.beside(self.cutter, lambda: sockets.cut_to(address, frozenset({self.ports.etcd})))
+        etcd = fence_rules.etcd_ports(self.ports)
+        await self.beside(self.cutter, lambda: sockets.cut_to(address, etcd))
         return await self.beside(self.cutter, lambda: sockets.cut_of(address, own))
+
+    def shun(self, *hosts: str) -> None:
+        """Have nobody here wait for these hosts' etcd, for a moment from now on: what is sent there is reset at once.
+
+        A member of etcd passes on what it is asked to its leader, and goes on dialling one that has lost its power for
+        longer than the others need to elect. Raises FenceError; without it, that is how long they wait.
+        """
+        found = [ipaddress.ip_address(self.address(host)) for host in hosts]
+        for version, name in GONE.items():
+            named = tuple(Element(each.packed) for each in found if each.version == version)
+            # Put in once more, an element keeps the end that it had. So it is surely in, then out, then in for long.
+            try:
+                nftables.apply(TABLE, Change(name, named), Change(name, named, delete=True), Change(name, named))
+            except OSError as error:
+                raise unreachable(error) from error
 
     async def mend(self) -> tuple[str, ...]:
         """Put back what somebody else took away, and return what it was: while it was missing, a promise was broken."""

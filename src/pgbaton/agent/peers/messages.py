@@ -27,7 +27,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from pgbaton.agent.decisions.verdict import Case
+from pgbaton.agent.decisions.terms import Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

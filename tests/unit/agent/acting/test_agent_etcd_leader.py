@@ -52,7 +52,20 @@ def primary(monkeypatch: pytest.MonkeyPatch) -> Primary:
 
 async def test_it_moves_from_the_primarys_host_to_one_that_speaks(primary: Primary) -> None:
     await primary.mover.look()
+    assert primary.moved == ["db3"], "db2 is the synchronous standby: commits would wait for etcd when it dies"
+
+
+async def test_it_moves_from_a_synchronous_standbys_host_to_one_that_nobody_waits_for(primary: Primary) -> None:
+    primary.seen.sight.cluster = cluster("db3", sync=["db1"])
+    await primary.mover.look()
     assert primary.moved == ["db2"]
+
+
+async def test_it_stays_with_a_synchronous_standby_where_no_other_host_is_better(primary: Primary) -> None:
+    primary.seen.sight.cluster = cluster("db3", sync=["db1", "db2"])
+    await primary.mover.look()
+    assert primary.moved == []
+    assert primary.asked == 0, "there was nothing to be asked for"
 
 
 async def test_a_host_without_a_server_is_better_than_one_that_may_be_primary_next(primary: Primary) -> None:
@@ -120,13 +133,13 @@ async def test_what_begins_while_etcd_is_asked_keeps_it_from_being_moved(
 
 
 async def test_nobody_is_given_it_whose_heartbeats_are_missing(primary: Primary) -> None:
-    primary.seen.run(3, without=["db2"])
+    primary.seen.run(3, without=["db3"])
     await primary.mover.look()
-    assert primary.moved == ["db3"]
+    assert primary.moved == ["db2"]
     primary.seen.run(3)
     primary.seen.run(3, without=DATABASES)
     await primary.mover.look()
-    assert primary.moved == ["db3"]
+    assert primary.moved == ["db2"]
 
 
 async def test_it_looks_every_so_often_and_a_failure_is_no_end(

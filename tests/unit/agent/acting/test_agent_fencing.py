@@ -12,7 +12,7 @@ from small_cluster import Seen, until
 from pgbaton.agent.acting import fencing
 from pgbaton.agent.acting.fencing import Fencing
 from pgbaton.agent.complaints import Complaints
-from pgbaton.agent.decisions.verdict import Fence, Unfence
+from pgbaton.agent.decisions.terms import Fence, Unfence
 from pgbaton.agent.kernel.fence_rules import Fence as Standing
 from pgbaton.agent.kernel.fences import FenceError
 from pgbaton.agent.kernel.sockets import Cut

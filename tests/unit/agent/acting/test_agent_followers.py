@@ -11,6 +11,7 @@ import pytest
 from small_cluster import Seen, cluster, until
 
 from pgbaton.agent.acting.followers import Followers
+from pgbaton.agent.kernel.fences import FenceError
 from pgbaton.agent.kernel.sockets import Cut
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ class Host:
     def __init__(self) -> None:
         self.seen = Seen("db1")
         self.done: list[str] = []
-        self.followers = Followers(self.seen.sight, drop=self.drop, nudge=self.nudge)
+        self.shunned: list[tuple[str, ...]] = []
+        self.followers = Followers(self.seen.sight, drop=self.drop, shun=self.shun, nudge=self.nudge)
 
     async def drop(self, host: str) -> Cut:
         self.done.append(host)
         return Cut(ended=2, left=1, why="not permitted")
+
+    def shun(self, *hosts: str) -> None:
+        self.shunned.append(hosts)
 
     def nudge(self) -> None:
         self.done.append("nudge")
@@ -119,3 +124,34 @@ async def test_an_agent_that_overslept_lets_nobody_go(host: Host) -> None:
     assert await host.settle() == []
     host.turn(12, without=["db2"])
     assert await host.settle() == ["db2", "nudge"]
+
+
+async def test_the_etcd_of_a_silent_host_is_shunned_again_and_again_while_it_is_silent(host: Host) -> None:
+    host.silence("db2")
+    assert host.shunned == [("db2",)]
+    before = host.seen.now
+    while host.seen.now < before + 2.0:
+        host.turn(without=["db2"])
+    assert set(host.shunned) == {("db2",)}
+    assert 4 <= len(host.shunned) <= 6, "every half second or so: each is for two"
+    count = len(host.shunned)
+    host.turn(40)
+    assert len(host.shunned) == count
+
+
+async def test_the_second_silent_host_is_shunned_at_once(host: Host) -> None:
+    host.silence("db2")
+    host.silence("db2", "db3", by=["lb1", "lb2"])
+    assert host.shunned[-1] == ("db2", "db3")
+    assert len(host.shunned) == 2
+
+
+async def test_a_kernel_that_shuns_nobody_is_told_of_and_no_end(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(*_: str) -> None:
+        message = "not permitted"
+        raise FenceError(message)
+
+    host.followers._shun = refuse
+    host.silence("db2")
+    assert await host.settle() == ["db2", "nudge"]
+    assert "may wait for db2: not permitted" in caplog.text

@@ -13,8 +13,8 @@ from small_cluster import DATABASES, STANDBY, Seen, cluster
 from pgbaton.agent.acting import release
 from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.complaints import Complaints
-from pgbaton.agent.decisions import verdict
-from pgbaton.agent.decisions.verdict import Case, Fence, Unfence
+from pgbaton.agent.decisions import terms, verdict
+from pgbaton.agent.decisions.terms import Case, Fence, Unfence
 from pgbaton.agent.peers.messages import Ask, Vote
 from pgbaton.agent.services.etcd import NoLeaderError, OutcomeUnknownError, RejectedError
 from pgbaton.agent.services.keys import Delete, ModRevision, Put, TransactionResult
@@ -63,7 +63,7 @@ class Agent:
         self.releases = Releases(
             self.seen.sight,
             Complaints(),
-            rules=verdict.Rules(me, voters, may_lead=me in DATABASES),
+            rules=terms.Rules(me, voters, may_lead=me in DATABASES),
             post=self,
             fence=self.done.append,
             stands=self.stands,
@@ -106,10 +106,10 @@ class Agent:
     def win(self) -> None:
         """Bring an own case to its majority."""
         self.lose("db1")
-        self.releases.tell(verdict.Tick())
+        self.releases.tell(terms.Tick())
         self.stand("db1")
         for voter in ("db3", "lb1"):
-            self.releases.tell(verdict.Voted(voter, CASE))
+            self.releases.tell(terms.Voted(voter, CASE))
 
 
 @pytest.fixture
@@ -128,23 +128,23 @@ def voter(monkeypatch: pytest.MonkeyPatch) -> Agent:
 def test_nothing_is_decided_before_the_fences_of_before_are_known(agent: Agent) -> None:
     agent.releases._state = None
     agent.lose("db1")
-    agent.releases.tell(verdict.Tick())
+    agent.releases.tell(terms.Tick())
     agent.releases.ended(Fence("db1"))
     assert agent.done == []
     assert agent.releases.is_busy
     agent.releases.begin()
-    agent.releases.tell(verdict.Tick())
+    agent.releases.tell(terms.Tick())
     assert agent.done == [Fence("db1")]
 
 
 def test_a_vote_leaves_only_when_its_fence_stands(voter: Agent) -> None:
     voter.seen.run(6, without=["db1"])
-    voter.releases.tell(verdict.Asked(CASE))
-    voter.releases.tell(verdict.Asked(CASE))
+    voter.releases.tell(terms.Asked(CASE))
+    voter.releases.tell(terms.Asked(CASE))
     assert voter.done == [Fence("db1"), Fence("db1")]
     voter.releases.ended(Fence("db1"))
     assert voter.done == [Fence("db1"), Fence("db1")]
-    voter.releases.tell(verdict.Asked(CASE))
+    voter.releases.tell(terms.Asked(CASE))
     voter.done.clear()
     voter.stand("db1")
     assert voter.done == [(Vote(CASE, 42), "db2")]
@@ -154,7 +154,7 @@ def test_a_vote_that_is_repeated_is_told_once(voter: Agent, caplog: pytest.LogCa
     voter.seen.run(6, without=["db1"])
     voter.stand("db1")
     for _ in range(3):
-        voter.releases.tell(verdict.Asked(CASE))
+        voter.releases.tell(terms.Asked(CASE))
     assert voter.done == [(Vote(CASE, 42), "db2")] * 3
     assert caplog.text.count("vote:") == 1
 
@@ -164,7 +164,7 @@ def test_a_fence_that_somebody_has_just_flushed_is_put_up_again_before_a_vote(vo
     voter.stand("db1")
     voter.flushed = frozenset({"db1"})
     for _ in range(2):
-        voter.releases.tell(verdict.Asked(CASE))
+        voter.releases.tell(terms.Asked(CASE))
     assert voter.done == [Fence("db1")]
     voter.flushed = frozenset()
     voter.stand("db1")
@@ -176,17 +176,17 @@ async def test_a_candidate_whose_own_fence_was_flushed_releases_nothing(agent: A
     agent.stand("db1")
     agent.flushed = frozenset({"db1"})
     for name in ("db3", "lb1"):
-        agent.releases.tell(verdict.Voted(name, CASE))
+        agent.releases.tell(terms.Voted(name, CASE))
     await agent.settle()
     assert agent.etcd.asked == []
     agent.done.clear()
-    agent.releases.tell(verdict.Tick())
+    agent.releases.tell(terms.Tick())
     assert agent.done == [Fence("db1")]
 
 
 def test_the_candidate_fences_before_it_asks(agent: Agent) -> None:
     agent.lose("db1")
-    agent.releases.tell(verdict.Tick())
+    agent.releases.tell(terms.Tick())
     assert agent.done == [Fence("db1")]
     agent.stand("db1")
     assert agent.done == [Fence("db1"), Ask(CASE)]
@@ -218,12 +218,12 @@ async def test_the_old_lease_ends_once_another_leads(agent: Agent) -> None:
     agent.win()
     await agent.settle()
     agent.seen.sight.cluster = cluster(None)
-    agent.releases.tell(verdict.Tick())
+    agent.releases.tell(terms.Tick())
     await agent.settle()
     assert agent.etcd.revoked == []
     agent.seen.sight.cluster = cluster("db3", leader_revision=130)
     for _ in range(2):
-        agent.releases.tell(verdict.Tick())
+        agent.releases.tell(terms.Tick())
     await agent.settle()
     assert agent.etcd.revoked == [0x1234]
 
@@ -246,7 +246,7 @@ async def test_a_release_without_an_answer_is_tried_again(agent: Agent, error: E
     agent.win()
     await agent.settle()
     assert len(agent.etcd.asked) == 1
-    agent.releases.tell(verdict.Tick())
+    agent.releases.tell(terms.Tick())
     await agent.settle()
     assert len(agent.etcd.asked) == 2
     assert agent.etcd.asked[0] == agent.etcd.asked[1]
@@ -278,7 +278,7 @@ async def test_a_fence_falls_only_after_the_promise_was_broken_in_etcd(agent: Ag
     agent.seen.run(2)  # db1 is heard again
     agent.etcd.answers = [OutcomeUnknownError("no answer"), TransactionResult(succeeded=True, revision=121)]
     for _ in range(2):
-        agent.releases.tell(verdict.Tick())
+        agent.releases.tell(terms.Tick())
         assert Unfence("db1") not in agent.done
         await agent.settle()
     compare, changes = agent.etcd.asked[-1]
@@ -296,8 +296,8 @@ async def test_every_end_of_a_transaction_is_told_however_it_ended(agent: Agent)
     for answer, number in zip(answers, itertools.count()):
         agent.etcd.answers = [answer]
         agent.releases.tell = told.append  # type: ignore[method-assign]
-        await agent.releases._break(verdict.Break(f"db{number}", 100))
-    assert told == [verdict.Broken(f"db{number}", None) for number in range(3)]
+        await agent.releases._break(terms.Break(f"db{number}", 100))
+    assert told == [terms.Broken(f"db{number}", None) for number in range(3)]
 
 
 @pytest.fixture
@@ -312,7 +312,7 @@ def crashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
 
 async def test_the_lock_of_a_crashed_server_is_given_up_without_a_fence(crashed: Agent) -> None:
     crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     await crashed.settle()
     ((compare, changes),) = crashed.etcd.asked
     assert {each.key.removeprefix(PREFIX): each.revision for each in compare} == {
@@ -331,7 +331,7 @@ async def test_the_lock_of_a_crashed_server_is_given_up_without_a_fence(crashed:
 
 async def test_nobody_waits_for_a_crashed_servers_patroni_from_before_the_lock_is_given_up(crashed: Agent) -> None:
     crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     assert (crashed.done, crashed.etcd.asked) == (["resign"], [])
     await crashed.settle()
     assert len(crashed.etcd.asked) == 1
@@ -340,7 +340,7 @@ async def test_nobody_waits_for_a_crashed_servers_patroni_from_before_the_lock_i
 async def test_an_agent_is_busy_until_it_knows_what_became_of_its_lock(crashed: Agent) -> None:
     assert not crashed.releases.is_busy
     crashed.etcd.answers = [TransactionResult(succeeded=False, revision=120)]
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     assert crashed.releases.is_busy
     await crashed.settle()
     assert not crashed.releases.is_busy
@@ -348,9 +348,9 @@ async def test_an_agent_is_busy_until_it_knows_what_became_of_its_lock(crashed: 
 
 async def test_a_lock_that_was_given_up_is_not_given_up_again_before_that_is_seen(crashed: Agent) -> None:
     crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     await crashed.settle()
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     await crashed.settle()
     assert (crashed.releases.is_busy, len(crashed.etcd.asked)) == (True, 1)
 
@@ -358,17 +358,17 @@ async def test_a_lock_that_was_given_up_is_not_given_up_again_before_that_is_see
 async def test_a_lock_whose_end_nobody_knows_is_given_up_again(crashed: Agent) -> None:
     crashed.etcd.answers = [OutcomeUnknownError("no answer"), TransactionResult(succeeded=False, revision=121)]
     for _ in range(2):
-        crashed.releases.tell(verdict.Tick())
+        crashed.releases.tell(terms.Tick())
         await crashed.settle()
     assert crashed.etcd.asked[0] == crashed.etcd.asked[1]
 
 
 async def test_the_lease_of_a_patroni_that_lives_is_left_to_it(crashed: Agent) -> None:
     crashed.etcd.answers = [TransactionResult(succeeded=True, revision=120)]
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     await crashed.settle()
     crashed.seen.sight.cluster = cluster("db2", leader_revision=130)
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     await crashed.settle()
     assert crashed.etcd.revoked == []
     assert len(crashed.etcd.asked) == 1
@@ -376,5 +376,5 @@ async def test_the_lease_of_a_patroni_that_lives_is_left_to_it(crashed: Agent) -
 
 async def test_the_lock_of_a_server_that_runs_is_kept(crashed: Agent) -> None:
     crashed.crashed = False
-    crashed.releases.tell(verdict.Tick())
+    crashed.releases.tell(terms.Tick())
     assert (crashed.done, crashed.releases.is_busy) == ([], False)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pgbaton.agent.decisions.verdict import (
+from pgbaton.agent.decisions.terms import (
     Answered,
     Ask,
     Asked,
@@ -26,10 +26,8 @@ from pgbaton.agent.decisions.verdict import (
     View,
     Vote,
     Voted,
-    breaking,
-    step,
-    transaction,
 )
+from pgbaton.agent.decisions.verdict import breaking, step, transaction
 
 VOTERS = frozenset({"P", "S", "T", "O1", "O2"})
 S = Rules("S", VOTERS, may_lead=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PORTS = Ports(heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, pool_write=6432, pool_read=6433)
+PORTS = Ports(
+    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+)
 HOSTS = {"db1": "10.77.0.21", "db2": "fd77::22"}
 
 GOLDEN = """\
@@ -60,6 +63,16 @@ table inet pgbaton_fence {
     flags timeout
     timeout 1s
   }
+  set gone4 {
+    type ipv4_addr
+    flags timeout
+    timeout 2s
+  }
+  set gone6 {
+    type ipv6_addr
+    flags timeout
+    timeout 2s
+  }
   chain input {
     type filter hook input priority filter - 5; policy accept;
     iif != "lo" tcp dport @resigned reject with tcp reset
@@ -75,6 +88,8 @@ table inet pgbaton_fence {
     tcp sport @held tcp flags & rst == 0 drop
     ip daddr @fenced4 tcp dport { 5432, 6432, 6433, 8008 } reject with tcp reset
     ip6 daddr @fenced6 tcp dport { 5432, 6432, 6433, 8008 } reject with tcp reset
+    ip daddr @gone4 tcp dport { 2379, 2380 } reject with tcp reset
+    ip6 daddr @gone6 tcp dport { 2379, 2380 } reject with tcp reset
   }
 }
 """
@@ -90,7 +105,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.table = True
-        names = ("fenced4", "fenced6", "held", "refused", "resigned")
+        names = ("fenced4", "fenced6", "held", "refused", "resigned", "gone4", "gone6")
         self.sets: dict[str, dict[bytes, Element]] = {name: {} for name in names}
         self.order: list[str] = []
         self.refusal: NetlinkError | None = None
@@ -129,8 +144,8 @@ class Kernel:
             members.clear()
 
     def cut_to(self, address: sockets.Address, ports: frozenset[int]) -> Cut:
-        assert ports in ({2379, 5432, 6432, 6433, 8008}, {2379})
-        self.order.append(f"cut {address}" if len(ports) > 1 else f"cut etcd of {address}")
+        assert ports in ({2379, 2380, 5432, 6432, 6433, 8008}, {2379, 2380})
+        self.order.append(f"cut {address}" if 5432 in ports else f"cut etcd of {address}")
         return Cut(2)
 
     def cut_of(self, address: sockets.Address, ports: frozenset[int]) -> Cut:
@@ -408,6 +423,24 @@ async def test_a_host_is_dropped_from_the_server_nobody_waits_for_its_etcd_and_i
     assert await here.drop("db1") == Cut(1)
     assert kernel.order == ["cut etcd of 10.77.0.21", "cut of 10.77.0.21"]
     assert here.standing() == ()
+
+
+async def test_hosts_whose_etcd_nobody_waits_for_are_not_fenced_and_nothing_is_written(
+    here: Fences, kernel: Kernel
+) -> None:
+    here.shun("db1", "db2")
+    here.shun("db1", "db2")
+    addresses = [ipaddress.ip_address(HOSTS[name]).packed for name in ("db1", "db2")]
+    assert [list(kernel.sets[name]) for name in ("gone4", "gone6")] == [[addresses[0]], [addresses[1]]]
+    assert here.standing() == ()
+    assert await here.mend() == ()
+    assert not here.file.exists()
+
+
+def test_a_kernel_that_does_not_shun_is_an_error(here: Fences, kernel: Kernel) -> None:
+    kernel.refusal = NetlinkError(errno.EPERM, "no")
+    with pytest.raises(FenceError, match=fence_rules.TABLE):
+        here.shun("db1")
 
 
 async def test_holding_clients_is_not_for_after_a_reboot(here: Fences) -> None:

@@ -6,7 +6,7 @@ from itertools import count, pairwise
 
 import pytest
 
-from pgbaton.agent.decisions.verdict import Case
+from pgbaton.agent.decisions.terms import Case
 from pgbaton.agent.peers import messages
 from pgbaton.agent.peers.messages import (
     Ask,
