@@ -3,7 +3,8 @@
 
 Run as root from a checkout: ``sudo .venv/bin/python benchmarks/peers/compare.py [--trials 3] [--write]``. Each round
 takes every system in turn, so that all of them see the same machine's weather. The page goes to standard output, and
-with ``--write`` to results.md and results.json beside this program.
+with ``--write NAME`` to NAME.md and NAME.json beside this program. What takes too long for one sitting is done in
+several: ``--continue NAME.json`` adds rounds to those that are there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pgbaton.errors import Error
 from pgbaton.proof import faults, store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from peer import Peer, PeerTarget
 
@@ -69,14 +70,16 @@ class Comparison:
     began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     entries: list[Entry] = field(default_factory=list)
     not_run: list[dict[str, Any]] = field(default_factory=list)
+    earlier: Mapping[str, Any] = field(default_factory=lambda: {"trials": [], "not_run": [], "total_seconds": 0})
     versions: dict[str, str] = field(default_factory=dict)
 
     async def run(self, trials: int) -> None:
         """Make all rounds; each begins with another system, so that none always follows the same one."""
-        for number in range(1, trials + 1):
+        done = max((trial["round"] for trial in self.earlier["trials"]), default=0)
+        for number in range(done + 1, done + trials + 1):
             shift = (number - 1) % len(self.peers)
             for peer in (*self.peers[shift:], *self.peers[:shift]):
-                tell(f"round {number} of {trials}: {peer.title}")
+                tell(f"round {number} of {done + trials}: {peer.title}")
                 try:
                     await self._round(peer, number)
                 except Error as error:
@@ -114,13 +117,13 @@ class Comparison:
             for each in self.entries
         ]
         return {
-            "began_at": self.began_at,
+            "began_at": self.earlier.get("began_at", self.began_at),
             "machine": f"{os.cpu_count()} cores, Linux {platform.release()}",
             "postgresql": self.versions.get("postgresql-17", "unknown"),
-            "total_seconds": round(time.monotonic() - self.began),
-            "systems": {peer.name: self._described(peer) for peer in self.peers},
-            "trials": trials,
-            "not_run": self.not_run,
+            "total_seconds": self.earlier["total_seconds"] + round(time.monotonic() - self.began),
+            "systems": {**self.earlier.get("systems", {}), **{peer.name: self._described(peer) for peer in self.peers}},
+            "trials": [*self.earlier["trials"], *trials],
+            "not_run": [*self.earlier["not_run"], *self.not_run],
         }
 
     def _described(self, peer: Peer) -> dict[str, Any]:
@@ -156,7 +159,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--faults", metavar="A,B", help=f"by default {', '.join(FAULTS)}")
     parser.add_argument("--cluster", default=CLUSTER, help="name of the labs")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    parser.add_argument("--write", action="store_true", help="write results.md and results.json")
+    parser.add_argument("--write", metavar="NAME", nargs="?", const="results", help="write NAME.md and NAME.json here")
+    parser.add_argument("--continue", dest="earlier", type=Path, metavar="JSON", help="add rounds to an earlier run's")
     parser.add_argument("--render", type=Path, metavar="JSON", help="make the page of an earlier run's JSON anew")
     return parser.parse_args()
 
@@ -167,8 +171,8 @@ def main() -> None:
     data = json.loads(asked.render.read_text(encoding="utf-8")) if asked.render else compare(asked)
     print(json.dumps(data, indent=1) if asked.output == "json" else page(data))
     if asked.write:
-        (HERE / "results.md").write_text(page(data), encoding="utf-8")
-        (HERE / "results.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        (HERE / f"{asked.write}.md").write_text(page(data), encoding="utf-8")
+        (HERE / f"{asked.write}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def compare(asked: argparse.Namespace) -> dict[str, Any]:
@@ -178,6 +182,8 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
     stored = store.create("peers")
     tell(f"histories and journals are kept in {stored.path}")
     comparison = Comparison([peer for peer in PEERS if peer.name in names], wanted, asked.cluster, stored)
+    if asked.earlier:
+        comparison.earlier = json.loads(asked.earlier.read_text(encoding="utf-8"))
     asyncio.run(comparison.run(asked.trials))
     return comparison.data()
 

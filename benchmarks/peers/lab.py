@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from pgbaton.lab import recipe
-from pgbaton.topology.model import Cluster, HostSpec, Network, Postgresql, Role, Topology
+from pgbaton.topology.model import Cluster, HostSpec, Network, Orchestration, Postgresql, Role, Topology
 
 PACKAGES = ("pg-auto-failover-cli", "postgresql-{postgresql}-auto-failover", "postgresql-{postgresql}-repmgr")
 SYSTEM = replace(recipe.SYSTEMS["debian-13"], name="peers-debian-13", extra=PACKAGES)
@@ -34,4 +34,5 @@ def machines(cluster: str, *further: HostSpec, data_directory: str) -> Topology:
         hosts=(*further, *databases),
         network=Network(subnet=SUBNET),
         postgresql=Postgresql(data_directory=data_directory),
+        orchestration=Orchestration(agent=False),
     )

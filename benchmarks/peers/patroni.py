@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from peer import Peer, PeerTarget
 
 from lab import DATABASES, SUBNET, address, host
-from pgbaton.cli.demo import AGENTS
+from pgbaton.cli.demo import AGENTS, STOCK
 from pgbaton.components.base import AUTHORITY_FILE, TLS_DIRECTORY
 from pgbaton.components.haproxy import CONFIG, UNIT
 from pgbaton.hosts.files import write_file
@@ -19,6 +19,7 @@ from pgbaton.topology.model import (
     Balancing,
     Cluster,
     Network,
+    Orchestration,
     Postgresql,
     Replication,
     ReplicationMode,
@@ -103,6 +104,7 @@ class PatroniDefaults(Peer):
             postgresql=Postgresql(settings=SETTINGS),
             replication=Replication(mode=self.mode),
             balancing=Balancing(),
+            orchestration=Orchestration(agent=False),
             timings=TIMINGS,
         )
 
@@ -147,7 +149,7 @@ class PatroniFloor(Peer):
 
     def topology(self, cluster: str) -> Topology:
         """Return the preset that pgbaton begins with."""
-        return load.loads(presets.text("standard", cluster=cluster))
+        return load.loads(presets.text("standard", cluster=cluster) + STOCK)
 
     async def deploy(self, target: PeerTarget) -> None:
         """Deploy it."""

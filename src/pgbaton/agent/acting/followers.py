@@ -4,6 +4,9 @@ The etcd of a silent host is shunned for as long as it is silent: its members wo
 for longer than they need to elect another, and Patroni with them. That cuts off nobody who could answer: a host counts
 as silent when not even an echo comes from it.
 
+A synchronous standby whose server has ended, by its own agent's word, is not waited for either: Patroni is woken, and
+names another one, or none, sooner than its next loop would. So it is when a standby has to be rewound.
+
 PostgreSQL notices a silent standby by ``wal_sender_timeout``. Agents hear sooner that it is silent. Ending its
 connections is all that is done: Patroni then chooses another synchronous standby, by its own rules and in its own
 order. A standby that lives after all connects again.
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 #: How often it is said again that hosts are silent; the kernel forgets it after some times as long.
 SHUN_SECONDS = 0.5
+#: How often, and for how long, Patroni is woken because a synchronous standby has no server any more.
+LOST_AGAIN_SECONDS = 0.2
+LOST_FOR_SECONDS = 1.0
 
 
 class Followers:
@@ -48,6 +54,8 @@ class Followers:
         self._shun = shun
         self._nudge = nudge
         self._shunned_seconds = float("-inf")
+        self._lost_since: dict[str, float] = {}
+        self._lost_told_seconds = float("-inf")
         self._silent: frozenset[str] = frozenset()
         self._due: frozenset[str] = frozenset()
         self._turned = asyncio.Event()
@@ -64,6 +72,19 @@ class Followers:
         if news:
             self._due |= news
             self._turned.set()
+        self._lost_since = {host: self._lost_since.get(host, now) for host in self._lost(now)}
+        is_new = any(now - since <= LOST_FOR_SECONDS for since in self._lost_since.values())
+        if is_new and now - self._lost_told_seconds >= LOST_AGAIN_SECONDS:
+            self._lost_told_seconds = now
+            self._nudge()
+
+    def _lost(self, now: float) -> frozenset[str]:
+        """Return the synchronous standbys of this primary that say themselves that their server has ended."""
+        cluster = self._sight.cluster
+        if cluster is None or cluster.leader != self._sight.settings.me:
+            return frozenset()
+        said = {host: self._sight.said(host, now) for host in cluster.sync}
+        return frozenset(host for host, each in said.items() if each is not None and each.role == "none")
 
     def _shun_all(self, hosts: frozenset[str]) -> None:
         try:

@@ -36,18 +36,30 @@ class Stopped:
         self._sight = sight
         self._kept = kept
         self._looks = [0] * len(kept)
+        #: The ends under way: one that takes long keeps nobody from seeing another service stopped.
+        self._ends: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> NoReturn:
         """Look until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+        try:
+            while True:
+                await asyncio.sleep(LOOK_SECONDS)
+                self.look()
+        finally:
+            for end in self._ends.values():
+                end.cancel()
 
-    async def look(self) -> None:
-        """Look once. An agent that slept has not seen what was in between, and begins to count anew."""
+    def look(self) -> None:
+        """Look once; raises what went wrong in an end.
+
+        An agent that slept has not seen what was in between, and begins to count anew.
+        """
+        for at in [at for at, end in self._ends.items() if end.done()]:
+            self._ends.pop(at).result()
         is_awake = not self._sight.hearing.stalled(clock())
         for at, each in enumerate(self._kept):
-            self._looks[at] = self._looks[at] + 1 if is_awake and each.judge.is_stopped else 0
+            is_one_more = is_awake and at not in self._ends and each.judge.is_stopped
+            self._looks[at] = self._looks[at] + 1 if is_one_more else 0
             if self._looks[at] >= LOOKS:
                 self._looks[at] = 0
-                await each.end_stopped()
+                self._ends[at] = asyncio.create_task(each.end_stopped())

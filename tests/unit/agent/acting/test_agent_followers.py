@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from small_cluster import Seen, cluster, until
+from small_cluster import STANDBY, Seen, cluster, until
 
 from pgbaton.agent.acting.followers import Followers
 from pgbaton.agent.kernel.fences import FenceError
@@ -155,3 +155,32 @@ async def test_a_kernel_that_shuns_nobody_is_told_of_and_no_end(host: Host, capl
     host.silence("db2")
     assert await host.settle() == ["db2", "nudge"]
     assert "may wait for db2: not permitted" in caplog.text
+
+
+def say_none(host: Host, name: str) -> None:
+    host.seen.sight.hear(name, replace(host.seen.sight.heartbeats[name], role="none", following=False))
+
+
+async def test_patroni_is_woken_when_a_synchronous_standbys_server_has_ended_and_not_for_ever(host: Host) -> None:
+    say_none(host, "db2")
+    host.turn()
+    assert host.done == ["nudge"]
+    host.turn(100)
+    assert 4 <= len(host.done) <= 7, "for a second, five times in it"
+    host.done.clear()
+    host.seen.sight.hear("db2", STANDBY)
+    host.turn(10)
+    assert host.done == []
+    say_none(host, "db2")
+    host.turn()
+    assert host.done == ["nudge"], "its next end is another one"
+
+
+@pytest.mark.parametrize(("leader", "ended"), [("db1", "db3"), ("db3", "db2"), (None, "db2")])
+async def test_patroni_is_left_alone_when_nobody_waits_for_what_ended(
+    host: Host, leader: str | None, ended: str
+) -> None:
+    host.seen.sight.cluster = cluster(leader)
+    say_none(host, ended)
+    host.turn(20)
+    assert host.done == []

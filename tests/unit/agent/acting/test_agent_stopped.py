@@ -20,9 +20,15 @@ class Service:
     def __init__(self) -> None:
         self.judge: Any = SimpleNamespace(is_stopped=False)
         self.ended = 0
+        self.lingers = asyncio.Event()
+        self.lingers.set()
+        self.trouble: Exception | None = None
 
     async def end_stopped(self) -> None:
         self.ended += 1
+        await self.lingers.wait()
+        if self.trouble:
+            raise self.trouble
 
 
 class Host:
@@ -37,7 +43,8 @@ class Host:
     async def look(self, times: int = 1) -> None:
         for _ in range(times):
             self.seen.run(2)
-            await self.stopped.look()
+            self.stopped.look()
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -77,7 +84,8 @@ async def test_an_agent_that_overslept_counts_anew(host: Host) -> None:
     host.one.judge.is_stopped = True
     await host.look(LOOKS - 1)
     host.seen.sleep(2.0)
-    await host.stopped.look()
+    host.stopped.look()
+    await asyncio.sleep(0)
     assert host.one.ended == 0
     host.seen.run(20)  # after so long it can tell again
     await host.look(LOOKS - 1)
@@ -94,3 +102,23 @@ async def test_it_looks_again_and_again(host: Host, monkeypatch: pytest.MonkeyPa
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_one_whose_end_takes_long_keeps_no_other_waiting_and_is_not_ended_twice(host: Host) -> None:
+    host.one.judge.is_stopped = host.two.judge.is_stopped = True
+    host.one.lingers.clear()
+    await host.look(LOOKS)
+    assert (host.one.ended, host.two.ended) == (1, 1)
+    await host.look(2 * LOOKS)
+    assert host.one.ended == 1
+    assert host.two.ended >= 2
+    host.one.lingers.set()
+    await host.look(LOOKS + 1)
+    assert host.one.ended == 2
+
+
+async def test_what_goes_wrong_in_an_end_is_not_hidden(host: Host) -> None:
+    host.one.judge.is_stopped = True
+    host.one.trouble = OSError("not permitted")
+    with pytest.raises(OSError, match="not permitted"):
+        await host.look(LOOKS + 1)
