@@ -121,6 +121,10 @@ class PatroniDefaults(Peer):
         argv = ("patronictl", "-c", "/etc/patroni/config.yml", "switchover", "--force")
         await target.as_postgres(before.primary, *argv, "--leader", before.primary, "--candidate", wanted)
 
+    async def unsettled(self, target: PeerTarget) -> str | None:
+        """Return that no standby confirms commits yet, where that is asked for: until then nobody may be promoted."""
+        return await without_synchronous(target)
+
     def conninfo(self, target: PeerTarget, *, writes: bool) -> dict[str, str | int]:
         """Return the balancer's address; the server's certificate is its own, not the balancer's."""
         ports = target.topology.balancing
@@ -160,6 +164,10 @@ class PatroniFloor(Peer):
         del before
         await switchover(target.operation, to=None)
 
+    async def unsettled(self, target: PeerTarget) -> str | None:
+        """Return that no standby confirms commits yet."""
+        return await without_synchronous(target)
+
     def conninfo(self, target: PeerTarget, *, writes: bool) -> dict[str, str | int]:
         """Return the VIP."""
         ports = target.topology.balancing
@@ -176,6 +184,13 @@ class PatroniAgents(PatroniFloor):
     def topology(self, cluster: str) -> Topology:
         """Return the preset with agents."""
         return load.loads(presets.text("standard", cluster=cluster) + AGENTS)
+
+
+async def without_synchronous(target: PeerTarget) -> str | None:
+    """Return that nobody is synchronous yet, in a cluster that is to have one; None when all is as it should be."""
+    if target.topology.replication.mode is ReplicationMode.ASYNCHRONOUS or (await target.roles()).synchronous:
+        return None
+    return "no standby is synchronous yet"
 
 
 def haproxy(target: PeerTarget) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton import blueprint
+from pgbaton.cli.demo import STOCK
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from pgbaton.components.base import File
 
 HERE = Path(__file__).parent
-#: The presets as they are, and one whose hosts have as many different roles as any, with agents.
-CASES = {name: presets.text(name) for name in presets.NAMES} | {
-    "agent": f"{presets.text('classic')}\n[orchestration]\nagent = true\n"
-}
+#: The presets as they are, and one whose hosts have as many different roles as any, without agents.
+CASES = {name: presets.text(name) for name in presets.NAMES} | {"stock": presets.text("classic") + STOCK}
 
 
 def rendered(host: HostBlueprint) -> str:

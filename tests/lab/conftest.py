@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from labs import Lab, down, up
 
+from pgbaton.cli.demo import AGENTS, STOCK
+from pgbaton.topology import presets
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -26,10 +29,24 @@ def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def standard_lab(lab_home: Path) -> Iterator[Lab]:
-    """A healthy cluster of the standard preset; whoever breaks it mends it."""
-    del lab_home
+def stock_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A healthy cluster without agents, which would mend what tests break; whoever breaks it mends it."""
+    assert lab_home
+    file = tmp_path_factory.mktemp("stock") / "stock.toml"
+    file.write_text(presets.text("standard", cluster="test-stock") + STOCK)
     try:
-        yield up("test-standard", "--preset", "standard")
+        yield up("test-stock", str(file))
+    finally:
+        down("test-stock")
+
+
+@pytest.fixture(scope="session")
+def standard_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A healthy cluster with agents, as the demonstration has them; whoever breaks it mends it."""
+    assert lab_home
+    file = tmp_path_factory.mktemp("standard") / "standard.toml"
+    file.write_text(presets.text("standard", cluster="test-standard") + AGENTS)
+    try:
+        yield up("test-standard", str(file))
     finally:
         down("test-standard")

@@ -8,41 +8,22 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from labs import down, up
 
-from pgbaton.cli.demo import AGENTS
 from pgbaton.components.agent import UNIT
 from pgbaton.errors import UnhealthyError
 from pgbaton.hosts import process
 from pgbaton.operate.waiting import until
 from pgbaton.proof.target import Target
-from pgbaton.topology import presets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from labs import Lab
 
 pytestmark = pytest.mark.lab
 
 PROVEN, OBJECTIVE_MISSED = 0, 5
-NAME = "test-agents"
 #: Whatever Patroni does by itself about a host that is silent comes later than this: a lock's life less one loop.
 LOCK_SECONDS = 19.0
 FAULTS = ("primary-power-off", "postmaster-stopped-sessions-ended")
-
-
-@pytest.fixture(scope="module")
-def agents_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A healthy cluster with agents; whoever breaks it mends it."""
-    assert lab_home
-    file = tmp_path_factory.mktemp("agents") / "agents.toml"
-    file.write_text(presets.text("standard", cluster=NAME) + AGENTS)
-    try:
-        yield up(NAME, str(file))
-    finally:
-        down(NAME)
 
 
 def target_of(lab: Lab) -> Target:
@@ -50,10 +31,10 @@ def target_of(lab: Lab) -> Target:
 
 
 @pytest.mark.timeout(600)
-async def test_a_lock_is_not_waited_for_and_nothing_acknowledged_is_lost(agents_lab: Lab) -> None:
-    await target_of(agents_lab).until_whole(seconds=120)
+async def test_a_lock_is_not_waited_for_and_nothing_acknowledged_is_lost(standard_lab: Lab) -> None:
+    await target_of(standard_lab).until_whole(seconds=120)
     faults = [word for fault in FAULTS for word in ("--fault", fault)]
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", agents_lab.name, *faults, "--trials", "1")
+    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, *faults, "--trials", "1")
     said = await process.run(*argv, "--seed", "7", "-o", "json", check=False, timeout=550)
     assert said.exit_status in {PROVEN, OBJECTIVE_MISSED}, said.stderr + said.stdout
     data: dict[str, Any] = json.loads(said.stdout)
@@ -64,25 +45,25 @@ async def test_a_lock_is_not_waited_for_and_nothing_acknowledged_is_lost(agents_
         assert trial["write_outage_seconds"] < LOCK_SECONDS / 2, trial["fault"]
 
 
-async def test_clients_are_held_through_a_switchover(agents_lab: Lab) -> None:
-    target = target_of(agents_lab)
+async def test_clients_are_held_through_a_switchover(standard_lab: Lab) -> None:
+    target = target_of(standard_lab)
     await target.until_whole(seconds=120)
     before = await target.roles()
-    said = await agents_lab.pgbaton("switchover", "--yes", "-o", "json")
+    said = await standard_lab.pgbaton("switchover", "--yes", "-o", "json")
     assert said.ok, said.stderr
     done = json.loads(said.stdout)
     assert (done["from"], done["held"]) == (before.primary, True), said.stderr
     await target.until_whole(seconds=120)
 
 
-async def test_a_hand_over_that_cannot_hold_clients_changes_nothing_and_patroni_does_it(agents_lab: Lab) -> None:
-    target = target_of(agents_lab)
+async def test_a_hand_over_that_cannot_hold_clients_changes_nothing_and_patroni_does_it(standard_lab: Lab) -> None:
+    target = target_of(standard_lab)
     await target.until_whole(seconds=120)
     before = await target.roles()
-    balancer = agents_lab.hosts()["lb2"]
+    balancer = standard_lab.hosts()["lb2"]
     await balancer.run("systemctl", "stop", UNIT)
     try:
-        said = await agents_lab.pgbaton("switchover", "--yes", "-o", "json")
+        said = await standard_lab.pgbaton("switchover", "--yes", "-o", "json")
     finally:
         await balancer.run("systemctl", "start", UNIT)
     assert said.ok, said.stderr
@@ -92,11 +73,11 @@ async def test_a_hand_over_that_cannot_hold_clients_changes_nothing_and_patroni_
     await target.until_whole(seconds=120)
 
 
-async def test_without_any_agent_left_the_cluster_is_a_stock_cluster(agents_lab: Lab) -> None:
-    target = target_of(agents_lab)
+async def test_without_any_agent_left_the_cluster_is_a_stock_cluster(standard_lab: Lab) -> None:
+    target = target_of(standard_lab)
     await target.until_whole(seconds=120)
-    before, hosts = await target.roles(), agents_lab.hosts()
-    voters = [hosts[host.name] for host in agents_lab.topology.voters]
+    before, hosts = await target.roles(), standard_lab.hosts()
+    voters = [hosts[host.name] for host in standard_lab.topology.voters]
     await asyncio.gather(*(host.run("systemctl", "stop", UNIT) for host in voters))
     try:
         await hosts[before.primary].run("pkill", "-KILL", "-o", "-x", "postgres")

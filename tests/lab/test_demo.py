@@ -91,16 +91,16 @@ async def test_an_interrupted_demo_cleans_up(tmp_path: Path, lab_home: Path) -> 
     assert not page.exists()
 
 
-async def test_a_demo_refuses_the_name_of_a_lab_that_is_not_its_own(standard_lab: Any, tmp_path: Path) -> None:  # noqa: ANN401 - the fixture's own type is the conftest's
-    said = await standard_lab.pgbaton("demo", "--report", str(tmp_path / "page.html"))
+async def test_a_demo_refuses_the_name_of_a_lab_that_is_not_its_own(stock_lab: Any, tmp_path: Path) -> None:  # noqa: ANN401 - the fixture's own type is the conftest's
+    said = await stock_lab.pgbaton("demo", "--report", str(tmp_path / "page.html"))
     assert said.exit_status == REFUSED
     assert "exists already, and the demo would break it" in said.stderr
-    assert (await standard_lab.pgbaton("lab", "status", "-o", "json")).ok
+    assert (await stock_lab.pgbaton("lab", "status", "-o", "json")).ok
 
 
 @pytest.fixture
-async def target(standard_lab: Any) -> AsyncIterator[Target]:  # noqa: ANN401 - see above
-    target = Target(standard_lab.topology, standard_lab.state, lambda _: None)
+async def target(stock_lab: Any) -> AsyncIterator[Target]:  # noqa: ANN401 - see above
+    target = Target(stock_lab.topology, stock_lab.state, lambda _: None)
     await target.until_whole(seconds=120)
     yield target
     await target.until_whole(seconds=120)

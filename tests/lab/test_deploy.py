@@ -182,44 +182,42 @@ class TestChanges:
         argv = ("runuser", "-u", "postgres", "--", "psql", "-XAtqc", f"SHOW {name}")
         return {(await lab.hosts()[host].run(*argv)).stdout.strip() for host in ("db1", "db2", "db3")}
 
-    async def test_a_second_apply_changes_nothing(self, standard_lab: Lab) -> None:
-        said = await standard_lab.pgbaton("plan", "--detailed-exitcode")
+    async def test_a_second_apply_changes_nothing(self, stock_lab: Lab) -> None:
+        said = await stock_lab.pgbaton("plan", "--detailed-exitcode")
         assert said.exit_status == 0, said.stdout
 
-    async def test_a_setting_is_reloaded_shown_first_and_taken_back(self, standard_lab: Lab) -> None:
-        before = await self.parameter(standard_lab, "work_mem")
-        text = standard_lab.state.topology_file.read_text()
-        file = standard_lab.state.directory / "changed.toml"
+    async def test_a_setting_is_reloaded_shown_first_and_taken_back(self, stock_lab: Lab) -> None:
+        before = await self.parameter(stock_lab, "work_mem")
+        text = stock_lab.state.topology_file.read_text()
+        file = stock_lab.state.directory / "changed.toml"
         file.write_text(text.replace("[postgresql]\n", '[postgresql]\nsettings = { work_mem = "7MB" }\n', 1))
         assert "7MB" in file.read_text(), text
-        plan = await standard_lab.pgbaton("plan", str(file), "--detailed-exitcode")
+        plan = await stock_lab.pgbaton("plan", str(file), "--detailed-exitcode")
         assert plan.exit_status == 2, plan.stderr
         assert "work_mem: 7MB" in plan.stdout
-        assert await self.parameter(standard_lab, "work_mem") == before
-        made = await standard_lab.pgbaton("apply", str(file), "--yes")
+        assert await self.parameter(stock_lab, "work_mem") == before
+        made = await stock_lab.pgbaton("apply", str(file), "--yes")
         assert made.ok, made.stderr
-        assert await self.parameter(standard_lab, "work_mem") == {"7MB"}
-        back = await standard_lab.pgbaton("rollback", "--yes")
+        assert await self.parameter(stock_lab, "work_mem") == {"7MB"}
+        back = await stock_lab.pgbaton("rollback", "--yes")
         assert back.ok, back.stderr
-        assert await self.parameter(standard_lab, "work_mem") == before
+        assert await self.parameter(stock_lab, "work_mem") == before
 
-    async def test_a_file_changed_by_hand_after_the_plan_stops_the_apply(
-        self, standard_lab: Lab, tmp_path: Path
-    ) -> None:
-        host = standard_lab.hosts()["lb2"]
+    async def test_a_file_changed_by_hand_after_the_plan_stops_the_apply(self, stock_lab: Lab, tmp_path: Path) -> None:
+        host = stock_lab.hosts()["lb2"]
         path = "/etc/haproxy/haproxy.cfg"
         original = (await host.run("cat", path)).stdout
         await write_file(host, path, original + "# by hand\n", mode=0o640)
         saved = tmp_path / "plan.json"
-        planned = await standard_lab.pgbaton("plan", "--save", str(saved))
+        planned = await stock_lab.pgbaton("plan", "--save", str(saved))
         assert planned.ok, planned.stderr
         assert "-# by hand" in planned.stdout
         await write_file(host, path, original + "# by hand again\n", mode=0o640)
-        refused = await standard_lab.pgbaton("apply", str(saved), "--yes")
+        refused = await stock_lab.pgbaton("apply", str(saved), "--yes")
         assert refused.exit_status == 6, refused.stdout
         assert path in refused.stderr
         assert (await host.run("cat", path)).stdout == original + "# by hand again\n"
-        mended = await standard_lab.pgbaton("apply", "--yes")
+        mended = await stock_lab.pgbaton("apply", "--yes")
         assert mended.ok, mended.stderr
         assert (await host.run("cat", path)).stdout == original
 
@@ -232,43 +230,41 @@ class TestChanges:
         ],
     )
     async def test_settings_that_no_server_would_start_with_change_nothing(
-        self, standard_lab: Lab, setting: str, said: str
+        self, stock_lab: Lab, setting: str, said: str
     ) -> None:
-        file = standard_lab.state.directory / "changed.toml"
-        text = standard_lab.state.topology_file.read_text()
+        file = stock_lab.state.directory / "changed.toml"
+        text = stock_lab.state.topology_file.read_text()
         file.write_text(text.replace("[postgresql]\n", f"[postgresql]\nsettings = {{ {setting} }}\n", 1))
-        configs = [
-            (await standard_lab.hosts()[name].run("cat", "/etc/patroni/config.yml")).stdout for name in DATABASES
-        ]
-        refused = await standard_lab.pgbaton("apply", str(file), "--yes")
+        configs = [(await stock_lab.hosts()[name].run("cat", "/etc/patroni/config.yml")).stdout for name in DATABASES]
+        refused = await stock_lab.pgbaton("apply", str(file), "--yes")
         assert refused.exit_status != 0
         assert said in refused.stderr
-        now = [(await standard_lab.hosts()[name].run("cat", "/etc/patroni/config.yml")).stdout for name in DATABASES]
+        now = [(await stock_lab.hosts()[name].run("cat", "/etc/patroni/config.yml")).stdout for name in DATABASES]
         assert now == configs
         file.write_text(text)
-        assert (await standard_lab.pgbaton("apply", str(file), "--yes")).ok
+        assert (await stock_lab.pgbaton("apply", str(file), "--yes")).ok
 
-    async def test_the_replication_mode_and_the_vip_change_while_it_runs(self, standard_lab: Lab) -> None:
-        file = standard_lab.state.directory / "changed.toml"
-        text = standard_lab.state.topology_file.read_text()
+    async def test_the_replication_mode_and_the_vip_change_while_it_runs(self, stock_lab: Lab) -> None:
+        file = stock_lab.state.directory / "changed.toml"
+        text = stock_lab.state.topology_file.read_text()
         moved = text.replace('mode = "synchronous"', 'mode = "quorum"', 1).replace("10.77.0.100", "10.77.0.101")
         assert "quorum" in moved, text
         for wanted in (moved, text):
             file.write_text(wanted)
-            made = await standard_lab.pgbaton("apply", str(file), "--yes")
+            made = await stock_lab.pgbaton("apply", str(file), "--yes")
             assert made.ok, made.stderr
-            seen = await status(standard_lab)
+            seen = await status(stock_lab)
             assert seen["health"] == "healthy", seen
-            answered = await pgbaton("psql", "--cluster", standard_lab.name, "--", "-Atc", IN_RECOVERY)
+            answered = await pgbaton("psql", "--cluster", stock_lab.name, "--", "-Atc", IN_RECOVERY)
             assert answered.stdout.strip() == "f", answered.stderr
 
-    async def test_without_a_terminal_and_without_yes_nothing_is_done(self, standard_lab: Lab) -> None:
-        host = standard_lab.hosts()["lb2"]
+    async def test_without_a_terminal_and_without_yes_nothing_is_done(self, stock_lab: Lab) -> None:
+        host = stock_lab.hosts()["lb2"]
         path = "/etc/pgbaton/firewall.nft"
         original = (await host.run("cat", path)).stdout
         await write_file(host, path, original + "# by hand\n", mode=0o600)
-        refused = await standard_lab.pgbaton("apply")
+        refused = await stock_lab.pgbaton("apply")
         assert refused.exit_status == 6, refused.stderr
         assert "--yes" in refused.stderr
         assert (await host.run("cat", path)).stdout == original + "# by hand\n"
-        assert (await standard_lab.pgbaton("apply", "--yes")).ok
+        assert (await stock_lab.pgbaton("apply", "--yes")).ok

@@ -261,9 +261,9 @@ EVERYTHING = {
 
 
 @pytest.fixture(scope="module")
-def seen(standard_lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Seen:  # noqa: ANN401 - the fixture's own type is the conftest's
+def seen(stock_lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Seen:  # noqa: ANN401 - the fixture's own type is the conftest's
     """What all workloads did to a cluster at rest until each had done all that it can, and what they left."""
-    target = Target(standard_lab.topology, standard_lab.state, lambda _: None)
+    target = Target(stock_lab.topology, stock_lab.state, lambda _: None)
     return asyncio.run(observe(target, tmp_path_factory.mktemp("all")))
 
 

@@ -16,6 +16,7 @@ import pytest
 from labs import down, up
 
 from pgbaton import state as states
+from pgbaton.cli.demo import STOCK
 from pgbaton.components import firewall
 from pgbaton.hosts import process
 from pgbaton.operate.waiting import until
@@ -72,14 +73,12 @@ def check_of(result: TrialResult, name: str) -> Check:
 
 
 @pytest.mark.timeout(600)
-async def test_a_proof_on_a_lab_that_runs_measures_checks_and_keeps_everything(
-    standard_lab: Lab, tmp_path: Path
-) -> None:
-    await target_of(standard_lab).until_whole(seconds=120)
+async def test_a_proof_on_a_lab_that_runs_measures_checks_and_keeps_everything(stock_lab: Lab, tmp_path: Path) -> None:
+    await target_of(stock_lab).until_whole(seconds=120)
     page, cases = tmp_path / "page.html", tmp_path / "cases.xml"
     faults = ("--fault", "postmaster-killed", "--fault", "vip-handed-over")
     files = ("--html", str(page), "--junit", str(cases))
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, *faults, *files, "--seed", "7")
+    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", stock_lab.name, *faults, *files, "--seed", "7")
     said = await process.run(*argv, "-o", "json", check=False, timeout=500)
     assert said.exit_status in {PROVEN, OBJECTIVE_MISSED}, said.stderr + said.stdout
     data: dict[str, Any] = json.loads(said.stdout)
@@ -108,41 +107,41 @@ async def test_a_proof_on_a_lab_that_runs_measures_checks_and_keeps_everything(
     assert cases.read_text().count("<testcase") == 2
     shown = await process.run(sys.executable, "-m", "pgbaton", "report", "show", check=False)
     assert shown.exit_status == said.exit_status
-    left = await final.sql(target_of(standard_lab), killed["primary"][1], "SELECT to_regnamespace('pgbaton_proof')")
+    left = await final.sql(target_of(stock_lab), killed["primary"][1], "SELECT to_regnamespace('pgbaton_proof')")
     assert left == ""
 
 
-async def test_a_fault_that_is_not_there_is_refused_before_anything_is_done(standard_lab: Lab) -> None:
+async def test_a_fault_that_is_not_there_is_refused_before_anything_is_done(stock_lab: Lab) -> None:
     before = store.runs()
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, "--fault", "meteor")
+    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", stock_lab.name, "--fault", "meteor")
     said = await process.run(*argv, check=False)
     assert said.exit_status == USAGE
     assert "no fault named meteor" in said.stderr
     assert store.runs() == before
 
 
-async def test_an_objective_that_is_missed_has_an_exit_code_of_its_own(standard_lab: Lab) -> None:
-    await target_of(standard_lab).until_whole(seconds=120)
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, "--fault", "switchover")
+async def test_an_objective_that_is_missed_has_an_exit_code_of_its_own(stock_lab: Lab) -> None:
+    await target_of(stock_lab).until_whole(seconds=120)
+    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", stock_lab.name, "--fault", "switchover")
     said = await process.run(*argv, "--workload", "set", "--max-outage", "0.01", check=False, timeout=300)
     assert said.exit_status == OBJECTIVE_MISSED, said.stderr
 
 
-async def test_an_interrupted_proof_undoes_its_fault_and_keeps_what_it_has(standard_lab: Lab, tmp_path: Path) -> None:
-    target, log = target_of(standard_lab), tmp_path / "log"
+async def test_an_interrupted_proof_undoes_its_fault_and_keeps_what_it_has(stock_lab: Lab, tmp_path: Path) -> None:
+    target, log = target_of(stock_lab), tmp_path / "log"
     await target.until_whole(seconds=120)
     faults = ("--fault", "vip-handed-over", "--fault", "standby-isolated", "--workload", "set")
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", standard_lab.name, *faults)
+    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", stock_lab.name, *faults)
     proof = await process.start(*argv, input="", log=log)
 
     async def struck() -> str | None:
-        lab = json.loads((await standard_lab.pgbaton("lab", "status", "-o", "json")).stdout)
+        lab = json.loads((await stock_lab.pgbaton("lab", "status", "-o", "json")).stdout)
         return None if lab["cuts"] else log.read_text()
 
     await until("the standby is cut off", struck, seconds=120)
     os.kill(proof.pid, signal.SIGTERM)
     assert await proof.end(timeout=60) == TERMINATED
-    lab = json.loads((await standard_lab.pgbaton("lab", "status", "-o", "json")).stdout)
+    lab = json.loads((await stock_lab.pgbaton("lab", "status", "-o", "json")).stdout)
     assert lab["cuts"] == []
     kept = store.find(None).result()
     assert kept.complete is False
@@ -162,7 +161,7 @@ def asynchronous_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert made.ok, made.stderr
     text = file.read_text()
     assert 'mode = "synchronous"' in text
-    file.write_text(text.replace('mode = "synchronous"', 'mode = "asynchronous"'))
+    file.write_text(text.replace('mode = "synchronous"', 'mode = "asynchronous"') + STOCK)
     try:
         yield up("test-mutant", str(file))
     finally:
@@ -170,8 +169,8 @@ def asynchronous_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.timeout(600)
-async def test_synchronous_replication_loses_nothing_with_a_lagging_primary(standard_lab: Lab, tmp_path: Path) -> None:
-    result = await tried(standard_lab, "lagging-primary-power-off", tmp_path)
+async def test_synchronous_replication_loses_nothing_with_a_lagging_primary(stock_lab: Lab, tmp_path: Path) -> None:
+    result = await tried(stock_lab, "lagging-primary-power-off", tmp_path)
     assert result.lost == 0
     assert {check.name for check in result.checks if check.validity is not Validity.VALID} == set()
 

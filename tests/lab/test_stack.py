@@ -55,51 +55,51 @@ async def forget_servers(lab: Lab) -> None:
         await lab.hosts()[name].run("runuser", "-u", "pgbouncer", "--", *console, "-c", "RECONNECT")
 
 
-async def test_writes_reach_the_primary_and_reads_a_standby(standard_lab: Lab) -> None:
-    await healthy(standard_lab)
-    await forget_servers(standard_lab)
-    write, read = await conninfo(standard_lab), await conninfo(standard_lab, read=True)
+async def test_writes_reach_the_primary_and_reads_a_standby(stock_lab: Lab) -> None:
+    await healthy(stock_lab)
+    await forget_servers(stock_lab)
+    write, read = await conninfo(stock_lab), await conninfo(stock_lab, read=True)
     assert "sslmode=verify-full" in write
-    assert await query(standard_lab, write, "SELECT pg_is_in_recovery()") == "f"
-    assert await query(standard_lab, read, "SELECT pg_is_in_recovery()") == "t"
-    assert await query(standard_lab, write, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+    assert await query(stock_lab, write, "SELECT pg_is_in_recovery()") == "f"
+    assert await query(stock_lab, read, "SELECT pg_is_in_recovery()") == "t"
+    assert await query(stock_lab, write, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
-async def test_pgbench_runs_through_both_ports(standard_lab: Lab, protocol: str) -> None:
-    write, read = await conninfo(standard_lab), await conninfo(standard_lab, read=True)
+async def test_pgbench_runs_through_both_ports(stock_lab: Lab, protocol: str) -> None:
+    write, read = await conninfo(stock_lab), await conninfo(stock_lab, read=True)
     script = 'pgbench -i -q -s 1 "$URI" 2>&1' if protocol == "simple" else "true"
-    made = await in_app(standard_lab, write, script)
+    made = await in_app(stock_lab, write, script)
     assert made.ok, made.stdout
     for uri, builtin in ((write, "tpcb-like"), (write, "select-only"), (read, "select-only")):
-        said = await in_app(standard_lab, uri, f'pgbench -n -b {builtin} -M {protocol} -c 4 -t 50 "$URI" 2>&1')
+        said = await in_app(stock_lab, uri, f'pgbench -n -b {builtin} -M {protocol} -c 4 -t 50 "$URI" 2>&1')
         assert said.ok, said.stdout
         assert "number of failed transactions: 0 " in said.stdout
         assert "transactions actually processed: 200/200" in said.stdout
 
 
-async def test_a_stranger_is_turned_away(standard_lab: Lab) -> None:
-    write = await conninfo(standard_lab)
+async def test_a_stranger_is_turned_away(stock_lab: Lab) -> None:
+    write = await conninfo(stock_lab)
     wrong = re.sub(r"://app:[^@]+@", "://app:wrong@", write)
-    said = await in_app(standard_lab, wrong, 'psql -XAtq -d "$URI" -c "SELECT 1"')
+    said = await in_app(stock_lab, wrong, 'psql -XAtq -d "$URI" -c "SELECT 1"')
     assert not said.ok
     assert "authentication failed" in said.stderr
     plain = write.replace("sslmode=verify-full", "sslmode=disable")
-    said = await in_app(standard_lab, plain, 'psql -XAtq -d "$URI" -c "SELECT 1"')
+    said = await in_app(stock_lab, plain, 'psql -XAtq -d "$URI" -c "SELECT 1"')
     assert not said.ok
 
 
-async def test_superusers_and_replication_cannot_come_in_through_the_pooler(standard_lab: Lab) -> None:
-    write = await conninfo(standard_lab)
+async def test_superusers_and_replication_cannot_come_in_through_the_pooler(stock_lab: Lab) -> None:
+    write = await conninfo(stock_lab)
     for user, name in (("replicator", "password/replicator"), ("rewind", "password/rewind")):
-        uri = re.sub(r"://app:[^@]+@", f"://{user}:{standard_lab.vault.value(name)}@", write)
-        said = await in_app(standard_lab, uri, 'psql -XAtq -d "$URI" -c "SELECT 1"')
+        uri = re.sub(r"://app:[^@]+@", f"://{user}:{stock_lab.vault.value(name)}@", write)
+        said = await in_app(stock_lab, uri, 'psql -XAtq -d "$URI" -c "SELECT 1"')
         assert not said.ok, user
 
 
-async def test_applications_reach_nothing_but_the_clients_ports(standard_lab: Lab) -> None:
+async def test_applications_reach_nothing_but_the_clients_ports(stock_lab: Lab) -> None:
     """The firewall: everything else times out, as seen from the application's machine."""
-    app = standard_lab.hosts()["app"]
+    app = stock_lab.hosts()["app"]
     closed = [("db1", 5432), ("db1", 8008), ("db1", 2379), ("lb1", 6432), ("lb1", 8404)]
     script = 'timeout 1 bash -c "exec 3<>/dev/tcp/$1/$2"'
     for host, port in closed:
@@ -108,9 +108,9 @@ async def test_applications_reach_nothing_but_the_clients_ports(standard_lab: La
     assert (await app.run("bash", "-c", script, "bash", "lb1", "5000", check=False)).ok
 
 
-async def test_etcd_and_patroni_refuse_the_balancers_certificate(standard_lab: Lab) -> None:
+async def test_etcd_and_patroni_refuse_the_balancers_certificate(stock_lab: Lab) -> None:
     """A balancer that was broken into can ask who is primary; it can neither write to etcd nor command Patroni."""
-    balancer, database = standard_lab.hosts()["lb1"], standard_lab.hosts()["db1"]
+    balancer, database = stock_lab.hosts()["lb1"], stock_lab.hosts()["db1"]
     pem = (await balancer.run("cat", "/etc/pgbaton/tls/haproxy.pem")).stdout
     ask = r"""
 import http.client, ssl, sys, os, tempfile
@@ -127,7 +127,7 @@ try:
 except (ssl.SSLError, ConnectionError, OSError) as error:
     print(type(error).__name__)
 """
-    address = str(standard_lab.topology.host("db1").address)
+    address = str(stock_lab.topology.host("db1").address)
 
     async def status(port: int, method: str, path: str, authority: str) -> str:
         tls = f"/etc/pgbaton/tls/{authority}.crt"
@@ -139,27 +139,25 @@ except (ssl.SSLError, ConnectionError, OSError) as error:
     assert not (await status(2379, "POST", "/v3/kv/range", "etcd-ca")).isdigit()
 
 
-async def test_no_secret_is_seen_anywhere_on_the_machines(standard_lab: Lab) -> None:
+async def test_no_secret_is_seen_anywhere_on_the_machines(stock_lab: Lab) -> None:
     """Processes, environments, journals, plans, journals of applies and rendered files, against every secret."""
-    secrets = {name: value for name, value in standard_lab.vault.sensitive_values.items() if value}
+    secrets = {name: value for name, value in stock_lab.vault.sensitive_values.items() if value}
     needles = {name: lines(value) for name, value in secrets.items()}
     assert len(needles) > 20
     looked = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; journalctl --no-pager -o cat"
-    places = {
-        name: (await host.run("sh", "-c", looked, timeout=60)).stdout for name, host in standard_lab.hosts().items()
-    }
+    places = {name: (await host.run("sh", "-c", looked, timeout=60)).stdout for name, host in stock_lab.hosts().items()}
     for arguments in (
         ("render", "-o", "json"),
         ("plan", "-o", "json"),
         ("status", "-o", "json"),
         ("logs", "-o", "json"),
     ):
-        said = await standard_lab.pgbaton(*arguments)
+        said = await stock_lab.pgbaton(*arguments)
         places[" ".join(arguments)] = said.stdout + said.stderr
-    for path in standard_lab.state.directory.rglob("*"):
-        if path.is_file() and standard_lab.state.vault_directory not in path.parents:
+    for path in stock_lab.state.directory.rglob("*"):
+        if path.is_file() and stock_lab.state.vault_directory not in path.parents:
             places[str(path)] = path.read_text(errors="replace")
-    assert all(places[name] for name in standard_lab.hosts())
+    assert all(places[name] for name in stock_lab.hosts())
     leaks = [(name, place) for place, text in places.items() for name, parts in needles.items() if parts & set_of(text)]
     assert leaks == []
     # The search itself: what is known to be there is found.
@@ -176,19 +174,19 @@ def set_of(text: str) -> set[str]:
     return set(re.split(r"[\s\"'=:,@]+", text.replace("\\n", "\n")))
 
 
-async def test_a_dead_pooler_leaves_rotation_at_once(standard_lab: Lab) -> None:
+async def test_a_dead_pooler_leaves_rotation_at_once(stock_lab: Lab) -> None:
     """With PgBouncer stopped on the balancer that holds the VIP, clients use the other balancer's."""
-    holder = await vip_holder(standard_lab)
-    write = await conninfo(standard_lab)
-    host = standard_lab.hosts()[holder]
+    holder = await vip_holder(stock_lab)
+    write = await conninfo(stock_lab)
+    host = stock_lab.hosts()[holder]
     await host.run("systemctl", "kill", "--signal=STOP", "pgbouncer@write.service")
     try:
         await asyncio.sleep(3)
-        said = await in_app(standard_lab, write, 'timeout 5 psql -XAtq -d "$URI" -c "SELECT 1"')
+        said = await in_app(stock_lab, write, 'timeout 5 psql -XAtq -d "$URI" -c "SELECT 1"')
         assert said.stdout.strip() == "1", said.stderr
     finally:
         await host.run("systemctl", "kill", "--signal=CONT", "pgbouncer@write.service")
-    await healthy(standard_lab)
+    await healthy(stock_lab)
 
 
 async def vip_holder(lab: Lab) -> str:
@@ -200,41 +198,41 @@ async def vip_holder(lab: Lab) -> str:
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
-async def test_a_dead_or_hung_balancer_gives_the_vip_up(standard_lab: Lab, signal: str) -> None:
-    holder = await vip_holder(standard_lab)
-    host = standard_lab.hosts()[holder]
+async def test_a_dead_or_hung_balancer_gives_the_vip_up(stock_lab: Lab, signal: str) -> None:
+    holder = await vip_holder(stock_lab)
+    host = stock_lab.hosts()[holder]
     await host.run("pkill", f"-{signal}", "-x", "haproxy")
 
     async def moved() -> str | None:
-        now = await vip_holder(standard_lab)
+        now = await vip_holder(stock_lab)
         return None if now not in {holder, "nobody"} else f"the VIP is on {now}"
 
     try:
         await until("the VIP moves", moved, seconds=15, interval_seconds=0.1)
     finally:
         await host.run("pkill", "-CONT", "-x", "haproxy", check=False)
-    assert await query(standard_lab, await conninfo(standard_lab), "SELECT 1") == "1"
-    await healthy(standard_lab)
+    assert await query(stock_lab, await conninfo(stock_lab), "SELECT 1") == "1"
+    await healthy(stock_lab)
 
 
-async def test_a_killed_keepalived_leaves_no_stale_vip(standard_lab: Lab) -> None:
-    holder = await vip_holder(standard_lab)
-    await standard_lab.hosts()[holder].run("pkill", "-KILL", "-x", "keepalived")
-    await healthy(standard_lab)
+async def test_a_killed_keepalived_leaves_no_stale_vip(stock_lab: Lab) -> None:
+    holder = await vip_holder(stock_lab)
+    await stock_lab.hosts()[holder].run("pkill", "-KILL", "-x", "keepalived")
+    await healthy(stock_lab)
     held = [
         name
         for name in ("lb1", "lb2")
-        if f"inet {standard_lab.topology.network.vip}/"
-        in (await standard_lab.hosts()[name].run("ip", "-4", "address")).stdout
+        if f"inet {stock_lab.topology.network.vip}/"
+        in (await stock_lab.hosts()[name].run("ip", "-4", "address")).stdout
     ]
     assert len(held) == 1
 
 
-async def test_a_standby_that_lost_its_power_rejoins_by_itself(standard_lab: Lab) -> None:
-    found = json.loads((await standard_lab.pgbaton("status", "-o", "json")).stdout)
+async def test_a_standby_that_lost_its_power_rejoins_by_itself(stock_lab: Lab) -> None:
+    found = json.loads((await stock_lab.pgbaton("status", "-o", "json")).stdout)
     primary = found["primary"]
     standby = next(name for name in ("db1", "db2", "db3") if name != primary)
-    assert (await standard_lab.pgbaton("lab", "power-off", standby)).ok
-    assert (await standard_lab.pgbaton("status")).exit_status in {0, 3}
-    assert (await standard_lab.pgbaton("lab", "power-on", standby)).ok
-    await healthy(standard_lab)
+    assert (await stock_lab.pgbaton("lab", "power-off", standby)).ok
+    assert (await stock_lab.pgbaton("status")).exit_status in {0, 3}
+    assert (await stock_lab.pgbaton("lab", "power-on", standby)).ok
+    await healthy(stock_lab)

@@ -68,10 +68,10 @@ async def broken(lab: Lab, host: str, *, by: tuple[str, ...], mended_by: tuple[s
         await healthy(lab)
 
 
-async def test_a_healthy_cluster_is_seen_as_its_machines_are(standard_lab: Lab) -> None:
-    seen = await healthy(standard_lab)
+async def test_a_healthy_cluster_is_seen_as_its_machines_are(stock_lab: Lab) -> None:
+    seen = await healthy(stock_lab)
     assert not [finding for finding in seen.findings if finding.level < Level.NOTE]
-    machines = standard_lab.hosts()
+    machines = stock_lab.hosts()
     databases = [row.name for row in seen.hosts if "database" in row.roles]
     roles = {}
     for name in databases:
@@ -90,8 +90,8 @@ async def test_a_healthy_cluster_is_seen_as_its_machines_are(standard_lab: Lab) 
     assert len(seen.pools) == 4
 
 
-async def test_every_part_of_every_host_is_seen(standard_lab: Lab) -> None:
-    seen = await healthy(standard_lab)
+async def test_every_part_of_every_host_is_seen(stock_lab: Lab) -> None:
+    seen = await healthy(stock_lab)
     for view in seen.snapshot.hosts:
         assert view.reachable
         assert view.problems == ()
@@ -107,12 +107,12 @@ async def test_every_part_of_every_host_is_seen(standard_lab: Lab) -> None:
     assert database.patroni.leader == seen.primary
 
 
-async def test_status_prints_the_same_facts_as_text_and_as_json(standard_lab: Lab) -> None:
-    await healthy(standard_lab)
-    told = await standard_lab.pgbaton("status", "-o", "json", "--timeout", "20")
+async def test_status_prints_the_same_facts_as_text_and_as_json(stock_lab: Lab) -> None:
+    await healthy(stock_lab)
+    told = await stock_lab.pgbaton("status", "-o", "json", "--timeout", "20")
     assert told.ok, told.stderr
     data = json.loads(told.stdout)
-    text = (await standard_lab.pgbaton("status", "--timeout", "20")).stdout
+    text = (await stock_lab.pgbaton("status", "--timeout", "20")).stdout
     for fact in (data["health"], f"primary {data['primary']}", data["vip"], data["survives"]):
         assert fact in text
     assert all(host["name"] in text for host in data["hosts"])
@@ -120,56 +120,56 @@ async def test_status_prints_the_same_facts_as_text_and_as_json(standard_lab: La
 
 @pytest.mark.parametrize(("option", "recovering"), [((), "f"), (("--read",), "t")])
 async def test_the_uri_works_in_the_labs_network_with_the_certificate_verified(
-    standard_lab: Lab, option: tuple[str, ...], recovering: str
+    stock_lab: Lab, option: tuple[str, ...], recovering: str
 ) -> None:
-    uri = (await standard_lab.pgbaton("dsn", "--with-password", *option)).stdout.strip()
-    app = next(host for host in read_json(standard_lab.state.lab_file)["hosts"] if "application" in host["roles"])
+    uri = (await stock_lab.pgbaton("dsn", "--with-password", *option)).stdout.strip()
+    app = next(host for host in read_json(stock_lab.state.lab_file)["hosts"] if "application" in host["roles"])
     query = ("psql", uri, "-XAtc", "select pg_is_in_recovery()")
     told = await process.run("ip", "netns", "exec", app["netns"], *query, check=False)
     assert told.stdout.strip() == recovering, told.stderr
 
 
-async def test_the_uri_works_on_the_application_machine_too(standard_lab: Lab) -> None:
-    uri = (await standard_lab.pgbaton("dsn", "--with-password")).stdout.strip()
-    told = await standard_lab.hosts()["app"].run("psql", uri, "-XAtc", "select current_user")
+async def test_the_uri_works_on_the_application_machine_too(stock_lab: Lab) -> None:
+    uri = (await stock_lab.pgbaton("dsn", "--with-password")).stdout.strip()
+    told = await stock_lab.hosts()["app"].run("psql", uri, "-XAtc", "select current_user")
     assert told.stdout.strip() == "app"
 
 
-async def test_psql_passes_input_output_and_exit_status_on(standard_lab: Lab) -> None:
-    assert (await psql(standard_lab, "--", "-XAt", input="select 6 * 7;")).stdout.strip() == "42"
-    read = await psql(standard_lab, "--read", "--", "-XAtc", "select pg_is_in_recovery()")
+async def test_psql_passes_input_output_and_exit_status_on(stock_lab: Lab) -> None:
+    assert (await psql(stock_lab, "--", "-XAt", input="select 6 * 7;")).stdout.strip() == "42"
+    read = await psql(stock_lab, "--read", "--", "-XAtc", "select pg_is_in_recovery()")
     assert read.stdout.strip() == "t"
-    failed = await psql(standard_lab, "--", "-Xc", "select nothing_there")
+    failed = await psql(stock_lab, "--", "-Xc", "select nothing_there")
     assert failed.exit_status == 1
     assert "nothing_there" in failed.stderr
-    own = await psql(standard_lab, "--host", "db2", "--", "-XAtc", "select current_user, inet_server_addr() is null")
+    own = await psql(stock_lab, "--host", "db2", "--", "-XAtc", "select current_user, inet_server_addr() is null")
     assert own.stdout.strip() == "postgres|t"
 
 
-async def test_psql_shows_its_password_to_nobody_and_leaves_nothing(standard_lab: Lab) -> None:
-    password = standard_lab.vault.value("password/user/app")
-    running = asyncio.create_task(psql(standard_lab, "--", "-Xc", "select pg_sleep(5) /* marked */"))
+async def test_psql_shows_its_password_to_nobody_and_leaves_nothing(stock_lab: Lab) -> None:
+    password = stock_lab.vault.value("password/user/app")
+    running = asyncio.create_task(psql(stock_lab, "--", "-Xc", "select pg_sleep(5) /* marked */"))
     shown = await asyncio.to_thread(told_to_processes, "/* marked */", "psql")
     assert (await running).ok
     assert "/* marked */" in shown
     assert password not in shown
-    left = await standard_lab.hosts()["app"].run("find", "/run", "-maxdepth", "1", "-name", "pgbaton-psql-*")
+    left = await stock_lab.hosts()["app"].run("find", "/run", "-maxdepth", "1", "-name", "pgbaton-psql-*")
     assert left.stdout == ""
 
 
-async def test_an_interrupt_cancels_the_query_and_not_psql(standard_lab: Lab) -> None:
+async def test_an_interrupt_cancels_the_query_and_not_psql(stock_lab: Lab) -> None:
     # script(1) goes through a shell: it must not stay between, for which shell that is depends on the environment.
-    command = f"exec {sys.executable} -m pgbaton psql --cluster {standard_lab.name} -- -X -P pager=off"
+    command = f"exec {sys.executable} -m pgbaton psql --cluster {stock_lab.name} -- -X -P pager=off"
     # script(1) gives the command a terminal, on which a byte 3 is ^C.
     argv = ("script", "-qec", command, "/dev/null")
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as terminal:  # noqa: ASYNC220 - it must be talked with
         assert terminal.stdin
         terminal.stdin.write(b"select pg_sleep(50) /* cancel me */;\n")
         terminal.stdin.flush()
-        await sleeping(standard_lab, 1)
+        await sleeping(stock_lab, 1)
         terminal.stdin.write(b"\x03")
         terminal.stdin.flush()
-        await sleeping(standard_lab, 0)
+        await sleeping(stock_lab, 0)
         said, _ = await asyncio.to_thread(terminal.communicate, b"select 6 * 7 as answer;\n\\q\n", timeout=60)
     assert b"canceling statement due to user request" in said
     assert b"42" in said
@@ -206,8 +206,8 @@ def read(path: Path) -> str:
         return ""
 
 
-async def test_the_journals_are_one_timeline_of_all_services_without_any_secret(standard_lab: Lab) -> None:
-    told = await standard_lab.pgbaton("logs", "--since", "2h", "-o", "json")
+async def test_the_journals_are_one_timeline_of_all_services_without_any_secret(stock_lab: Lab) -> None:
+    told = await stock_lab.pgbaton("logs", "--since", "2h", "-o", "json")
     assert told.ok, told.stderr
     entries = [json.loads(line) for line in told.stdout.splitlines()]
     times = [entry["at"] for entry in entries]
@@ -215,27 +215,27 @@ async def test_the_journals_are_one_timeline_of_all_services_without_any_secret(
     units = {entry["unit"].partition(".")[0].partition("@")[0] for entry in entries}
     assert units >= {"patroni", "etcd", "haproxy", "pgbouncer", "keepalived"}
     assert {entry["host"] for entry in entries} >= {"lb1", "lb2", "db1", "db2", "db3"}
-    secrets = standard_lab.vault.sensitive_values
+    secrets = stock_lab.vault.sensitive_values
     assert not [name for name, value in secrets.items() if value in told.stdout]
 
 
-async def test_the_journals_can_be_narrowed(standard_lab: Lab) -> None:
-    told = await standard_lab.pgbaton("logs", "--since", "2h", "--host", "db1", "--unit", "etcd", "-o", "json")
+async def test_the_journals_can_be_narrowed(stock_lab: Lab) -> None:
+    told = await stock_lab.pgbaton("logs", "--since", "2h", "--host", "db1", "--unit", "etcd", "-o", "json")
     entries = [json.loads(line) for line in told.stdout.splitlines()]
     assert entries
     assert {(entry["host"], entry["unit"]) for entry in entries} == {("db1", "etcd.service")}
 
 
-async def test_a_hung_server_is_told_of_in_time_and_hides_nothing_else(standard_lab: Lab) -> None:
-    seen = await healthy(standard_lab)
+async def test_a_hung_server_is_told_of_in_time_and_hides_nothing_else(stock_lab: Lab) -> None:
+    seen = await healthy(stock_lab)
     name = next(row.name for row in seen.hosts if row.role == "standby")
     stop, go_on = (
-        ("sh", "-c", f'kill -{signal} "$(head -n 1 "$1"/postmaster.pid)"', "sh", standard_lab.topology.data_directory)
+        ("sh", "-c", f'kill -{signal} "$(head -n 1 "$1"/postmaster.pid)"', "sh", stock_lab.topology.data_directory)
         for signal in ("STOP", "CONT")
     )
-    async with broken(standard_lab, name, by=stop, mended_by=go_on):
+    async with broken(stock_lab, name, by=stop, mended_by=go_on):
         before = time.monotonic()
-        seen = await look(standard_lab, timeout=10)
+        seen = await look(stock_lab, timeout=10)
         assert time.monotonic() - before < 10
         view = seen.snapshot.host(name)
         assert view.postgres is None
@@ -245,43 +245,43 @@ async def test_a_hung_server_is_told_of_in_time_and_hides_nothing_else(standard_
         assert [finding.subject for finding in seen.findings if finding.rule == "server-silent"] == [name]
 
 
-async def test_a_hung_balancer_is_told_of(standard_lab: Lab) -> None:
-    seen = await healthy(standard_lab)
+async def test_a_hung_balancer_is_told_of(stock_lab: Lab) -> None:
+    seen = await healthy(stock_lab)
     name = next(row.name for row in seen.hosts if "balancer" in row.roles and not row.holds_vip)
     stop, go_on = (("systemctl", "kill", "-s", signal, "haproxy") for signal in ("STOP", "CONT"))
-    async with broken(standard_lab, name, by=stop, mended_by=go_on):
-        seen = await look(standard_lab, timeout=10)
+    async with broken(stock_lab, name, by=stop, mended_by=go_on):
+        seen = await look(stock_lab, timeout=10)
         (finding,) = (finding for finding in seen.findings if finding.rule == "haproxy-silent")
         assert (finding.subject, finding.level) == (name, Level.WARNING)
         assert name not in {writer for row in seen.hosts for writer in row.writes_from}
 
 
-async def test_a_paused_pool_is_told_of(standard_lab: Lab) -> None:
-    port = str(standard_lab.topology.pooling.read_port)
+async def test_a_paused_pool_is_told_of(stock_lab: Lab) -> None:
+    port = str(stock_lab.topology.pooling.read_port)
     console = ("runuser", "-u", "pgbouncer", "--", "psql", "-h", "/run/pgbouncer-read", "-p", port, "-U", "pgbouncer")
     pause, resume = ((*console, "-c", word, "pgbouncer") for word in ("PAUSE", "RESUME"))
-    async with broken(standard_lab, "lb2", by=pause, mended_by=resume):
-        seen = await look(standard_lab)
+    async with broken(stock_lab, "lb2", by=pause, mended_by=resume):
+        seen = await look(stock_lab)
         (finding,) = (finding for finding in seen.findings if finding.rule == "pooler-paused")
         assert (finding.subject, finding.part) == ("lb2", "read")
 
 
-async def test_a_stopped_keepalived_and_a_disabled_unit_are_told_of(standard_lab: Lab) -> None:
-    seen = await healthy(standard_lab)
+async def test_a_stopped_keepalived_and_a_disabled_unit_are_told_of(stock_lab: Lab) -> None:
+    seen = await healthy(stock_lab)
     name = next(row.name for row in seen.hosts if "balancer" in row.roles and not row.holds_vip)
     stop, start = (("systemctl", verb, "keepalived") for verb in ("stop", "start"))
-    async with broken(standard_lab, name, by=stop, mended_by=start):
-        seen = await look(standard_lab)
+    async with broken(stock_lab, name, by=stop, mended_by=start):
+        seen = await look(stock_lab)
         assert ("unit-not-running", name, "keepalived.service") in {finding.identity for finding in seen.findings}
     disable, enable = (("systemctl", verb, "haproxy") for verb in ("disable", "enable"))
-    async with broken(standard_lab, name, by=disable, mended_by=enable):
-        seen = await look(standard_lab)
+    async with broken(stock_lab, name, by=disable, mended_by=enable):
+        seen = await look(stock_lab)
         assert ("unit-not-enabled", name, "") in {finding.identity for finding in seen.findings}
 
 
-async def test_a_paused_patroni_is_told_of(standard_lab: Lab) -> None:
+async def test_a_paused_patroni_is_told_of(stock_lab: Lab) -> None:
     control = ("patronictl", "-c", "/etc/patroni/config.yml")
-    async with broken(standard_lab, "db1", by=(*control, "pause", "--wait"), mended_by=(*control, "resume", "--wait")):
-        seen = await until(standard_lab, lambda seen: any(it.rule == "patroni-paused" for it in seen.findings))
+    async with broken(stock_lab, "db1", by=(*control, "pause", "--wait"), mended_by=(*control, "resume", "--wait")):
+        seen = await until(stock_lab, lambda seen: any(it.rule == "patroni-paused" for it in seen.findings))
         assert seen.health is Health.DEGRADED
         assert seen.exit_status == 0

@@ -100,6 +100,7 @@ def valid(draw: st.DrawFn) -> dict[str, Any]:
             "retry_timeout": draw(st.integers(3, 6)),
             "advert_interval": draw(st.integers(1, 400)) / 100,
         },
+        "orchestration": draw(st.sampled_from([{}, {"agent": True}, {"agent": False}])),
     }
 
 
@@ -122,6 +123,18 @@ def test_a_longer_lock_never_shortens_an_outage(data: dict[str, Any], more: int)
         assert longer.write_seconds.typical >= shorter.write_seconds.typical
         assert longer.write_seconds.maximum >= shorter.write_seconds.maximum
         assert longer.read_seconds.maximum >= shorter.read_seconds.maximum
+
+
+@given(valid(), st.integers(1, 100))
+@FEW
+def test_a_longer_election_of_etcds_never_shortens_an_outage(data: dict[str, Any], more: int) -> None:
+    data["timings"]["etcd_election"] = 0.5
+    before = budget(load.loads(toml(data)))
+    data["timings"]["etcd_election"] += more / 10
+    for shorter, longer in zip(before, budget(load.loads(toml(data))), strict=True):
+        assert longer.write_seconds.minimum >= shorter.write_seconds.minimum
+        assert longer.write_seconds.typical >= shorter.write_seconds.typical
+        assert longer.write_seconds.maximum >= shorter.write_seconds.maximum
 
 
 @given(
@@ -188,7 +201,8 @@ def places(data: dict[str, Any]) -> list[tuple[dict[str, Any], list[str]]]:
         (data["postgresql"]["settings"], ["work_mem", "fsync"]),
         (data["databases"][0], ["name", "owner", "pool_size"]),
         (data["pooling"], ["size", "features", "mode"]),
-        (data["timings"], ["ttl", "check_interval", "advert_interval"]),
+        (data["timings"], ["ttl", "check_interval", "advert_interval", "etcd_election"]),
+        (data["orchestration"], ["agent", "rest_port"]),
     ]
 
 

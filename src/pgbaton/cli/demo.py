@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from pgbaton.proof.report import Event, Report
 
 
-#: Where agents can run, and how they do in a lab: nothing but the machine's own load delays a datagram there.
+#: How agents do in a lab: nothing but the machine's own load delays a datagram there. Elsewhere the preset stands.
 AGENT_SYSTEMS = ("debian-13",)
 AGENTS = """
-[orchestration]
-agent = true
-
 [timings]
 detection_time = 0.25
+"""
+STOCK = """
+[orchestration]
+agent = false
 """
 
 
@@ -88,7 +89,7 @@ def prepared(*, preset: str, system: str | None, cluster: str, chosen: str, stoc
     """Return what was asked for; raises UsageError before anything is made."""
     definition.check_name(cluster)
     with_agents = not stock and system in {None, *AGENT_SYSTEMS}
-    topology = load.loads(presets.text(preset, cluster=cluster) + (AGENTS if with_agents else ""))
+    topology = load.loads(presets.text(preset, cluster=cluster) + (AGENTS if with_agents else STOCK))
     names = [name.strip() for name in chosen.split(",") if name.strip()]
     return demonstration.Demo(
         states.cluster(cluster),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,16 @@ from pgbaton.errors import TopologyError, UsageError
 from pgbaton.topology import presets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pgbaton.errors import Problem
     from pgbaton.topology.model import Topology
 
 STANDARD_STREAM = "-"
+#: How wide lines of predictions are at most.
+WIDTH = 100
+#: Where a line is not broken; a blank is put in its place again.
+HELD_TOGETHER = "\N{NO-BREAK SPACE}"
 
 file_argument = click.argument("file", metavar="[FILE]", default="topology.toml", type=click.Path(path_type=str))
 
@@ -202,11 +209,19 @@ def show_budget(topology: Topology) -> None:
     console.print(Text(row("failure", "writes", "reads"), style="bold"))
     for prediction in predict(topology):
         console.print(Text(row(prediction.title, str(prediction.write_seconds), str(prediction.read_seconds))))
-        if parts := " + ".join(f"{part.name} {part.seconds.usual}" for part in prediction.parts):
-            console.print(Text(f"  {parts}", style="dim"))
+        parts = (f"{part.name} {part.seconds.usual}" for part in prediction.parts)
+        for line in folded(parts):
+            console.print(Text(line, style="dim"))
     console.print()
     for name, words in lines(topology)[2:]:
         console.print(Text.assemble((f"{name:12}", "bold"), words))
+
+
+def folded(parts: Iterable[str]) -> list[str]:
+    """Return parts that add up as lines that fit a terminal; no part is split."""
+    whole = " + ".join(part.replace(" ", HELD_TOGETHER) for part in parts)
+    lines = textwrap.wrap(whole, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return [line.replace(HELD_TOGETHER, " ") for line in lines]
 
 
 def row(*cells: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 UNIT = "etcd.service"
 #: The common name that etcd's members demand of each other.
 PEER_NAME = "etcd-peer"
+#: How often the leader is to be heard in the time after which it is taken for dead; etcd wants five at the least.
+BEATS = 10
 METRICS = "http://127.0.0.1:2381"
 
 
@@ -109,6 +111,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
     client, peer = topology.orchestration.etcd_client_port, topology.orchestration.etcd_peer_port
     members = topology.with_role(Role.DCS)
     tls = {"CERT_FILE": f"{TLS_DIRECTORY}/etcd.crt", "KEY_FILE": f"{TLS_DIRECTORY}/etcd.key"}
+    beat = max(1, round(1000 * topology.etcd_election_seconds / BEATS))
     tls |= {"TRUSTED_CA_FILE": ETCD_AUTHORITY_FILE, "CLIENT_CERT_AUTH": "true"}
     values = {
         "NAME": host.name,
@@ -121,8 +124,8 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
         "INITIAL_CLUSTER_STATE": "new",
         "INITIAL_CLUSTER_TOKEN": topology.scope,
         "LISTEN_METRICS_URLS": METRICS,
-        "HEARTBEAT_INTERVAL": "100",
-        "ELECTION_TIMEOUT": "1000",
+        "HEARTBEAT_INTERVAL": str(beat),
+        "ELECTION_TIMEOUT": str(BEATS * beat),
         "AUTO_COMPACTION_MODE": "periodic",
         "AUTO_COMPACTION_RETENTION": "1h",
         "QUOTA_BACKEND_BYTES": str(2 * 1024**3),

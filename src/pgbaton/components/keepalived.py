@@ -145,5 +145,5 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         script=SCRIPT,
         script_user=USER,
         state_file=STATE_FILE,
-        agent_file=AGENT_FILE if topology.orchestration.agent else None,
+        agent_file=AGENT_FILE if topology.has_agents else None,
     )

@@ -157,7 +157,7 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         listen_addr=f"127.0.0.1,{host.address}",
         listen_port=port(topology, instance),
         # Of its own, for the agents' questions through the pool: no application may connect to it.
-        agent_database=AGENT_DATABASE if topology.orchestration.agent else None,
+        agent_database=AGENT_DATABASE if topology.has_agents else None,
         server_port=balancing.primary_port if instance == "write" else balancing.standby_port,
         socket_directory=socket_directory(instance),
         users_file=USERS_FILE,

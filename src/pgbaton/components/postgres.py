@@ -153,7 +153,7 @@ def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
 def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
     """Return the agents' role, where there are agents; its limit keeps the server's connections for others."""
     limit = agent_connections(topology)
-    return (DatabaseRole(AGENT_ROLE, AGENT_ROLE, limit, ("pg_monitor",)),) if topology.orchestration.agent else ()
+    return (DatabaseRole(AGENT_ROLE, AGENT_ROLE, limit, ("pg_monitor",)),) if topology.has_agents else ()
 
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
@@ -239,12 +239,12 @@ def shared_parameters(topology: Topology) -> dict[str, str | int]:
 
 def user_maps(topology: Topology) -> list[str]:
     """Return pg_ident.conf: who of the operating system is whom; the server's own user needs no map."""
-    return [f"{AGENT_MAP} root {AGENT_ROLE}"] if topology.orchestration.agent else []
+    return [f"{AGENT_MAP} root {AGENT_ROLE}"] if topology.has_agents else []
 
 
 def agent_rules(topology: Topology) -> list[str]:
     """Return the agents' part of pg_hba.conf, where there are agents: peer on the host, SCRAM for poolers."""
-    if not topology.orchestration.agent:
+    if not topology.has_agents:
         return []
     poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     return [

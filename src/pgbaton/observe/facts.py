@@ -171,7 +171,7 @@ class Facts:
 
         PgBouncer does not say since when it is paused.
         """
-        may_be = self.topology.orchestration.agent and pool.instance == HELD_POOL
+        may_be = self.topology.has_agents and pool.instance == HELD_POOL
         return may_be and bool(pool.paused) and pool.wait_seconds > agent.PAUSE_SECONDS
 
     @staticmethod

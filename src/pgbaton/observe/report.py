@@ -117,7 +117,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
     """Judge a snapshot and return what is to be shown of it."""
     facts = Facts(topology, snapshot)
     findings = judge(topology, snapshot)
-    has_agents = topology.orchestration.agent
+    has_agents = topology.has_agents
     return Report(
         cluster=topology.name,
         taken_at=snapshot.taken_at,

@@ -25,7 +25,7 @@ Fences = dict[str, tuple[str, ...]] | None
 
 async def look(topology: Topology, hosts: Mapping[str, Host]) -> Fences:
     """Ask every host with an agent at once; one that does not answer, or has no such table, has fenced nobody."""
-    if not topology.orchestration.agent:
+    if not topology.has_agents:
         return None
     names = [host.name for host in topology.voters]
     answers = await asyncio.gather(*(ask(hosts[name]) for name in names))

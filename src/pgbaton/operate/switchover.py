@@ -188,7 +188,7 @@ async def hand_over_held(operation: Operation, source: str, target: str) -> tupl
 
     Raises Error when it was begun and nobody knows how it ended.
     """
-    if not operation.topology.orchestration.agent:
+    if not operation.topology.has_agents:
         return None, False
     start = time.monotonic()
     done = await held.hand_over(operation, source, target)

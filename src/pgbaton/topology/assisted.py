@@ -26,8 +26,8 @@ RACE = Range(0.02, 0.08, 0.5)
 WOKEN = Range(0.05, 0.2, 0.8)
 #: Votes, fences and a transaction, when a silent host's lock is released.
 RELEASE = Range(0.02, 0.06, 0.4)
-#: etcd's followers find their leader dead, and elect another, before anything can be written.
-ETCD_ELECTION = Range(0.1, 0.4, 2.5)
+#: What etcd's followers need beyond their patience: they elect, and whoever was kept waiting asks again.
+ETCD_ELECTS = Range(0.05, 0.15, 1.5)
 PROMOTION = Range(0.03, 0.1, 0.5)
 ROUTING = Range(0.01, 0.03, 0.3)
 #: Every pooler holds its clients, none has a server any more, and the standby has everything.
@@ -43,7 +43,7 @@ HANG = Range(0.25, 0.35, 1.4)
 
 def predictions(sizes: Durations) -> Mapping[str, Prediction]:
     """Return the predictions that agents change, by fault; none where there are no agents."""
-    if not sizes.topology.orchestration.agent:
+    if not sizes.topology.has_agents:
         return {}
     return {made.fault: made for made in _all(sizes)}
 
@@ -100,7 +100,9 @@ def _silent_primary(sizes: Durations) -> Iterator[Prediction]:
     explanation = "A majority that has fenced the silent primary releases its lock; nothing acknowledged can be lost."
     yield _with_new_primary("primary-power-off", "Primary host powered off", parts, explanation)
     yield _with_new_primary("primary-cut-off", "Primary host cut off", parts, explanation)
-    elected = (*parts, Part("etcd's election", ETCD_ELECTION, "etcd needs a leader before it releases anything"))
+    patience = sizes.topology.etcd_election_seconds
+    seconds = ETCD_ELECTS + Range(0.0, patience, 2 * patience)
+    elected = (*parts, Part("etcd's election", seconds, "etcd needs a leader before it releases anything"))
     title = "Primary and etcd's leader powered off"
     explanation = "Agents keep etcd's leadership off the primary's host; this is for the moments when it is there."
     yield _with_new_primary("primary-power-off-with-etcd-leader", title, elected, explanation)

@@ -216,8 +216,9 @@ def _pgbouncer_killed(sizes: Durations) -> Prediction:
 
 
 def _etcd_member_lost(sizes: Durations) -> Prediction:
-    retry = sizes.topology.timings.retry_timeout
-    explanation = f"The others go on; an election among them takes 1 to 2 s, and Patroni is patient for {retry} s."
+    retry, shortest = sizes.topology.timings.retry_timeout, sizes.topology.etcd_election_seconds
+    election = f"{round(shortest, 2):g} to {round(2 * shortest, 2):g} s"
+    explanation = f"The others go on; an election among them takes {election}, and Patroni is patient for {retry} s."
     return Prediction("etcd-member-lost", "One etcd member lost", NONE, NONE, (), explanation)
 
 

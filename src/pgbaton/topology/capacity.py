@@ -52,7 +52,7 @@ def lookup_connections(topology: Topology) -> int:
 
 def agent_connections(topology: Topology) -> int:
     """Return the connections for agents on one server: its own host's, and of each PgBouncer a pool and a look-up."""
-    return AGENT_CONNECTIONS + 2 * poolers(topology) * PORTS_PER_POOLER if topology.orchestration.agent else 0
+    return AGENT_CONNECTIONS + 2 * poolers(topology) * PORTS_PER_POOLER if topology.has_agents else 0
 
 
 def needed_connections(topology: Topology) -> int:

@@ -30,9 +30,6 @@ LOGIN = Range(0.01, 0.05, 0.3)
 SHUTDOWN = Range(0.3, 1.1, 3.0)
 #: How often etcd looks for expired leases. Source: etcd, lessor.
 LEASE_SCAN_SECONDS = 0.5
-#: etcd's election timeout as it is set here. Source: an election begins after one to two of them, and the new leader
-#: gives every lease its full life and one of them more. Measured: 25.0 s in all with a ttl of 20 s.
-ETCD_ELECTION_SECONDS = 1.0
 #: Until systemd and Keepalived have noticed that a process is gone. Estimate: 0.38 s measured in all for HAProxy.
 PROCESS_DEATH = Range(0.01, 0.1, 0.3)
 #: Until systemd has started a killed program again: 50 to 100 ms by its unit, and its own start. Estimate.
@@ -70,8 +67,12 @@ class Durations:
 
     @property
     def extended_lock_expiry(self) -> Range:
-        """Return the same when etcd's leader died too: the new one renews every lease, and adds its election time."""
-        ttl, election = self.topology.timings.ttl, ETCD_ELECTION_SECONDS
+        """Return the same when etcd's leader died too: the new one renews every lease, and adds its election time.
+
+        Source: an election begins after one to two election timeouts, and the new leader gives every lease its full
+        life and one of them more. Measured: 25.0 s in all with a ttl of 20 s and an election timeout of 1 s.
+        """
+        ttl, election = self.topology.timings.ttl, self.topology.etcd_election_seconds
         return Range(ttl + 2 * election, ttl + 2.5 * election, ttl + 3 * election + LEASE_SCAN_SECONDS)
 
     @property

@@ -229,9 +229,10 @@ class Orchestration(Section):
     watchdog: Literal["off", "automatic", "required"] = Field(
         default="automatic", description="Whether Patroni arms /dev/watchdog: where there is one, or always."
     )
-    agent: bool = Field(
-        default=False,
-        description="For trying out, not proven yet: an agent on every host that is not only an application's.",
+    agent: bool | None = Field(
+        default=None,
+        description="An agent on every host that is not only an application's; by default where agents can run: with "
+        "PostgreSQL 17 and three such hosts.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")
@@ -260,6 +261,11 @@ class Timings(Section):
     server_connect_timeout: Seconds = Field(default=2.0, description="PgBouncer gives up on a connection attempt.")
     query_wait: Seconds = Field(default=60.0, description="A queued client waits this long for a server.")
     tcp_user_timeout: Seconds = Field(default=3.0, description="Unacknowledged data on pool connections.")
+    etcd_election: Annotated[float, Field(ge=0.1, le=50)] = Field(
+        default=1.0,
+        description="etcd's members elect a leader when they have not heard theirs for this long; it beats ten times "
+        "as often. With agents a third of this, unless it is set.",
+    )
     heartbeat_interval: Seconds = Field(default=0.05, description="Agents' heartbeats to each other.")
     detection_time: Seconds = Field(
         default=0.5, description="Agents take a host for silent that was not heard for this long: 4 heartbeats or more."
@@ -290,9 +296,18 @@ class Ssh(Section):
     config_file: str | None = Field(default=None, description="ssh_config to use instead of the user's own.")
 
 
+#: Debian 13's PostgreSQL; Debian 12 has 15, and with it a Patroni that overwrites a lock which it has lost.
+AGENTS_SINCE = 17
+#: With two agents, losing one leaves no majority that could say so.
+FEWEST_VOTERS = 3
+
 #: Each check is a TLS handshake for Patroni, in whose way it is just when there is an election. Where agents tell of
 #: changes in the moment they happen, checks are for the case that the agents are gone.
 SELDOM = 5
+
+#: A dead primary's lock cannot be released while etcd has no leader. Where agents find a primary dead, etcd is to find
+#: its leader dead as soon. An election too many costs milliseconds, and no lease.
+SOONER = 3
 
 
 class Topology(Section):
@@ -347,17 +362,35 @@ class Topology(Section):
         return tuple(host for host in self.hosts if host.has(role))
 
     @property
+    def has_agents(self) -> bool:
+        """Tell whether hosts have agents: as the file says, and where it says nothing, if they can run and decide."""
+        wanted = self.orchestration.agent
+        can_run = self.postgresql.version >= AGENTS_SINCE and len(self.parts) >= FEWEST_VOTERS
+        return can_run if wanted is None else wanted
+
+    @property
+    def parts(self) -> tuple[HostSpec, ...]:
+        """Return the hosts that are a part of the cluster: all but those of applications alone."""
+        return tuple(host for host in self.hosts if set(host.roles) != {Role.APPLICATION})
+
+    @property
     def voters(self) -> tuple[HostSpec, ...]:
-        """Return the hosts that have an agent: none without agents, else all but those of applications alone."""
-        hosts = tuple(host for host in self.hosts if set(host.roles) != {Role.APPLICATION})
-        return hosts if self.orchestration.agent else ()
+        """Return the hosts that have an agent, and so a vote: none without agents."""
+        return self.parts if self.has_agents else ()
 
     @property
     def primary_check_seconds(self) -> float:
         """Return how often HAProxy asks for the primary: seldom where agents tell it, unless that is set."""
         timings = self.timings
-        is_seldom = self.orchestration.agent and "check_interval" not in timings.model_fields_set
+        is_seldom = self.has_agents and "check_interval" not in timings.model_fields_set
         return timings.check_interval * (SELDOM if is_seldom else 1)
+
+    @property
+    def etcd_election_seconds(self) -> float:
+        """Return when etcd's members elect another leader: sooner where agents wait for it, unless that is set."""
+        timings = self.timings
+        is_sooner = self.has_agents and "etcd_election" not in timings.model_fields_set
+        return timings.etcd_election / (SOONER if is_sooner else 1)
 
     def host(self, name: str) -> HostSpec:
         """Return a host by name; raises KeyError when there is none."""

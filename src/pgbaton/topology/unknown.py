@@ -58,7 +58,7 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     (
         r"^agents?$",
         "the agents are part of the orchestration",
-        "write agent = true in [orchestration]; their durations are in [timings]",
+        "write agent = true or false in [orchestration]; their durations are in [timings]",
     ),
 )
 

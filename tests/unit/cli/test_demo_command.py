@@ -42,9 +42,17 @@ def test_an_older_system_brings_its_own_postgresql() -> None:
 
 
 def test_agents_shorten_the_demonstration_unless_the_stock_parts_are_asked_for() -> None:
-    assert prepared().topology.orchestration.agent
-    assert not prepared(stock=True).topology.orchestration.agent
-    assert not prepared(system="debian-12").topology.orchestration.agent, "its Patroni is too old for them"
+    assert prepared().topology.has_agents
+    assert not prepared(stock=True).topology.has_agents
+    assert not prepared(system="debian-12").topology.has_agents, "its Patroni is too old for them"
+
+
+def test_agents_of_the_demonstration_are_quicker_than_by_default_and_else_nothing_is_changed() -> None:
+    demo, stock = prepared().topology, prepared(stock=True).topology
+    assert demo.timings.model_dump(exclude_unset=True) == {"detection_time": 0.25}
+    assert demo.orchestration.model_dump(exclude_unset=True) == {}
+    assert stock.timings.model_dump(exclude_unset=True) == {}
+    assert stock.orchestration.model_dump(exclude_unset=True) == {"agent": False}
 
 
 def test_faults_are_given_by_name() -> None:

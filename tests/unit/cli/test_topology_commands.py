@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton import cli
+from pgbaton.cli.demo import STOCK
+from pgbaton.cli.topology import folded
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -127,8 +129,18 @@ def test_schema_is_json(pgbaton: Run) -> None:
     assert json.loads(pgbaton("schema").stdout)["properties"]["cluster"]
 
 
-def test_budget_tells_the_same_as_table_and_json(pgbaton: Run) -> None:
-    text = presets.text("standard")
+def test_parts_that_do_not_fit_a_line_go_on_in_the_next_and_none_is_split() -> None:
+    parts = [f"part number {number} {number / 10:.2f}" for number in range(1, 12)]
+    lines = folded(parts)
+    assert len(lines) == 3
+    assert all(line.startswith("  part number ") and len(line) <= 100 for line in lines)
+    assert " ".join(line.strip() for line in lines) == " + ".join(parts)
+    assert folded([]) == []
+
+
+@pytest.mark.parametrize("more", ["", STOCK], ids=["with agents", "stock"])
+def test_budget_tells_the_same_as_table_and_json(pgbaton: Run, more: str) -> None:
+    text = presets.text("standard") + more
     table = pgbaton("budget", "-", given=text).stdout
     told = json.loads(pgbaton("budget", "-o", "json", "-", given=text).stdout)
     assert told["cluster"] == "standard"

@@ -15,6 +15,7 @@ import yaml
 from pgbaton import blueprint, references
 from pgbaton.agent import __main__ as command_line
 from pgbaton.agent import settings
+from pgbaton.cli.demo import STOCK
 from pgbaton.components import agent, firewall, keepalived, patroni, pgbouncer, postgres
 from pgbaton.components.agent import Agent
 from pgbaton.components.base import ETCD_AUTHORITY, File, OnChange, Wave
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 WITH_AGENT = "\n[orchestration]\nagent = true\n"
 
 
-def preset(name: str = "standard", more: str = WITH_AGENT) -> Topology:
+def preset(name: str = "standard", more: str = "") -> Topology:
+    """Return a preset, which has agents unless more says otherwise."""
     return load.loads(presets.text(name) + more)
 
 
@@ -58,7 +60,7 @@ def read(topology: Topology, host: str, directory: Path) -> Settings:
 
 @pytest.mark.parametrize("name", presets.NAMES)
 def test_without_agents_nothing_of_them_is_anywhere(name: str) -> None:
-    drawn = blueprint.draw(preset(name, more=""))
+    drawn = blueprint.draw(preset(name, more=STOCK))
     assert drawn.shared_keys == ()
     assert "pgbaton_agent" not in drawn.passwords
     for host in drawn.hosts:
@@ -75,7 +77,7 @@ def test_every_host_has_one_and_it_comes_up_last(name: str) -> None:
 
 def test_a_host_of_applications_alone_has_none_and_no_vote() -> None:
     app = '\n[[hosts]]\nname = "app"\naddress = "10.77.0.99"\nroles = ["application"]\n'
-    topology = preset(more=app + WITH_AGENT)
+    topology = preset(more=app)
     assert blueprint.draw(topology).host("app").parts == ()
     assert [host.name for host in topology.voters] == ["lb1", "lb2", "db1", "db2", "db3"]
 
@@ -179,13 +181,19 @@ def test_fences_stand_before_a_server_starts_and_a_server_waits_for_them() -> No
     assert [each.name for each in Agent().units(topology, topology.host("db1"))] == [agent.FENCES_UNIT, agent.UNIT]
 
 
-def test_turning_agents_on_restarts_no_other_program() -> None:
-    off, on = (blueprint.draw(preset(more=more)) for more in ("", WITH_AGENT))
+@pytest.mark.parametrize(
+    ("more", "restarted"), [("", {"/etc/default/etcd"}), ("[timings]\netcd_election = 1\n", set())]
+)
+def test_turning_agents_on_restarts_nothing_but_etcd_and_that_only_for_its_election(
+    more: str, restarted: set[str]
+) -> None:
+    off, on = (blueprint.draw(preset(more=agents + more)) for agents in (STOCK, WITH_AGENT))
     for host in off.hosts:
         before = {file.path: file for file in host.files}
         changed = [file for file in on.host(host.host).files if before.get(file.path, file) != file]
         assert changed
-        assert not [file.path for file in changed if file.on_change is OnChange.RESTART]
+        found = {file.path for file in changed if file.on_change is OnChange.RESTART}
+        assert found == (restarted if host.host.startswith("db") else set())
 
 
 def test_agents_reach_each_other_and_etcd_and_nobody_else_reaches_them() -> None:
@@ -219,7 +227,7 @@ def test_a_pooler_has_a_way_for_the_agents_questions() -> None:
 
 
 def test_keepalived_listens_to_the_agent_where_there_is_one() -> None:
-    for more, count in (("", 0), (WITH_AGENT, 1)):
+    for more, count in ((STOCK, 0), ("", 1)):
         topology = preset(more=more)
         text = keepalived.configuration(topology, topology.host("lb1"))
         assert text.count(f'file "{keepalived.AGENT_FILE}"') == text.count("haproxy_useless weight 1\n") == count

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pgbaton import blueprint
+from pgbaton.cli.demo import STOCK
 from pgbaton.components import etcd, haproxy
 from pgbaton.topology import load, presets
 from pgbaton.topology.model import Role, Topology
@@ -38,14 +39,14 @@ def test_with_agents_the_primary_is_asked_for_at_a_pace_of_its_own() -> None:
 
 
 def test_with_agents_everything_else_is_asked_as_often_as_before() -> None:
-    with_agents, without = backends(topology(AGENTS)), backends(topology())
+    with_agents, without = backends(topology(AGENTS)), backends(topology(STOCK))
     assert pace(with_agents["defaults"])[0].startswith("default-server inter 200ms fastinter 100ms downinter 200ms ")
     assert with_agents.keys() == without.keys()
     assert {name for name in without if with_agents[name] != without[name]} == {"backend primary"}
 
 
 def test_without_agents_the_primary_is_asked_for_as_often_as_anything() -> None:
-    assert pace(backends(topology())["backend primary"]) == []
+    assert pace(backends(topology(STOCK))["backend primary"]) == []
 
 
 def test_a_pace_that_is_set_counts_with_agents_too() -> None:

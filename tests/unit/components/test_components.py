@@ -7,39 +7,48 @@ import pytest
 import yaml
 
 from pgbaton import blueprint, references
-from pgbaton.components import etcd, firewall, haproxy, keepalived, patroni, pgbouncer, postgres
-from pgbaton.components.base import Unit, Wave
+from pgbaton.cli.demo import STOCK
+from pgbaton.components import agent, etcd, firewall, haproxy, keepalived, patroni, pgbouncer, postgres
+from pgbaton.components.base import ETCD_AUTHORITY, TLS_DIRECTORY, Unit, Wave
 from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.topology import load, presets
 from pgbaton.topology.model import Role, Topology
 
+#: Sections with which there are no agents, and with which they are where they are by default.
+WITHOUT = {"orchestration": {"agent": False}}
+AGENTS_OR_NOT = pytest.mark.parametrize("sections", [{}, WITHOUT], ids=["with agents", "stock"])
+
 
 def preset(name: str = "standard", **sections: object) -> Topology:
     topology = load.loads(presets.text(name))
-    return Topology.model_validate(topology.model_dump(mode="json", by_alias=True) | sections)
+    return Topology.model_validate(topology.model_dump(mode="json", by_alias=True, exclude_unset=True) | sections)
 
 
+@AGENTS_OR_NOT
 @pytest.mark.parametrize("name", presets.NAMES)
-def test_every_secret_that_a_file_refers_to_is_one_that_will_be_made(name: str) -> None:
-    drawn = blueprint.draw(preset(name))
+def test_every_secret_that_a_file_refers_to_is_one_that_will_be_made(name: str, sections: dict[str, object]) -> None:
+    drawn = blueprint.draw(preset(name, **sections))
     made = {f"password/{password}" for password in drawn.passwords} | {c.authority for c in drawn.certificates} | {"ca"}
     made |= {f"{kind}/{certificate.name}" for kind in ("certificate", "key") for certificate in drawn.certificates}
-    wanted = {name for host in drawn.hosts for file in host.files for name in references.names(file.content)}
+    made |= {f"key/{key}" for key in drawn.shared_keys}
+    wanted = {name for host in drawn.hosts for file in host.files for name in references.names(file.shown)}
     assert wanted <= made
     assert {name for name in made if name.startswith("password/")} - wanted == {"password/user/app"}
 
 
+@AGENTS_OR_NOT
 @pytest.mark.parametrize("name", presets.NAMES)
-def test_files_with_keys_or_passwords_are_private(name: str) -> None:
-    for host in blueprint.draw(preset(name)).hosts:
+def test_files_with_keys_or_passwords_are_private(name: str, sections: dict[str, object]) -> None:
+    for host in blueprint.draw(preset(name, **sections)).hosts:
         for file in host.files:
-            if any(found.startswith(("password/", "key/")) for found in references.names(file.content)):
+            if any(found.startswith(("password/", "key/")) for found in references.names(file.shown)):
                 assert file.mode == 0o600, file.path
 
 
+@AGENTS_OR_NOT
 @pytest.mark.parametrize("name", presets.NAMES)
-def test_no_host_is_told_the_same_file_twice(name: str) -> None:
-    for host in blueprint.draw(preset(name)).hosts:
+def test_no_host_is_told_the_same_file_twice(name: str, sections: dict[str, object]) -> None:
+    for host in blueprint.draw(preset(name, **sections)).hosts:
         paths = [file.path for file in host.files]
         assert len(paths) == len(set(paths))
 
@@ -48,33 +57,61 @@ def test_a_blueprint_is_the_same_every_time() -> None:
     assert blueprint.draw(preset()) == blueprint.draw(preset())
 
 
-def test_parts_come_in_the_order_of_the_waves() -> None:
-    for host in blueprint.draw(preset("compact")).hosts:
+@pytest.mark.parametrize(("sections", "last"), [({}, Wave.AGENT), (WITHOUT, Wave.VIP)], ids=["with agents", "stock"])
+def test_parts_come_in_the_order_of_the_waves(sections: dict[str, object], last: Wave) -> None:
+    for host in blueprint.draw(preset("compact", **sections)).hosts:
         waves = [part.wave for part in host.parts]
         assert waves == sorted(waves)
         assert host.parts[0].component == "packages"
-        assert waves[-1] == Wave.VIP
+        assert waves[-1] == last
 
 
-def test_balancers_never_hold_what_opens_etcd_or_the_databases() -> None:
-    drawn = blueprint.draw(preset())
+def test_without_agents_balancers_never_hold_what_opens_etcd_or_the_databases() -> None:
+    drawn = blueprint.draw(preset(**WITHOUT))
     for host in ("lb1", "lb2"):
-        names = {name for file in drawn.host(host).files for name in references.names(file.content)}
+        names = {name for file in drawn.host(host).files for name in references.names(file.shown)}
         assert {name for name in names if name.startswith("password/")} == {"password/pgbouncer"}
         assert not {name for name in names if "etcd" in name}
 
 
-def test_every_unit_of_ours_restarts_by_itself() -> None:
-    topology = preset("compact")
+def test_what_opens_etcd_or_a_database_is_on_a_balancer_for_its_agent_alone() -> None:
+    drawn = blueprint.draw(preset())
+    for host in ("lb1", "lb2"):
+        by_owner: dict[bool, set[str]] = {True: set(), False: set()}
+        for file in drawn.host(host).files:
+            is_agents = file.owner == "root" and file.path in {agent.SECRETS, *tls_files(agent.ETCD_CERTIFICATE)}
+            by_owner[is_agents] |= set(references.names(file.shown))
+        assert {name for name in by_owner[False] if name.startswith("password/")} == {"password/pgbouncer"}
+        assert {name for name in by_owner[False] if "etcd" in name} == {ETCD_AUTHORITY}, "no secret, and opens nothing"
+        assert {name for name in by_owner[True] if name.startswith("password/")} == {
+            "password/rest",
+            "password/pgbaton_agent",
+        }
+        assert {name for name in by_owner[True] if "etcd" in name} == {
+            f"certificate/agent-etcd/{host}",
+            f"key/agent-etcd/{host}",
+        }
+
+
+def tls_files(name: str) -> set[str]:
+    return {f"{TLS_DIRECTORY}/{name}.{kind}" for kind in ("crt", "key")}
+
+
+@AGENTS_OR_NOT
+def test_every_unit_of_ours_restarts_by_itself(sections: dict[str, object]) -> None:
+    topology = preset("compact", **sections)
+    # It is over when the fences stand, and systemd lets no unit of that kind be started anew always.
+    once = f"/etc/systemd/system/{agent.FENCES_UNIT}"
     for host in blueprint.draw(topology).hosts:
-        texts = "\n".join(file.content for file in host.files if "/systemd/" in file.path)
+        texts = "\n".join(file.shown for file in host.files if "/systemd/" in file.path and file.path != once)
         for unit in host.units:
             if unit.masked or unit.name.startswith("pgbaton-"):
                 continue
             template = re.sub("@.*", "@.service", unit.name)
-            own = [file.content for file in host.files if f"/{template}" in file.path]
+            own = [file.shown for file in host.files if f"/{template}" in file.path]
             assert any("Restart=always" in text for text in own), unit.name
         assert "Restart=on-failure" not in texts
+        assert all("Restart=on-failure" in file.shown for file in host.files if file.path == once)
 
 
 def test_patroni_asks_the_etcd_on_its_own_host_first() -> None:
@@ -222,6 +259,27 @@ def test_etcd_listens_with_tls_only() -> None:
     assert urls
     assert all(url.startswith("https://") for value in urls for url in value.split(","))
     assert settings["ETCD_CLIENT_CERT_AUTH"] == settings["ETCD_PEER_CLIENT_CERT_AUTH"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("more", "milliseconds"),
+    [
+        (STOCK, ("100", "1000")),
+        ("", ("33", "330")),
+        (f"{STOCK}[timings]\netcd_election = 2.5\n", ("250", "2500")),
+        ("[timings]\netcd_election = 2.5\n", ("250", "2500")),
+        ("[timings]\netcd_election = 1\n", ("100", "1000")),
+        ("[timings]\netcd_election = 0.1\n", ("10", "100")),
+        ("[timings]\netcd_election = 50\n", ("5000", "50000")),
+    ],
+)
+def test_etcd_elects_sooner_with_agents_unless_that_is_set_and_beats_ten_times_as_often(
+    more: str, milliseconds: tuple[str, str]
+) -> None:
+    topology = load.loads(presets.text("standard") + more)
+    for host in topology.with_role(Role.DCS):
+        settings = etcd.settings(topology, host)
+        assert (settings["ETCD_HEARTBEAT_INTERVAL"], settings["ETCD_ELECTION_TIMEOUT"]) == milliseconds
 
 
 def test_debians_own_units_cannot_start() -> None:

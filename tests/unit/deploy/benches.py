@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgbaton.blueprint import Blueprint, HostBlueprint, Part
+from pgbaton.cli.demo import STOCK
 from pgbaton.components import postgres
 from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
 from pgbaton.deploy import apply, objects, plan
@@ -357,7 +358,7 @@ class Bench:
 
 def build(directory: Path) -> Bench:
     """Return a fake cluster in a directory, nothing deployed on it yet."""
-    topology = load.loads(presets.text("standard", cluster="shop"))
+    topology = load.loads(presets.text("standard", cluster="shop") + STOCK)
     state = ClusterState("shop", directory / "state")
     vault = Vault(state.vault_directory)
     vault.ensure(["app", "user/app", "pgbouncer"], (), days=30)

@@ -5,13 +5,14 @@ import json
 
 import pytest
 
+from pgbaton.cli.demo import STOCK
 from pgbaton.deploy import preflight
 from pgbaton.deploy.preflight import Look
 from pgbaton.errors import RefusedError, UnreachableError
 from pgbaton.hosts.fake import FakeHost
 from pgbaton.topology import load, presets
 
-TOPOLOGY = load.loads(presets.text("standard", cluster="shop"))
+TOPOLOGY = load.loads(presets.text("standard", cluster="shop") + STOCK)
 DATABASE = next(host for host in TOPOLOGY.hosts if host.name == "db1")
 FIT = {
     "user": ("0",),
@@ -84,6 +85,6 @@ async def test_hosts_that_do_not_answer_are_unreachable() -> None:
 
 
 def test_an_agents_health_port_is_wanted_on_every_host_that_has_one() -> None:
-    topology = load.loads(f"{presets.text('standard')}\n[orchestration]\nagent = true\n")
+    topology = load.loads(presets.text("standard"))
     assert all(preflight.ports(topology, host)[7791] == "the agent's health" for host in topology.hosts)
     assert not any(7791 in preflight.ports(TOPOLOGY, host) for host in TOPOLOGY.hosts)

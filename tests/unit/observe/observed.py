@@ -1,10 +1,11 @@
-"""A healthy cluster of the standard preset as a snapshot, and ways to break parts of it."""
+"""A healthy cluster of the standard preset as a snapshot, without agents and with them, and ways to break parts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.cli.demo import STOCK
 from pgbaton.observe.collect import wanted_units
 from pgbaton.observe.snapshot import (
     AgentView,
@@ -32,13 +33,15 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 MIB = 1024**2
-TOPOLOGY = loads(presets.text("standard"))
+TOPOLOGY = loads(presets.text("standard") + STOCK)
+#: As the preset is: with agents.
+AGENTS = loads(presets.text("standard"))
 DATABASES = ("db1", "db2", "db3")
 BALANCERS = ("lb1", "lb2")
 
 
 def topology(**sections: dict[str, Any]) -> Topology:
-    """Return the standard topology with values of some sections replaced."""
+    """Return the standard topology without agents, with values of some sections replaced."""
     update = {name: getattr(TOPOLOGY, name).model_copy(update=values) for name, values in sections.items()}
     return TOPOLOGY.model_copy(update=update)
 
@@ -176,9 +179,6 @@ def database(name: str) -> HostView:
         clock_offset_seconds=0.0,
         packages={"patroni": "4.0.7-1", "etcd-server": "3.5.33-1", "postgresql-17": "17.12-0+deb13u1"},
     )
-
-
-AGENTS = topology(orchestration={"agent": True})
 
 
 def with_agents() -> Snapshot:

@@ -19,7 +19,7 @@ POSITION = 100 * 2**20
 
 
 def topology(**hosts: Any) -> Topology:  # noqa: ANN401 - any field
-    """Return three databases with etcd behind two balancers; keywords override a host's keys."""
+    """Return three databases with etcd behind two balancers, without agents; keywords override a host's keys."""
     names = {"lb1": 1, "lb2": 2, "db1": 11, "db2": 12, "db3": 13}
     roles = {"lb": ["balancer", "pooler"], "db": ["database", "dcs"]}
     listed = [
@@ -27,7 +27,8 @@ def topology(**hosts: Any) -> Topology:  # noqa: ANN401 - any field
         for name, last in names.items()
     ]
     network = {"subnet": "10.77.0.0/24", "vip": "10.77.0.100"}
-    return Topology.model_validate({"schema": 1, "cluster": {"name": "test"}, "hosts": listed, "network": network})
+    sections = {"cluster": {"name": "test"}, "network": network, "orchestration": {"agent": False}}
+    return Topology.model_validate({"schema": 1, "hosts": listed, **sections})
 
 
 def standby(**changes: Any) -> Server:  # noqa: ANN401 - any field

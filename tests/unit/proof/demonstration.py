@@ -1,4 +1,4 @@
-"""A made-up demonstration, whose every figure is known."""
+"""A made-up demonstration of the stock parts, whose every figure is known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from pgbaton.cli.demo import STOCK
 from pgbaton.lab.definition import complete
 from pgbaton.proof import report as reports
 from pgbaton.proof.audit import FinalRead, audit
@@ -22,7 +23,7 @@ from pgbaton.topology import budget, load, presets
 if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Fault
 
-TOPOLOGY = complete(load.loads(presets.text("standard")), "demo")
+TOPOLOGY = complete(load.loads(presets.text("standard") + STOCK), "demo")
 BEGIN, END = 1000.0, 1080.0
 DB1, DB2, DB3 = "10.77.0.21", "10.77.0.22", "10.77.0.23"
 #: When reads are answered: standbys go on without a primary.

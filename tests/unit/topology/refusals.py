@@ -86,6 +86,12 @@ STRUCTURE = (
         "size with a unit", "balancing.max_lag_mb", "must be a whole number", '[balancing]\nmax_lag_mb = "16MB" # here'
     ),
     Case("truth as number", "timings.ttl", "true or false", "[timings]\nttl = true # here"),
+    Case(
+        "text as truth or nothing",
+        "orchestration.agent",
+        "must be true or false",
+        '[orchestration]\nagent = "auto" # here',
+    ),
     Case("number as truth", "security.firewall", "must be true or false", "[security]\nfirewall = 1 # here"),
     Case("decimals for a count", "pooling.size", "must be a whole number", "[pooling]\nsize = 1.5 # here"),
     Case(
@@ -496,6 +502,8 @@ TIMINGS = (
         "loop_wait + 2 x retry_timeout = 21",
         "[timings]\nttl = 20 # here\nretry_timeout = 10",
     ),
+    Case("etcd elects too soon", "timings.etcd_election", "at least 0.1", "[timings]\netcd_election = 0.05 # here"),
+    Case("etcd elects too late", "timings.etcd_election", "at most 50", "[timings]\netcd_election = 51 # here"),
     Case(
         "check too often",
         "timings.check_interval",
@@ -529,6 +537,7 @@ TIMINGS = (
 )
 
 AGENT = "[orchestration]\nagent = true"
+NO_AGENT = "[orchestration]\nagent = false"
 AGENTS = (
     Case(
         "agents beside an old Patroni",
@@ -560,6 +569,12 @@ AGENTS = (
         "is not shorter than ttl, 20",
         "[timings]\ndetection_time = 20 # here",
         more=(("", AGENT),),
+    ),
+    Case(
+        "detection after the lock, with agents by default",
+        "timings.detection_time",
+        "is not shorter than ttl, 20",
+        "[timings]\ndetection_time = 20 # here",
     ),
     Case("heartbeats too often", "timings.heartbeat_interval", "0.01", "[timings]\nheartbeat_interval = 0.005 # here"),
     Case(
@@ -672,12 +687,26 @@ DOUBTED = (
     ),
     Case("silence too long", "timings.wal_sender_timeout", "stall writes", "[timings]\nwal_sender_timeout = 60 # here"),
     Case("clients give up", "timings.query_wait", "get errors", "[timings]\nquery_wait = 5 # here"),
-    Case("agents", "orchestration.agent", "is for trying out", "[orchestration]\nagent = true # here"),
     Case(
         "detection without agents",
         "timings.detection_time",
         "no host has an agent",
         "[timings]\ndetection_time = 1 # here",
+        more=(("", NO_AGENT),),
+    ),
+    Case(
+        "detection where no agent can run",
+        "timings.detection_time",
+        "no host has an agent",
+        "[timings]\ndetection_time = 1 # here",
+        more=(("", "[postgresql]\nversion = 15"),),
+    ),
+    Case(
+        "loss accepted without agents",
+        "replication.accept_loss",
+        "no host has an agent",
+        '[replication]\nmode = "asynchronous"\naccept_loss = true # here',
+        more=(("", NO_AGENT),),
     ),
     Case(
         "loss accepted where none is possible",

@@ -1,4 +1,4 @@
-"""Predictions agree with what was measured, and follow the timings."""
+"""Predictions for the stock parts agree with what was measured, and follow the timings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import pytest
 from refusals import BASE
 
+from pgbaton.cli.demo import STOCK
 from pgbaton.topology import capacity, load, presets
 from pgbaton.topology.budget import budget, prediction
 from pgbaton.topology.durability import durability, promise
@@ -26,19 +27,21 @@ MEASURED = {
 
 
 def topology(more: str = "") -> Topology:
-    return load.loads(f"{BASE}\n{more}")
+    """Return three databases behind two balancers, without agents."""
+    return load.loads(f"{BASE}{STOCK}\n{more}")
 
 
 @pytest.mark.parametrize(("fault", "seconds"), MEASURED.items())
 def test_what_was_measured_is_within_the_prediction(fault: str, seconds: float) -> None:
-    writes = prediction(load.loads(presets.text("standard")), fault).write_seconds
+    writes = prediction(load.loads(presets.text("standard") + STOCK), fault).write_seconds
     assert writes.minimum <= seconds <= writes.maximum
     assert writes.typical == pytest.approx(seconds, rel=0.3)
 
 
+@pytest.mark.parametrize("more", ["", STOCK], ids=["with agents", "stock"])
 @pytest.mark.parametrize("name", presets.NAMES)
-def test_every_prediction_is_the_sum_of_its_parts(name: str) -> None:
-    predictions = budget(load.loads(presets.text(name)))
+def test_every_prediction_is_the_sum_of_its_parts(name: str, more: str) -> None:
+    predictions = budget(load.loads(presets.text(name) + more))
     assert len({made.fault for made in predictions}) == len(predictions)
     for made in predictions:
         assert made.write_seconds == total(made.parts)
@@ -62,6 +65,27 @@ def test_a_longer_lock_makes_a_dead_host_cost_more_and_a_dead_process_not() -> N
     assert prediction(short, "postmaster-killed") == prediction(long, "postmaster-killed")
 
 
+def test_etcds_election_decides_how_long_the_loss_of_its_leader_costs() -> None:
+    fault = "primary-power-off-with-etcd-leader"
+    slow, usual = (prediction(topology(text), fault).write_seconds for text in ("[timings]\netcd_election = 3", ""))
+    assert slow.minimum - usual.minimum == pytest.approx(2 * 2)
+    assert slow.typical - usual.typical == pytest.approx(2 * 2.5)
+    assert slow.maximum - usual.maximum == pytest.approx(2 * 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "takes"),
+    [
+        (STOCK, "1 to 2 s"),
+        ("", "0.33 to 0.67 s"),
+        (f"{STOCK}[timings]\netcd_election = 12.5", "12.5 to 25 s"),
+        ("[timings]\netcd_election = 1", "1 to 2 s"),
+    ],
+)
+def test_how_long_etcds_members_take_to_elect_is_told(more: str, takes: str) -> None:
+    assert f" takes {takes}, " in prediction(load.loads(f"{BASE}{more}"), "etcd-member-lost").explanation
+
+
 def test_adverts_decide_how_long_a_dead_balancer_costs() -> None:
     slow, quick = topology("[timings]\nadvert_interval = 1"), topology()
     more = prediction(slow, "balancer-power-off").write_seconds.maximum
@@ -70,7 +94,7 @@ def test_adverts_decide_how_long_a_dead_balancer_costs() -> None:
 
 
 def test_etcd_away_from_the_databases_takes_the_slow_case_out() -> None:
-    text = BASE.replace('["database", "dcs"]', '["database"]').replace('["balancer"]', '["balancer", "dcs"]')
+    text = BASE.replace('["database", "dcs"]', '["database"]').replace('["balancer"]', '["balancer", "dcs"]') + STOCK
     text += '[[hosts]]\nname = "e1"\naddress = "10.77.0.31"\nroles = ["dcs"]\n'
     apart = prediction(load.loads(text), "primary-power-off")
     assert apart.write_seconds.maximum < prediction(topology(), "primary-power-off").write_seconds.maximum
@@ -115,7 +139,7 @@ def test_reads_go_on_while_there_is_no_primary() -> None:
 
 
 def test_without_a_vip_a_dead_balancer_is_repaired_by_hand() -> None:
-    chosen = load.loads(BASE.replace('vip = "10.77.0.100"\n', ""))
+    chosen = load.loads(BASE.replace('vip = "10.77.0.100"\n', "") + STOCK)
     assert not prediction(chosen, "balancer-power-off").write_seconds.ends
     assert not prediction(chosen, "haproxy-hung").write_seconds.ends
     assert prediction(chosen, "haproxy-killed").write_seconds.ends

@@ -57,7 +57,7 @@ def balancers_disagree(facts: Facts) -> Iterator[Finding]:
     if len({names for names in facts.routes.values() if names}) > 1:
         seen = "; ".join(routed(facts, name, up) for name, up in facts.routes.items())
         advice = "look again in a second; when it stays, compare their checks of Patroni: pgbaton logs --unit haproxy"
-        if facts.topology.orchestration.agent:
+        if facts.topology.has_agents:
             advice = f"{advice}; and what their agents told them: pgbaton logs --unit pgbaton-agent"
         yield Finding(Level.CRITICAL, "balancers-disagree", facts.topology.name, seen, "one primary", advice)
 

@@ -31,14 +31,15 @@ RETURN_SECONDS = 15.0
 #: All members start at once, and elect; the primary gave up meanwhile, and is promoted again.
 RESTART_SECONDS = 12.0
 
-#: Stops etcd for most of the time, but never for as long as an election takes to begin (1 s); goes on at its end.
+#: Stops etcd for most of the time, but never for as long as an election takes to begin; goes on at its end.
+#: Arguments: for how many seconds it is stopped, and for how many it runs.
 SLOW_UNIT = "pgbaton-slow-etcd"
-STOPPED_SECONDS, RUNNING_SECONDS = 0.7, 0.3
+STOPPED_SHARE = 0.7
 SLOW = f"""
 while systemctl kill --kill-whom=main --signal=SIGSTOP {etcd.UNIT}; do
-  sleep {STOPPED_SECONDS}
+  sleep "$1"
   systemctl kill --kill-whom=main --signal=SIGCONT {etcd.UNIT}
-  sleep {RUNNING_SECONDS}
+  sleep "$2"
 done
 """
 
@@ -132,7 +133,9 @@ thaw = sending("CONT", check=False)
 async def slow_down(strike: Strike) -> None:
     """Stop etcd on the host for a moment, again and again."""
     go_on = f"--property=ExecStopPost=-systemctl kill --kill-whom=main --signal=SIGCONT {etcd.UNIT}"
-    argv = ("systemd-run", "--quiet", "--collect", f"--unit={SLOW_UNIT}", go_on, "sh", "-c", SLOW)
+    whole = strike.topology.etcd_election_seconds
+    times = (f"{whole * STOPPED_SHARE:.3f}", f"{whole * (1 - STOPPED_SHARE):.3f}")
+    argv = ("systemd-run", "--quiet", "--collect", f"--unit={SLOW_UNIT}", go_on, "sh", "-c", SLOW, "sh", *times)
     await strike.on(strike.host).run(*argv)
 
 
@@ -217,7 +220,7 @@ FAULTS = (
     Fault(
         name="etcd-leader-slow",
         title="etcd's leader slow",
-        does=f"the etcd that leads is stopped for {STOPPED_SECONDS:g} s of every second",
+        does=f"the etcd that leads is stopped for {STOPPED_SHARE:.0%} of every election timeout, again and again",
         right="the primary stays: a slow answer is no dead one, and an election is nothing that clients notice",
         victims=leader,
         inject=slow_down,

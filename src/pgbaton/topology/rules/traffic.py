@@ -79,7 +79,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     if needed <= free:
         return
     pooled = capacity.pooled_connections(topology)
-    others = "Patroni, pg_rewind, agents" if topology.orchestration.agent else "Patroni, pg_rewind"
+    others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
     reason = (
         f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {len(topology.users)} users x "
         f"{capacity.pool_per_user(topology)} connections (size and reserve, over all databases) make up to "
