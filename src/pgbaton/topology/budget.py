@@ -31,15 +31,24 @@ PAIR = 2
 
 def budget(topology: Topology) -> tuple[Prediction, ...]:
     """Return the predicted outage of writes and reads for each kind of failure."""
+    with_agents = assisted.predictions(Durations(topology))
+    return tuple(with_agents.get(made.fault, made) for made in stock(topology))
+
+
+def stock(topology: Topology) -> tuple[Prediction, ...]:
+    """Return what the stock parts alone are predicted to cost, as when none of the agents runs."""
     sizes = Durations(topology)
-    stock = (predict(sizes) for predict in PREDICTIONS)
-    with_agents = assisted.predictions(sizes)
-    return tuple(with_agents.get(made.fault, made) for made in stock)
+    return tuple(predict(sizes) for predict in PREDICTIONS)
 
 
 def prediction(topology: Topology, fault: str) -> Prediction:
     """Return one fault's prediction; raises KeyError for an unknown fault."""
     return {made.fault: made for made in budget(topology)}[fault]
+
+
+def without_agents(topology: Topology, fault: str) -> Prediction:
+    """Return one fault's prediction when none of the agents runs; raises KeyError for an unknown fault."""
+    return {made.fault: made for made in stock(topology)}[fault]
 
 
 def _new_primary(sizes: Durations, *parts: Part) -> tuple[Part, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.errors import UsageError
 from pgbaton.proof.faults import (
+    agents,
     certificates,
     clocks,
     clones,
@@ -47,6 +48,7 @@ CATALOGUE = (
     clones,
     certificates,
     configuration,
+    agents,
 )
 
 FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in module.FAULTS)
