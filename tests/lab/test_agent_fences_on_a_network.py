@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgbaton.agent.kernel import fences, nftables, sockets
+from pgbaton.agent.kernel import fences, nftables, sockets, stand_in
 from pgbaton.agent.kernel.fence_rules import GONE_SECONDS, TABLE, Serving
 from pgbaton.agent.kernel.fences import FenceError, Fences
 from pgbaton.agent.settings import Ports
@@ -282,6 +282,30 @@ async def test_saying_again_that_a_host_is_gone_makes_it_last(hosts: tuple[Host,
         await asyncio.sleep(0.45 * GONE_SECONDS)
     with pytest.raises(ConnectionRefusedError):
         v.connect(p.addresses[0], 2380)
+
+
+async def test_who_asks_for_a_patroni_that_is_gone_reaches_the_agent_for_a_moment(hosts: tuple[Host, Host]) -> None:
+    p, v = hosts
+    agent = p.serve(7791)
+    with p.inside():
+        await stand_in.install(PORTS)
+        for _ in range(2):
+            stand_in.begin(PORTS)
+    for address in p.addresses:
+        connection = v.connect(address, 8008)
+        accepted(agent).sendall(b"well")
+        assert says(connection) == b"well"
+    with pytest.raises(ConnectionRefusedError):
+        p.connect(p.addresses[0], 8008)
+    with p.inside():
+        stand_in.end()
+    with pytest.raises(ConnectionRefusedError):
+        v.connect(p.addresses[0], 8008)
+    with p.inside():
+        stand_in.begin(PORTS)
+    await asyncio.sleep(stand_in.SECONDS + 0.2)
+    with pytest.raises(ConnectionRefusedError):
+        v.connect(p.addresses[0], 8008)
 
 
 async def test_a_host_is_served_again_when_its_fence_has_fallen(hosts: tuple[Host, Host], here: Fences) -> None:

@@ -28,6 +28,7 @@ from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.acting.report import Report
 from pgbaton.agent.acting.resigning import Resigning
 from pgbaton.agent.acting.server import Server
+from pgbaton.agent.acting.stand_in import StandIn
 from pgbaton.agent.acting.stopped import Kept, Stopped
 from pgbaton.agent.acting.vitals import Vitals
 from pgbaton.agent.acting.voice import Voice, is_other
@@ -127,6 +128,9 @@ class Agent:
         )
         self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
         self._report = Report(sight, self._voice.mine, self._verdicts)
+        self._stand_in = (
+            StandIn(settings, sight, self._patroni, complaints, told=self._report.health) if is_database else None
+        )
         self._agents = Agents(settings)
         self._secrets = settings.secrets
         self._handover = Handover(sight, self._agents, self._server) if self._server is not None else None
@@ -186,6 +190,8 @@ class Agent:
         if self._server is not None and self._own_fence is not None:
             parts.add("PostgreSQL", self._server.run)
             parts.add("own fence", self._own_fence.run)
+        if self._stand_in is not None:
+            parts.add("standing in for Patroni", self._stand_in.run)
         if "dcs" in self._settings.me_host.roles:
             leader = etcd_leader.EtcdLeader(
                 self._sight, self._etcd, self._complaints, is_busy=lambda: self._releases.is_busy

@@ -270,7 +270,10 @@ def agent_unit() -> str:
 
 #: When the agent leaves a host, nobody else would take its fences down; when the host goes down, they stand to the end.
 #: A dollar is two in a unit file.
-DROP_FENCES = f'test "$$(systemctl is-system-running)" = stopping || /usr/sbin/nft delete table inet {TABLE}'
+DROP_FENCES = (
+    'test "$$(systemctl is-system-running)" = stopping || '
+    f"for table in {TABLE} pgbaton_stand_in; do /usr/sbin/nft delete table inet $$table; done"
+)
 
 
 def fences_unit() -> str:

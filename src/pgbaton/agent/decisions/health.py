@@ -112,6 +112,8 @@ def described(health: Health) -> dict[str, object]:
         "writable": health.writable,
         "lock": health.lock,
         "following": health.following,
+        # As Patroni has it, for checks that ask for it when the agent answers in its place.
+        "replication_state": "streaming" if health.following else "",
         "synchronous": health.synchronous,
         "isolated": health.isolated,
         "stalled": health.stalled,

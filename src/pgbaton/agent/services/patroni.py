@@ -82,6 +82,11 @@ class Patroni:
         asked = await self._request("GET", "/liveness", deadline_seconds=deadline_seconds)
         return asked.status == HTTPStatus.OK
 
+    async def says_yes(self, question: str, *, deadline_seconds: float | None = None) -> bool:
+        """Tell whether the member is what a check asks for, such as ``/primary``. Raises HttpsError."""
+        asked = await self._request("GET", question, deadline_seconds=deadline_seconds)
+        return asked.status == HTTPStatus.OK
+
     async def nudge(self) -> None:
         """Have Patroni run its loop now, or at once again when it runs already. Changes nothing.
 
