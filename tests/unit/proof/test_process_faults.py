@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgbaton.cli.demo import STOCK
 from pgbaton.errors import CommandError, UnhealthyError
 from pgbaton.hosts import process
 from pgbaton.operate.waiting import until
@@ -162,3 +163,12 @@ def test_a_lag_before_the_power_cut_is_allowed_for() -> None:
 def test_the_smallest_suite_is_the_demonstration_and_a_killed_balancer() -> None:
     smoke = {fault.name for fault in of_suite(Suite.SMOKE)}
     assert smoke == {"postmaster-killed", "switchover", "balancer-power-off", "primary-power-off", "haproxy-killed"}
+
+
+@pytest.mark.parametrize(("text", "stays"), [("", False), (STOCK, True)], ids=["agents", "stock"])
+def test_a_stopped_postmaster_moves_the_primary_only_where_agents_act(text: str, *, stays: bool) -> None:
+    (fault,) = named(["postmaster-stopped"])
+    topology = load.loads(presets.text("standard") + text)
+    target = Target(topology, ClusterState("trial", Path("/nowhere")), lambda _: None)
+    expected = fault.expects(Strike(target, ("db1",), ROLES, Random(1)))
+    assert (expected.keeps_primary, expected.limit_seconds) == (stays, 1.0)
