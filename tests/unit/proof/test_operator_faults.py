@@ -57,7 +57,8 @@ async def test_a_switchover_that_is_refused_is_told_and_the_fault_strikes_all_th
         struck.set()
 
     monkeypatch.setattr(operations, "switchover", refuse)
-    monkeypatch.setattr(operations, "HANDING_OVER_SECONDS", 0.0)
+    for name in ("HANDING_OVER_SECONDS", "HELD_SECONDS"):
+        monkeypatch.setattr(operations, name, 0.0)
     monkeypatch.setattr(Target, "hosts", {})
     target = Target(TOPOLOGY, ClusterState("demo", Path("/nowhere")), said.append)
     await operations.during_switchover(act)(Strike(target, ("db3",), ROLES, Random(1)))

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 PAIR = ((Role.DATABASE, 2),)
 TRIO = ((Role.DATABASE, 3),)
-#: A hand-over takes Patroni two to four seconds from the request to a new primary.
-HANDING_OVER_SECONDS = 2.5
-#: From a postmaster's death to a promoted standby; the second death is to fall before, in and after the promotion.
-PROMOTING_SECONDS = (0.2, 1.4)
+#: A hand-over takes Patroni two to four seconds from the request to a new primary, and agents less than half a one.
+HANDING_OVER_SECONDS, HELD_SECONDS = 2.5, 0.5
+#: From a postmaster's death to a promoted standby, the same with agents; the second death is to fall before, in and
+#: after the promotion.
+PROMOTING_SECONDS, RELEASED_SECONDS = (0.2, 1.4), (0.1, 0.6)
+#: A server that crashes right after its promotion, when nobody else may be promoted, recovers and starts again.
+RECOVERY_SECONDS = 8.0
 #: From the start of Patroni on a host that is back to a standby that streams.
 REJOINING_SECONDS = 3.0
 #: Longer than a lock's usual life and an election.
@@ -60,7 +63,8 @@ def during_switchover(act: Act) -> Act:
         handing_over = asyncio.Event()
         attempt = asyncio.create_task(attempt_switchover(strike, handing_over))
         await handing_over.wait()
-        await asyncio.sleep(strike.random.uniform(0.0, HANDING_OVER_SECONDS))
+        longest = HELD_SECONDS if strike.topology.has_agents else HANDING_OVER_SECONDS
+        await asyncio.sleep(strike.random.uniform(0.0, longest))
         try:
             await act(strike)
         finally:
@@ -115,7 +119,7 @@ async def kill_primary_then_standby(strike: Strike) -> None:
     """Kill the primary's server, and the standby's that takes over while it does."""
     first, second = strike.hosts
     await signal_server(replace(strike, hosts=(first,)), "KILL", "postmaster")
-    await asyncio.sleep(strike.random.uniform(*PROMOTING_SECONDS))
+    await asyncio.sleep(strike.random.uniform(*(RELEASED_SECONDS if strike.topology.has_agents else PROMOTING_SECONDS)))
     await kill_server(replace(strike, hosts=(second,)))
 
 
@@ -201,7 +205,7 @@ FAULTS = (
         right="a server that has everything acknowledged is promoted in the end, and no other one",
         victims=primary_and_confirming_standby,
         inject=kill_primary_then_standby,
-        expects=no_longer_than("primary-power-off", PRIMARY_PARTS),
+        expects=no_longer_than("primary-power-off", PRIMARY_PARTS, extra_seconds=RECOVERY_SECONDS),
         needs=PAIR,
     ),
     Fault(
