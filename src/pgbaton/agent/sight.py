@@ -65,7 +65,7 @@ class Sight:
 
     def view(self, now: float) -> View:
         """Return what the verdict is decided on."""
-        silent = self.hearing.silent(now)
+        silent = self.silent(now)
         return View(
             silent=silent,
             agreed=self.agreed(silent, now),
@@ -73,6 +73,29 @@ class Sight:
             lock=None if self.cluster is None else lock(self.cluster),
             fenced=self.fenced,
             following=frozenset(host for host in self.fenced if self.follows(host, now)),
+        )
+
+    def silent(self, now: float) -> frozenset[str]:
+        """Return the hosts that are held to be silent: nothing comes from them, or nothing reaches them."""
+        return self.hearing.silent(now) | self.deaf(now)
+
+    def deaf(self, now: float) -> frozenset[str]:
+        """Return the primaries that say themselves that they hear neither this host nor a majority, and serve nobody.
+
+        What they send arrives, and what is sent to them does not. Their own agent has asked etcd too before it refused
+        its clients, so to release their lock takes nothing from anybody.
+        """
+        if self.hearing.stalled(now):
+            return frozenset()
+        mute, me = self.hearing.mute(now), self.settings.me
+        return frozenset(
+            host
+            for host, said in self.heartbeats.items()
+            if host not in mute
+            and said.role == "primary"
+            and not said.writable
+            and me in said.silent
+            and len(said.silent) >= self.settings.majority
         )
 
     def agreed(self, silent: frozenset[str], now: float) -> frozenset[str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from small_cluster import PRIMARY, STANDBY, Seen, cluster
 
 from pgbaton.agent.decisions.cluster import Member
+
+if TYPE_CHECKING:
+    from pgbaton.agent.peers.messages import Heartbeat
 
 ALL = ("db1", "db3", "lb1", "lb2")
 
@@ -147,3 +151,44 @@ def test_the_verdict_sees_the_mode_in_which_commits_are_confirmed(mode: str, of_
     lock = seen.sight.view(seen.now).lock
     assert lock
     assert (lock.synchronous, lock.by_quorum) == of_lock
+
+
+DEAF = replace(PRIMARY, writable=False, silent=frozenset({"db2", "db3", "lb1", "lb2"}))
+
+
+def test_a_primary_that_hears_nobody_and_serves_nobody_counts_as_silent() -> None:
+    seen = Seen()
+    seen.sight.hear("db1", DEAF)
+    assert seen.hearing.silent(seen.now) == frozenset()
+    assert seen.sight.silent(seen.now) == seen.sight.view(seen.now).silent == {"db1"}
+    assert seen.sight.view(seen.now).agreed == frozenset()
+    for host in ("db3", "lb1"):
+        seen.sight.hear(host, replace(STANDBY, silent=frozenset({"db1"})))
+    assert seen.sight.view(seen.now).agreed == {"db1"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        replace(DEAF, writable=True),
+        replace(DEAF, role="standby"),
+        replace(DEAF, silent=frozenset({"db2", "db3"})),
+        replace(DEAF, silent=frozenset({"db3", "lb1", "lb2"})),
+    ],
+    ids=["serves clients", "is a standby", "hears a majority", "hears this host"],
+)
+def test_one_that_misses_others_and_is_of_use_is_not_silent(said: Heartbeat) -> None:
+    seen = Seen()
+    seen.sight.hear("db1", said)
+    assert seen.sight.silent(seen.now) == frozenset()
+
+
+def test_the_deaf_are_not_known_to_an_agent_that_overslept_nor_by_what_is_no_longer_said() -> None:
+    seen = Seen()
+    seen.sight.hear("db1", DEAF)
+    seen.sleep(2.0)
+    assert seen.sight.silent(seen.now) == frozenset()
+    seen = Seen()
+    seen.sight.hear("db1", DEAF)
+    seen.run(6, echoing=["db1"])
+    assert seen.sight.silent(seen.now) == frozenset()

@@ -31,7 +31,7 @@ class Voice:
     def mine(self, now: float) -> Heartbeat:
         """Return what this host says of itself now."""
         leads = self._balancer is not None and self._balancer.leads
-        said, silent = NO_SERVER if self._server is None else self._server.heartbeat(), self._sight.hearing.silent(now)
+        said, silent = NO_SERVER if self._server is None else self._server.heartbeat(), self._sight.silent(now)
         return said if not (leads or silent) else replace(said, poolers=leads, silent=silent)
 
     def tell(self, now: float, *, at_once: bool = False) -> None:

@@ -24,3 +24,13 @@ def no_longer_than(
         return Expectation(None, parts, limit_seconds=longest + extra_seconds)
 
     return expects
+
+
+def as_without_agents(named: str, parts: Sequence[tuple[str, Moment]] = ()) -> Callable[[Strike], Expectation]:
+    """Expect what the budget predicts where there are no agents: against this fault they can do nothing."""
+
+    def expects(strike: Strike) -> Expectation:
+        longest = budget.without_agents(strike.topology, named).write_seconds.maximum
+        return Expectation(None, parts, limit_seconds=longest)
+
+    return expects

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgbaton.lab import lifecycle, links
 from pgbaton.lab.record import Cut
 from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, steady, vip_holder, within
+from pgbaton.proof.faults.expectations import as_without_agents
 from pgbaton.proof.faults.victims import (
     confirming_standby,
     entry,
@@ -170,7 +171,7 @@ FAULTS = (
         victims=primary,
         inject=parting("primary-cut-from-etcd", from_etcd),
         heal=mending("primary-cut-from-etcd"),
-        expects=predicted("primary-cut-off", PRIMARY_PARTS),
+        expects=as_without_agents("primary-cut-off", PRIMARY_PARTS),
         needs=MAJORITY,
         hold_seconds=BEYOND_TTL_SECONDS,
         suite=Suite.STANDARD,
