@@ -61,9 +61,14 @@ class Followers:
         self._turned = asyncio.Event()
 
     def turn(self, now: float) -> None:
-        """See who is silent, by the word of a majority; once for each silence."""
+        """See who is silent, by the primary's own word or a majority's; once for each silence.
+
+        What the primary does not hear confirms nothing to it, whoever else hears it.
+        """
         others = {host.name for host in self._sight.settings.others if {"database", "dcs"} & set(host.roles)}
-        silent = frozenset() if self._sight.hearing.stalled(now) else self._sight.view(now).agreed & others
+        cluster, view = self._sight.cluster, self._sight.view(now)
+        leads = cluster is not None and cluster.leader == self._sight.settings.me
+        silent = frozenset() if view.stalled else (view.silent if leads else view.agreed) & others
         news = silent - self._silent
         self._silent = silent
         if silent and (news or now - self._shunned_seconds >= SHUN_SECONDS):

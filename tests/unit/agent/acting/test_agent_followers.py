@@ -89,11 +89,17 @@ async def test_two_that_fall_silent_together_are_let_go_before_patroni_looks(hos
     assert await host.settle() == ["db2", "db3", "nudge"]
 
 
-async def test_the_word_of_a_minority_lets_nobody_go(host: Host) -> None:
+async def test_the_primarys_own_word_lets_go_of_a_standby_that_all_others_hear(host: Host) -> None:
+    host.silence("db2", by=[])
+    assert await host.settle() == ["db2", "nudge"]
+
+
+async def test_anywhere_else_the_word_of_a_minority_lets_nobody_go(host: Host) -> None:
+    host.seen.sight.cluster = cluster("db3")
     host.silence("db2", by=["lb1"])
     assert await host.settle() == []
     host.silence("db2", by=["lb1", "lb2"])
-    assert await host.settle() == ["db2", "nudge"]
+    assert await host.settle() == ["db2"]
 
 
 @pytest.mark.parametrize("leader", ["db3", None])
