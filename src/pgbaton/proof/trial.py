@@ -15,6 +15,7 @@ from pgbaton.proof.faults.base import Seen, Service, Strike
 from pgbaton.proof.finishing import to_the_end
 from pgbaton.proof.outage import Span
 from pgbaton.proof.running import CALM_SECONDS
+from pgbaton.proof.target import LOOK_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,11 +201,22 @@ class _Watch:
         calm = None
         try:
             calm = await self.meter.until_calm(since=since, seconds=self.patience.recovery_seconds)
-            await self.target.until_whole(seconds=self.patience.whole_seconds)
-            return calm, await self.target.roles()
+            return calm, await self._whole()
         except UnhealthyError as error:
             self._give_up(error, self.remains)
             return calm, None
+
+    async def _whole(self) -> Roles:
+        """Wait until the cluster is whole; return its roles, which a look that comes at a bad moment may not find."""
+        begin = time.monotonic()
+        while True:
+            await self.target.until_whole(seconds=self.patience.whole_seconds)
+            try:
+                return await self.target.roles()
+            except UnhealthyError:
+                if time.monotonic() - begin > self.patience.whole_seconds:
+                    raise
+                await asyncio.sleep(LOOK_INTERVAL_SECONDS)
 
     async def _rescued(self, rescue: Act, strike: Strike) -> tuple[float | None, Roles | None]:
         """Do what an operator would for a cluster that did not mend itself, object to that, and wait once more."""

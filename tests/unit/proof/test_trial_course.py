@@ -33,6 +33,7 @@ class Stage:
     whole: list[bool]
     said: list[str] = field(default_factory=list)
     hosts: dict[str, Any] = field(default_factory=dict)
+    missed: int = 0
 
     @property
     def report(self) -> Any:  # noqa: ANN401 - a function
@@ -43,6 +44,10 @@ class Stage:
         return any((self.directory / "under-way").iterdir())
 
     async def roles(self) -> Roles:
+        if self.missed and "healed" in self.said:
+            self.missed -= 1
+            message = "primaries: none"
+            raise UnhealthyError(message)
         return ROLES
 
     async def until_calm(self, *, since: float, seconds: float) -> float:
@@ -148,6 +153,20 @@ async def test_a_cluster_that_has_to_be_helped_is_whole_in_the_end_and_that_is_o
         "the cluster did not become whole by itself, and had to be helped: waited 1 s: db3: server-silent",
     )
     assert stage.said.index("healed") < stage.said.index("rescued")
+
+
+async def test_one_look_that_sees_nobody_is_no_cluster_that_is_broken(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "LOOK_INTERVAL_SECONDS", 0.0)
+    stage.whole, stage.missed = [True, True, True], 2
+    done = await tried(stage)
+    assert (done.after, done.remains) == (ROLES, ())
+    stage.said.clear()
+    stage.whole, stage.missed = [True, False], 1
+    done = await tried(stage)
+    assert done.after is None
+    assert done.remains == ("waited 1 s: db3: server-silent",)
 
 
 async def test_nobody_helps_a_cluster_that_mends_itself(stage: Stage) -> None:
