@@ -26,6 +26,9 @@ LOG = logging.getLogger(__name__)
 #: Between two looks, each of which may move the leadership once.
 LOOK_SECONDS = 2.0
 MOVE_SECONDS = 2.0
+#: For so long nobody may have been missed. While a leader hands over it takes no changes, and to a member that has just
+#: come back, and lacks what happened meanwhile, it does so in vain.
+QUIET_SECONDS = 4.0
 
 
 class EtcdLeader:
@@ -36,6 +39,7 @@ class EtcdLeader:
         self._etcd = etcd
         self._complaints = complaints
         self._is_busy = is_busy
+        self._quiet_since: float | None = None
 
     async def run(self) -> NoReturn:
         """Look every so often, until cancelled."""
@@ -67,14 +71,20 @@ class EtcdLeader:
     def _target(self) -> Host | None:
         """Return a better place for the leadership, one that speaks; None when this is as good, or it is no time."""
         sight, now = self._sight, clock()
-        if sight.cluster is None or sight.cluster.leader is None or self._is_busy() or sight.fenced:
-            return None
-        if sight.hearing.stalled(now) or sight.hearing.silent(now):
+        self._quiet_since = (self._quiet_since or now) if self._is_quiet(now) else None
+        if self._quiet_since is None or now - self._quiet_since < QUIET_SECONDS:
             return None
         missed = sight.hearing.overdue(now) | sight.hearing.unknown
         found = [host for host in sight.settings.others if "dcs" in host.roles and host.name not in missed]
         best = min(found, key=lambda host: (self._harm(host), host.name), default=None)
         return best if best and self._harm(best)[0] < self._harm(sight.settings.me_host)[0] else None
+
+    def _is_quiet(self, now: float) -> bool:
+        """Tell whether somebody leads, nothing is under way, and nobody is missed."""
+        sight = self._sight
+        if sight.cluster is None or sight.cluster.leader is None or self._is_busy() or sight.fenced:
+            return False
+        return not (sight.hearing.stalled(now) or sight.silent(now))
 
     def _harm(self, host: Host) -> tuple[int, bool]:
         """Return how much clients would feel it if etcd's leader died with a host, and whether that may change soon."""

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from small_cluster import DATABASES, Seen, cluster, until
+from small_cluster import BEAT, DATABASES, Seen, cluster, until
 
 from pgbaton.agent.acting import etcd_leader
 from pgbaton.agent.acting.etcd_leader import EtcdLeader
@@ -31,6 +31,7 @@ class Primary:
         self.meanwhile: Callable[[], None] = lambda: None
         monkeypatch.setattr(etcd_leader, "clock", lambda: self.seen.now)
         self.mover = EtcdLeader(self.seen.sight, self, Complaints(), is_busy=lambda: self.busy)  # type: ignore[arg-type]
+        self.mover._quiet_since = self.seen.now - etcd_leader.QUIET_SECONDS
 
     async def leader_of_cluster(self) -> Member | None:
         self.asked += 1
@@ -53,6 +54,20 @@ def primary(monkeypatch: pytest.MonkeyPatch) -> Primary:
 async def test_it_moves_from_the_primarys_host_to_one_that_speaks(primary: Primary) -> None:
     await primary.mover.look()
     assert primary.moved == ["db3"], "db2 is the synchronous standby: commits would wait for etcd when it dies"
+
+
+async def test_it_stays_until_all_has_been_quiet_for_a_while(primary: Primary) -> None:
+    primary.seen.run(6, without=["lb1"])
+    await primary.mover.look()
+    primary.seen.run(2)
+    await primary.mover.look()
+    assert primary.asked == 0
+    primary.seen.run(round(etcd_leader.QUIET_SECONDS / BEAT) - 1)
+    await primary.mover.look()
+    assert primary.asked == 0
+    primary.seen.run(2)
+    await primary.mover.look()
+    assert primary.moved == ["db3"]
 
 
 async def test_it_moves_from_a_synchronous_standbys_host_to_one_that_nobody_waits_for(primary: Primary) -> None:
