@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
+
+#: How long a line below a problem's place may be: with its indentation, a hundred columns.
+PROBLEM_WIDTH = 96
 
 
 class Error(Exception):
@@ -49,11 +53,17 @@ class Problem:
     level: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
-        """Return three short lines: the place and value, what is wrong, how to mend it."""
+        """Return short lines: the place and value, what is wrong, how to mend it."""
         place = f"line {self.line}" if self.line else "whole file"
         path = f"  {self.path}" if self.path else ""
         value = f" = {self.value}" if self.value is not None and self.path else ""
-        return f"{place}{path}{value}\n    {self.reason}\n    fix: {self.fix}"
+        told = [line for text in (self.reason, f"fix: {self.fix}") for line in folded(text)]
+        return "\n    ".join([f"{place}{path}{value}", *told])
+
+
+def folded(text: str) -> list[str]:
+    """Return a text as lines that fit behind a problem's indentation; words are not split."""
+    return textwrap.wrap(text, PROBLEM_WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 class TopologyError(UsageError):

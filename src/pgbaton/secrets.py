@@ -44,10 +44,14 @@ class Vault:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    @property
+    def file(self) -> Path:
+        """Return where the secrets are kept."""
+        return self.directory / "vault.json"
+
     @cached_property
     def _values(self) -> dict[str, str]:
-        path = self.directory / "vault.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(read_json(self.file)) if self.file.exists() else {}
 
     def ensure(
         self,
@@ -103,7 +107,7 @@ class Vault:
 
     def _save(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(self.directory / "vault.json", json.dumps(self._values, indent=1, sort_keys=True) + "\n")
+        write_private(self.file, json.dumps(self._values, indent=1, sort_keys=True) + "\n")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,7 +118,11 @@ class Vault:
         """Return a secret by name; raises UsageError when there is none of that name."""
         if name.startswith(HIDDEN) or name not in self._values:
             message = f"no secret named {name}"
-            raise UsageError(message, hint=f"known: {', '.join(self.names) or 'none yet'}")
+            if self._values:
+                raise UsageError(message, hint=f"known: {', '.join(self.names)}")
+            message += ": the cluster's vault is not there"
+            hint = "restore the state directory from a backup; for a cluster that was never deployed, pgbaton apply makes it"
+            raise UsageError(message, where=str(self.file), hint=hint)
         return self._values[name]
 
     def resolve(self, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -125,6 +126,18 @@ def test_an_unknown_cluster_is_a_usage_error_with_a_hint(monkeypatch: pytest.Mon
     assert ran.returncode == errors.UsageError.exit_code
     assert "no cluster named nowhere is known here (known: none)" in ran.stderr
     assert "hint: " in ran.stderr
+
+
+@pytest.mark.parametrize("arguments", [("schema",), ("init", "-")], ids=["long", "short"])
+def test_a_reader_that_has_enough_ends_the_command_quietly(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = (sys.executable, "-m", "pgbaton", *arguments)
+    try:
+        ran = subprocess.run(argv, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
+    finally:
+        os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, "")
 
 
 def test_every_kind_of_error_has_its_own_exit_code() -> None:

@@ -10,7 +10,9 @@ import pytest
 from pgbaton import errors
 from pgbaton.topology.model import Balancing, Orchestration, Pooling, Postgresql, Timings
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
 PORTS = {
     name: field.default
     for section in (Balancing, Orchestration, Pooling, Postgresql)
@@ -40,3 +42,19 @@ def test_every_exit_code_is_listed() -> None:
         kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Error)
     }
     assert kinds <= listed
+
+
+def test_every_page_is_linked_from_the_first_one_as_markdown_and_for_sphinx() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")} - {"index"}
+    written = {page for page in pages if not page.startswith(("_build/", "reference/generated/"))}
+    assert written
+    assert [page for page in sorted(written) if f"]({page}.md)" not in index] == []
+    assert [page for page in sorted(written) if f"\n{page}\n" not in index] == []
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    read = {name for text in sources for name in re.findall(r'"(PGBATON_[A-Z_]+|NO_COLOR)"', text)}
+    assert {"PGBATON_STATE_HOME", "NO_COLOR"} <= read
+    assert [name for name in sorted(read) if f"`{name}`" not in page("environment.md")] == []

@@ -104,6 +104,13 @@ def test_an_unknown_secret_is_refused_with_the_names_that_are_known(tmp_path: Pa
     assert "password/replicator" in str(caught.value.hint)
 
 
+def test_a_vault_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no secret named ca: the cluster's vault is not there") as caught:
+        Vault(tmp_path / "secrets").value("ca")
+    assert caught.value.where == str(tmp_path / "secrets" / "vault.json")
+    assert caught.value.hint == "restore the state directory from a backup, or run pgbaton apply"
+
+
 def test_references_are_resolved_and_put_back(tmp_path: Path) -> None:
     vault = filled(tmp_path)
     text = f"user {references.secret('password/replicator')}\n{references.secret('key/etcd/db1')}"

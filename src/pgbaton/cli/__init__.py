@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -38,6 +39,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: What a shell makes of a program that SIGPIPE ended: its reader, as head, had enough.
+READER_GONE = 141
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads standard output any more. click would end with 1 for an OSError."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used."""
 
@@ -58,6 +67,19 @@ class LazyGroup(click.Group):
         module, attribute = self.commands_from[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        """Run a command, and see what it printed out of the buffer; raises ReaderGoneError when that cannot be."""
+        try:
+            try:
+                value = super().invoke(ctx)
+            except SystemExit:
+                sys.stdout.flush()
+                raise
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGoneError from None
+        return value
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -101,9 +123,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        sys.exit(READER_GONE)
     except Error as error:
         show(error)
         sys.exit(error.exit_code)

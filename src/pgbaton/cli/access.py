@@ -179,7 +179,7 @@ def psql(
     if host is not None:
         if read or user:
             message = "--host opens a server's own socket as superuser: --read and --user have no meaning there"
-            raise UsageError(message)
+            raise UsageError(message, hint="leave --host out, or those")
         process.replace(*superuser_argv(opened, host, database or "postgres", arguments))
     ways = connections.endpoints(opened.topology, authority="", user=user, database=database)
     way = ways[1] if read else ways[0]

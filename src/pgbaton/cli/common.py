@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+Command = TypeVar("Command", bound="Callable[..., Any]")
 
 output_option = click.option(
     "-o",
@@ -27,8 +28,17 @@ output_option = click.option(
     show_default=True,
     help="Form of the result.",
 )
-cluster_option = click.option(
-    "--cluster", metavar="NAME", envvar="PGBATON_CLUSTER", help="Which cluster; by default the only one known."
+
+
+def cluster_named(text: str) -> Callable[[Command], Command]:
+    """Return the option that chooses a cluster, with what it means to a command."""
+    return click.option("--cluster", metavar="NAME", envvar="PGBATON_CLUSTER", help=text)
+
+
+cluster_option = cluster_named("Which cluster; by default the only one known.")
+#: For commands whose file names the cluster.
+file_cluster_option = cluster_named(
+    "With FILE: its name here; by default the file's own. Without: which cluster; by default the only one known."
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
@@ -70,7 +80,7 @@ def need_root(purpose: str) -> None:
     """Raise RefusedError unless the process runs as root."""
     if os.geteuid() != 0:
         message = f"{purpose} needs root: it makes namespaces, mounts and machines"
-        raise RefusedError(message, hint="run it with sudo, or as root: ./run does")
+        raise RefusedError(message, hint="run it as root, or with sudo; ./run asks sudo by itself")
 
 
 def require_writable(path: Path, *, option: str) -> None:

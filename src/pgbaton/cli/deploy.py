@@ -87,10 +87,14 @@ def subject(file: Path | None, cluster: str | None) -> Subject:
     metavar="DIRECTORY",
     help="Write them there, a directory for each host, instead of printing them.",
 )
-@common.cluster_option
+@common.file_cluster_option
 @common.output_option
 def render(file: Path | None, host: str | None, output_dir: Path | None, cluster: str | None, output: str) -> None:
-    """Show every file each host would get; secrets appear as references."""
+    """Show every file each host would get; secrets appear as references.
+
+    FILE is a topology; without it, the one that the cluster was given last. Where no cluster is known yet, it is
+    topology.toml.
+    """
     about = subject(file, cluster)
     if host is not None and not about.topology.has_host(host):
         known = ", ".join(spec.name for spec in about.topology.hosts)
@@ -130,10 +134,14 @@ def write_files(directory: Path, drawn: Sequence[HostBlueprint]) -> None:
 @click.option(
     "--save", type=click.Path(dir_okay=False, path_type=Path), metavar="PLAN", help="Save the plan, for apply PLAN."
 )
-@common.cluster_option
+@common.file_cluster_option
 @common.output_option
 def plan(file: Path | None, save: Path | None, cluster: str | None, output: str, *, detailed_exitcode: bool) -> None:
-    """Show what apply would change on each host, and what that costs; nothing is changed, here or there."""
+    """Show what apply would change on each host, and what that costs; nothing is changed, here or there.
+
+    FILE is a topology; without it, the one that the cluster was given last. Where no cluster is known yet, it is
+    topology.toml.
+    """
     about = subject(file, cluster)
     drafted = common.run(engine.draft(about.state, about.text, about.topology, about.hosts(), report=reporter()))
     if save is not None:
@@ -154,13 +162,14 @@ def show(made: Plan, *, diffs: bool = True, error: bool = False) -> None:
 @file_argument
 @timeout_option
 @common.yes_option
-@common.cluster_option
+@common.file_cluster_option
 @common.output_option
 def apply(file: Path | None, ready_seconds: float, cluster: str | None, output: str, *, yes: bool) -> None:
     """Make a cluster what its topology says, wave by wave.
 
-    FILE is a topology, or a plan that `pgbaton plan --save` wrote: exactly that plan is then carried out, unless a
-    host has changed since. An apply that was interrupted goes on when it is run again.
+    FILE is a topology; without it, the one that the cluster was given last. Where no cluster is known yet, it is
+    topology.toml. It may also be a plan that `pgbaton plan --save` wrote: exactly that plan is then carried out,
+    unless a host has changed since. An apply that was interrupted goes on when it is run again.
     """
     report = reporter()
     saved = journal.load_plan(file) if file is not None and is_plan(file) else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgbaton import state as states
-from pgbaton.cli.common import cluster_option, emit, err, need_root, out, output_option, run
+from pgbaton.cli.common import cluster_named, cluster_option, emit, err, need_root, out, output_option, run
 from pgbaton.errors import UsageError
 from pgbaton.hosts import process
 from pgbaton.lab import definition, disk, image, lifecycle, recipe, record
@@ -64,7 +64,7 @@ def make_image(system: str | None, output: str, *, bare: bool, refresh: bool) ->
 @click.option("--bare", is_flag=True, help="Start from machines without the packages; apply then installs them.")
 @click.option("--durable", is_flag=True, help="Keep the machines' disks on disk, not in memory.")
 @click.option("--no-deploy", is_flag=True, help="Boot the machines and leave them empty.")
-@cluster_option
+@cluster_named("The lab's name; by default the topology's own, and without one that of the only lab there is.")
 @output_option
 def up(cluster: str | None, output: str, *, no_deploy: bool, **options: Any) -> None:  # noqa: ANN401 - click's own
     """Make a lab and deploy its cluster; a lab that exists is completed.

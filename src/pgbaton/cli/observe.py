@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import time
 from datetime import datetime
@@ -20,11 +21,14 @@ from pgbaton.observe.collect import collect, wanted_units
 from pgbaton.observe.report import Report, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     from pgbaton.cli.opened import Opened
     from pgbaton.observe.journal import Entry
     from pgbaton.topology.model import Topology
+
+#: What the units that pgbaton brings itself begin with; it can be left out.
+OWN_UNITS = "pgbaton-"
 
 timeout_option = click.option(
     "--timeout",
@@ -101,7 +105,7 @@ def watch(*, interval_seconds: float, timeout_seconds: float, cluster: str | Non
 )
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only this host; may be given several times.")
 @click.option(
-    "--unit", "units", multiple=True, metavar="UNIT", help="Only this unit, as patroni or pgbouncer; several times too."
+    "--unit", "units", multiple=True, metavar="UNIT", help="Only this unit, as patroni or agent; several times too."
 )
 @click.option("--grep", "pattern", metavar="REGEX", help="Only messages that match.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new entries, until ^C.")
@@ -119,7 +123,8 @@ def logs(
 ) -> None:
     """Show the hosts' journals as one timeline.
 
-    Entries of the cluster's own services (etcd, Patroni with PostgreSQL, PgBouncer, HAProxy, Keepalived), by time.
+    Entries of the cluster's own services (etcd, Patroni with PostgreSQL, PgBouncer, HAProxy, Keepalived, pgbaton's
+    agents), by time.
     Secrets are replaced by their names. With -o json, one JSON object a line.
     """
     opened = open_cluster(cluster)
@@ -140,7 +145,9 @@ def logs(
 
 
 def chosen_units(topology: Topology, hosts: tuple[str, ...], units: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Return the units to read by host; a name stands for itself, and ``pgbouncer`` for all its instances.
+    """Return the units to read by host; a name stands for itself, ``pgbouncer`` for all its instances.
+
+    ``agent`` stands for pgbaton's own, which has the longer name on the hosts.
 
     Raises UsageError for a host or a unit that the cluster does not have.
     """
@@ -148,12 +155,18 @@ def chosen_units(topology: Topology, hosts: tuple[str, ...], units: tuple[str, .
     for host in hosts:
         require("host", host, every)
     short = {
-        unit: {unit, unit.removesuffix(".service"), unit.partition("@")[0]}
+        unit: {
+            unit,
+            unit.removesuffix(".service"),
+            unit.partition("@")[0],
+            unit.removesuffix(".service").removeprefix(OWN_UNITS),
+        }
         for found in every.values()
         for unit in found
     }
+    shortest = {min(names, key=len) for names in short.values()}
     for unit in units:
-        require("unit", unit, sorted({name for names in short.values() for name in names if "." not in name}))
+        require("unit", unit, sorted(shortest), also={name for names in short.values() for name in names})
     picked = {
         name: tuple(unit for unit in found if not units or short[unit] & set(units))
         for name, found in every.items()
@@ -162,9 +175,9 @@ def chosen_units(topology: Topology, hosts: tuple[str, ...], units: tuple[str, .
     return {name: found for name, found in picked.items() if found}
 
 
-def require(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raise UsageError unless a name is known."""
-    if name.removesuffix(".service") not in known:
+def require(kind: str, name: str, known: Collection[str], *, also: Collection[str] = ()) -> None:
+    """Raise UsageError unless a name is known; ``also`` are names that are good and need not be told."""
+    if name not in {*known, *also}:
         message = f"the cluster has no {kind} {name} whose journal is read"
         raise UsageError(message, hint=f"known: {', '.join(known)}")
 
@@ -190,7 +203,8 @@ def matching(pattern: str | None) -> Callable[[str], bool]:
         compiled = re.compile(pattern)
     except re.error as error:
         message = f"--grep {pattern!r} is no regular expression: {error}"
-        raise UsageError(message) from None
+        hint = f"to find just these characters, give {shlex.quote(re.escape(pattern))}"
+        raise UsageError(message, hint=hint) from None
     return lambda message: compiled.search(message) is not None
 
 

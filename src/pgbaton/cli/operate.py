@@ -15,7 +15,7 @@ from pgbaton.operate import reinit as cloning
 from pgbaton.operate import rolling
 from pgbaton.operate import switchover as switching
 from pgbaton.operate.checks import failed, size
-from pgbaton.operate.members import known
+from pgbaton.operate.members import known, require_reached
 from pgbaton.operate.operation import Operation
 
 if TYPE_CHECKING:
@@ -46,18 +46,19 @@ def switchover(
     """Move the primary to another host, as planned.
 
     Only a standby that streams, is close enough and, in synchronous mode, is a synchronous one is chosen or taken.
-    Sessions on the old primary end; the pools reconnect to the new one.
+    Sessions on the old primary end; the pools reconnect to the new one. With agents, clients of transaction pools are
+    held meanwhile: they see a pause and no error.
     """
     selected, operation = opened(cluster, timeout_seconds)
     if to is not None:
         known(operation.topology, to)
     if dry_run:
-        intent = switching.consider(operation.topology, common.run(operation.look()), to)
+        intent = switching.consider(operation.topology, seen(operation, "switchover"), to)
         common.emit(output, {**intent.data, "dry_run": True}, lambda: show_checks(intent))
-        intent.require()
+        intent.require(told=output != "json")
         return
     with selected.lock("switchover"):
-        source, target = switching.consider(operation.topology, common.run(operation.look()), to).require()
+        source, target = switching.consider(operation.topology, seen(operation, "switchover"), to).require()
         common.confirm(f"Move the primary from {source} to {target}?", yes=yes)
         done = common.run(switching.switchover(operation, to=target))
     common.emit(output, done.data, lambda: show_switchover(done))
@@ -95,7 +96,7 @@ def failover(
     selected, operation = opened(cluster, timeout_seconds)
     if to is not None:
         known(operation.topology, to)
-    intent = failing.consider(operation.topology, common.run(operation.look()), to)
+    intent = failing.consider(operation.topology, seen(operation, "failover"), to)
     if dry_run:
         common.emit(output, {**intent.data, "dry_run": True}, lambda: show_prospects(intent, stderr=False))
         intent.require()
@@ -135,7 +136,7 @@ def restart(
     for host in hosts:
         known(operation.topology, host)
     with selected.lock("restart"):
-        view = common.run(operation.look())
+        view = seen(operation, "restart")
         chosen = rolling.order(operation.topology, view, hosts, pending=pending)
         target = rolling.plan(operation.topology, view, chosen, in_place=in_place)
         if chosen:
@@ -158,7 +159,7 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
     selected, operation = opened(cluster, timeout_seconds)
     known(operation.topology, host)
     with selected.lock(f"reinit of {host}"):
-        view = common.run(operation.look())
+        view = seen(operation, "reinit")
         cloning.consider(view, host)
         operation.report(cloning.consequences(view, host))
         common.confirm(f"Clone {host} anew?", yes=yes)
@@ -177,6 +178,13 @@ def opened(cluster: str | None, timeout_seconds: float) -> tuple[ClusterState, O
     return found.state, Operation(found.topology, found.hosts(), report, timeout_seconds)
 
 
+def seen(operation: Operation, action: str) -> View:
+    """Return the cluster as it is now; raises UnreachableError when no database host was reached."""
+    view = common.run(operation.look())
+    require_reached(view, action)
+    return view
+
+
 def accept(intent: failing.Intent, target: failing.Prospect, accepted_bytes: int | None, *, yes: bool) -> None:
     """Get consent: a plain one when nothing acknowledged can be lost, else the host's name typed, or a stated loss."""
     if not intent.needs_acceptance:
@@ -193,7 +201,7 @@ def type_name(host: str) -> None:
     typed = click.prompt(f"Type {host} to promote it", default="", show_default=False, err=True)
     if typed.strip() != host:
         message = f"failover refused, nothing was changed: {host} was not typed"
-        raise RefusedError(message)
+        raise RefusedError(message, hint="run it again, and type the name; --dry-run only shows what would be lost")
 
 
 def question(view: View, hosts: tuple[str, ...], target: str | None) -> str:
@@ -210,6 +218,8 @@ def show_checks(intent: switching.Intent) -> None:
         console.print(
             f"{'ok' if check.passed else 'NO'}  {check.name}: {check.seen} (wanted: {check.limit})", markup=False
         )
+        if not check.passed:
+            console.print(f"    to fix: {check.fix}", markup=False)
     if not failed(intent.checks):
         console.print(f"would move the primary from {intent.source} to {intent.target}; nothing was changed")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import sys
+import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
+from rich.text import Text
 
 from pgbaton import __version__
 from pgbaton import state as states
@@ -51,6 +53,8 @@ TRIALS = {Suite.SMOKE: 1, Suite.STANDARD: 3, Suite.FULL: 3}
 LEAST_MINUTES = 0.5
 #: How many schedules are tried to make one that failed shorter.
 SHRINK_ATTEMPTS = 12
+#: A fault's title is given so many columns at the least, however narrow the terminal is.
+NARROWEST_TITLE = 20
 
 
 class FiniteRange(click.FloatRange):
@@ -116,17 +120,35 @@ class Asked:
         return self.name if self.target == LAB else self.target
 
 
-def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's own
-    """Print every fault, and end."""
-    if not wanted or context.resilient_parsing:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    for head in ("Fault", "Suite", "What it is", "On real hosts"):
-        table.add_column(head, no_wrap=True)
-    for fault in faults.FAULTS:
-        table.add_row(fault.name, str(fault.suite), fault.title, "" if fault.lab else "safe")
-    common.out().print(table)
-    context.exit()
+def listed_faults() -> list[dict[str, Any]]:
+    """Return every fault as JSON has it."""
+    return [
+        {
+            "name": fault.name,
+            "suite": str(fault.suite),
+            "safe": not fault.lab,
+            "title": fault.title,
+            "does": fault.does,
+            "right": fault.right,
+        }
+        for fault in faults.FAULTS
+    ]
+
+
+def show_faults(rows: list[dict[str, Any]]) -> None:
+    """Print faults, a line each; on a narrow terminal a title goes on below itself, and no name is cut."""
+    console = common.out()
+    width = max(len(row["name"]) for row in rows)
+    head = f"{'Fault':<{width}}  {'Suite':<8}  Safe  "
+    room = max(console.width - len(head), NARROWEST_TITLE) if console.is_terminal else sys.maxsize
+    console.print(Text(f"{head}What it is", style="bold"), soft_wrap=True)
+    for row in rows:
+        first, *further = textwrap.wrap(row["title"], room)
+        safe = "yes" if row["safe"] else ""
+        console.print(Text(f"{row['name']:<{width}}  {row['suite']:<8}  {safe:<4}  {first}"), soft_wrap=True)
+        for line in further:
+            console.print(Text(f"{'':{len(head)}}{line}"), soft_wrap=True)
+    console.print(Text("Safe: is made on a real cluster too (--target). A suite contains the smaller ones."))
 
 
 @click.command(epilog="Example: pgbaton prove --fault primary-power-off --trials 3 orders.toml")
@@ -144,7 +166,9 @@ def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> Non
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Repeat the chaos of a schedule.json.",
 )
-@click.option("--trials", type=click.IntRange(1, 1000), help="How often each; by default 3, in smoke and chaos 1.")
+@click.option(
+    "--trials", type=click.IntRange(1, 1000), help="How often each; by default 1, in suites standard and full 3."
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, (1 << 31) - 1),
@@ -162,10 +186,19 @@ def list_faults(context: click.Context, _: click.Parameter, wanted: bool) -> Non
 @click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted, as it was asked for.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the report's page there too.")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML there too.")
-@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=list_faults, help="Show all faults.")
+@click.option("--list", "listing", is_flag=True, help="Show all faults, and do nothing else.")
 @common.yes_option
 @common.output_option
-def prove(*, output: str, yes: bool, resume: str | None, html: Path | None, junit: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's own
+def prove(
+    *,
+    output: str,
+    yes: bool,
+    listing: bool,
+    resume: str | None,
+    html: Path | None,
+    junit: Path | None,
+    **options: Any,  # noqa: ANN401 - click's own
+) -> None:
     """Break a cluster on purpose; prove what that costs its clients, and that nothing acknowledged is lost.
 
     For each trial: clients read and write through the VIP, something breaks, is undone, and the cluster must become
@@ -178,6 +211,10 @@ def prove(*, output: str, yes: bool, resume: str | None, html: Path | None, juni
     Exit codes: 0 proven, 1 a promise about data was broken, or something could not be shown, 5 an outage was longer
     than allowed.
     """
+    if listing:
+        rows = listed_faults()
+        common.emit(output, {"faults": rows}, lambda: show_faults(rows))
+        return
     context = click.get_current_context()
     contradictions.refuse(context)
     for path, option in ((html, "--html"), (junit, "--junit")):

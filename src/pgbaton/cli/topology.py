@@ -18,12 +18,16 @@ from pgbaton.topology import presets
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rich.text import Text
+
     from pgbaton.errors import Problem
     from pgbaton.topology.model import Topology
 
 STANDARD_STREAM = "-"
-#: How wide lines of predictions are at most.
+#: How wide lines are at most.
 WIDTH = 100
+#: How wide the names are that stand before a line of a summary.
+LABEL = 12
 #: Where a line is not broken; a blank is put in its place again.
 HELD_TOGETHER = "\N{NO-BREAK SPACE}"
 
@@ -159,21 +163,33 @@ def summary(topology: Topology) -> dict[str, Any]:
 
 def show_summary(topology: Topology, file: str, problems: tuple[Problem, ...]) -> None:
     """Print a topology in short, and what is doubtful about it."""
-    from rich.table import Table  # noqa: PLC0415 - takes a while
     from rich.text import Text  # noqa: PLC0415 - takes a while
 
     console = common.out()
     console.print(Text.assemble((f"{source_of(file)} is fine", "green"), f": cluster {topology.name}"))
-    table = Table(box=None, pad_edge=False)
-    for column in ("host", "address", "roles"):
-        table.add_column(column, header_style="bold")
-    for host in topology.hosts:
-        table.add_row(host.name, str(host.address), ", ".join(host.roles))
-    console.print(table)
+    hosts = [(host.name, str(host.address), ", ".join(host.roles)) for host in topology.hosts]
+    head, *rows = columns(("Host", "Address", "Roles"), *hosts)
+    console.print(Text(head, style="bold"))
+    for line in rows:
+        console.print(Text(line))
     for name, words in lines(topology):
-        console.print(Text.assemble((f"{name:12}", "bold"), words))
+        console.print(labelled(name, words))
     for problem in problems:
         console.print(Text.assemble(("warning: ", "yellow"), str(problem)))
+
+
+def columns(*cells: tuple[str, ...]) -> list[str]:
+    """Return rows of cells as lines whose columns stand below each other, without blanks at the end."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(each, widths, strict=True)).rstrip() for each in cells]
+
+
+def labelled(name: str, words: str) -> Text:
+    """Return words behind their name, on as many lines as they need."""
+    from rich.text import Text  # noqa: PLC0415 - takes a while
+
+    further = f"\n{'':{LABEL}}".join(textwrap.wrap(words, WIDTH - LABEL, break_on_hyphens=False))
+    return Text.assemble((f"{name:{LABEL}}", "bold"), further)
 
 
 def lines(topology: Topology) -> tuple[tuple[str, str], ...]:
@@ -214,7 +230,7 @@ def show_budget(topology: Topology) -> None:
             console.print(Text(line, style="dim"))
     console.print()
     for name, words in lines(topology)[2:]:
-        console.print(Text.assemble((f"{name:12}", "bold"), words))
+        console.print(labelled(name, words))
 
 
 def folded(parts: Iterable[str]) -> list[str]:

@@ -48,8 +48,8 @@ class Problem:
     unreachable: bool = False
 
     def __str__(self) -> str:
-        """Return the problem in one line."""
-        return f"{self.host}: {self.message}; to fix: {self.fix}"
+        """Return the problem and below it what to do about it."""
+        return f"{self.host}: {self.message}\n    to fix: {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ async def check(topology: Topology, hosts: Mapping[str, Host]) -> None:
         return
     message = "\n  ".join(["not every host is fit for the cluster; nothing was changed:", *map(str, wrong)])
     kind = UnreachableError if all(problem.unreachable for problem in wrong) else RefusedError
-    raise kind(message)
+    names = ", ".join(dict.fromkeys(problem.host for problem in wrong))
+    raise kind(message, hint=f"see to {names}, then run the same command again")
 
 
 async def problems(topology: Topology, spec: HostSpec, host: Host) -> tuple[Problem, ...]:

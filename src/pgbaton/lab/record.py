@@ -198,7 +198,8 @@ def load(state: ClusterState) -> Lab:
     """Read a lab's record; raises UsageError when the cluster is no lab."""
     if not state.lab_file.exists():
         message = f"cluster {state.name} is no lab"
-        raise UsageError(message, hint=f"pgbaton lab up --cluster {state.name} would make one")
+        hint = "pgbaton lab commands are for labs; pgbaton lab up --cluster NAME makes one, of another name"
+        raise UsageError(message, hint=hint)
     return Lab.from_json(read_json(state.lab_file))
 
 

@@ -37,9 +37,16 @@ def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(check for check in checks if not check.passed)
 
 
-def require(action: str, checks: Iterable[Check]) -> None:
-    """Raise RefusedError that names every check that did not pass; return when there is none."""
+def require(action: str, checks: Iterable[Check], *, told: bool = False) -> None:
+    """Raise RefusedError that names every check that did not pass; return when there is none.
+
+    ``told``: the checks have been shown already, and are only counted.
+    """
     wrong = failed(checks)
+    if wrong and told:
+        many = "1 check did not pass" if len(wrong) == 1 else f"{len(wrong)} checks did not pass"
+        message = f"{action} would be refused: {many}; nothing was changed"
+        raise RefusedError(message, hint="mend what stands behind NO; pgbaton status shows the whole cluster")
     if wrong:
         message = "\n  ".join([f"{action} refused, nothing was changed:", *map(str, wrong)])
         raise RefusedError(message, hint="pgbaton status shows the whole cluster")

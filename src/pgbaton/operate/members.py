@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgbaton.errors import RefusedError, UsageError
+from pgbaton.errors import RefusedError, UnreachableError, UsageError
 from pgbaton.operate import dcs, fences, routing, servers
 from pgbaton.operate.checks import listing
 from pgbaton.operate.servers import Absence, Server
@@ -100,8 +102,28 @@ def known(topology: Topology, host: str) -> str:
     return host
 
 
+def require_reached(view: View, action: str) -> None:
+    """Raise UnreachableError when no database host answers at all: whether there is a primary is not known then."""
+    absent = {name: server for name, server in view.servers.items() if isinstance(server, Absence)}
+    if len(absent) < len(view.servers) or any(server.host_answers for server in absent.values()):
+        return
+    reasons = [f"{name}: {brief(server.reason)}" for name, server in absent.items()]
+    message = "\n  ".join([f"{action} refused, nothing was changed: no database host was reached:", *reasons])
+    hint = "see that they are on and that this machine reaches them; pgbaton status shows every host"
+    raise UnreachableError(message, hint=hint)
+
+
+def brief(reason: str) -> str:
+    """Return why a host did not answer, in one short line: without the command line that had no end."""
+    return textwrap.shorten(re.sub(r"^(no end after [^:]*): .*", r"\1", reason, flags=re.DOTALL), 90, placeholder=" …")
+
+
 def only_primary(view: View, action: str) -> str:
-    """Return the one primary; raises RefusedError when there is none, or more than one."""
+    """Return the one primary; raises RefusedError when there is none, or more than one.
+
+    Raises UnreachableError when no host was reached, so that nobody knows.
+    """
+    require_reached(view, action)
     if view.primary is None:
         found = listing(view.primaries)
         message = f"{action} refused, nothing was changed: servers out of recovery: {found}; wanted: exactly one"

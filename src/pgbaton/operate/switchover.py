@@ -30,12 +30,15 @@ class Intent:
     target: str | None
     checks: tuple[Check, ...]
 
-    def require(self) -> tuple[str, str]:
-        """Return source and target; raises RefusedError that names the checks that did not pass."""
-        require("switchover", self.checks)
+    def require(self, *, told: bool = False) -> tuple[str, str]:
+        """Return source and target; raises RefusedError that names the checks that did not pass.
+
+        ``told``: they have been shown already, and are only counted.
+        """
+        require("switchover", self.checks, told=told)
         if self.source is None or self.target is None:
             message = "switchover refused, nothing was changed: no primary, or no standby that is fit"
-            raise RefusedError(message)
+            raise RefusedError(message, hint="pgbaton status shows the whole cluster")
         return self.source, self.target
 
     @property
@@ -108,7 +111,8 @@ def etcd_check(view: View) -> Check:
     enough = len(reading.answered) >= reading.majority
     limit = f"{reading.majority} at least"
     silent = sorted(set(reading.asked) - set(reading.answered))
-    return Check("etcd members that answer", enough, seen, limit, f"start etcd.service on {listing(silent)}")
+    fix = f"see that {listing(silent)} can be reached, and that etcd.service runs there"
+    return Check("etcd members that answer", enough, seen, limit, fix)
 
 
 def record_checks(view: View, dcs: Dcs) -> tuple[Check, ...]:

@@ -75,6 +75,13 @@ def test_what_cannot_be_is_refused_before_anything_is_made(changes: Mapping[str,
         prepared(**changes)
 
 
+def test_a_fault_that_is_none_is_refused_with_the_demonstrations_own() -> None:
+    with pytest.raises(UsageError, match="no fault named meteor") as caught:
+        prepared(chosen="meteor")
+    own = "postmaster-killed, switchover, balancer-power-off, primary-power-off"
+    assert caught.value.hint == f"the demo's own: {own}"
+
+
 def test_two_demonstrations_do_not_break_each_others_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGBATON_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 0)

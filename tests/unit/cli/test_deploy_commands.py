@@ -10,8 +10,9 @@ from pgbaton import state as states
 from pgbaton.cli import deploy, planview
 from pgbaton.components.base import describe
 from pgbaton.deploy.steps import Cost, Kind, Plan, PlannedWave, Stage, Step
-from pgbaton.errors import UsageError
-from pgbaton.topology import presets
+from pgbaton.errors import UnreachableError, UsageError
+from pgbaton.hosts.fake import FakeHost
+from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +95,16 @@ def test_render_shows_what_a_binary_file_is_and_writes_it_as_it_is(file: Path, t
 
 def test_render_leaves_no_trace_of_a_cluster(file: Path, tmp_path: Path) -> None:
     CliRunner().invoke(deploy.render, [str(file)], catch_exceptions=False)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_plan_leaves_no_trace_of_a_cluster(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = UnreachableError("no route to host")
+    names = [host.name for host in load.load(file).hosts]
+    hosts = {name: FakeHost(name, answers={("sh",): gone}) for name in names}
+    monkeypatch.setattr(deploy, "connect", lambda *_: hosts)
+    with pytest.raises(UnreachableError, match="db1: no route to host"):
+        CliRunner().invoke(deploy.plan, [str(file)], catch_exceptions=False)
     assert not (tmp_path / "home").exists()
 
 

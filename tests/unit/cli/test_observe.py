@@ -106,6 +106,18 @@ def test_units_are_chosen_by_their_short_names() -> None:
     assert set(units()) == {"lb1", "lb2", "db1", "db2", "db3"}
 
 
+def test_agents_are_chosen_by_the_short_name_of_their_unit_too() -> None:
+    everywhere = dict.fromkeys(("lb1", "lb2", "db1", "db2", "db3"), ("pgbaton-agent.service",))
+    for name in ("agent", "pgbaton-agent", "pgbaton-agent.service"):
+        assert observe.chosen_units(AGENTS, (), (name,)) == everywhere
+
+
+def test_the_units_there_are_are_told_by_their_short_names_in_one_line() -> None:
+    with pytest.raises(UsageError, match="has no unit mysql") as caught:
+        observe.chosen_units(AGENTS, (), ("mysql",))
+    assert caught.value.hint == "known: agent, etcd, fences, firewall, haproxy, keepalived, patroni, pgbouncer, users"
+
+
 @pytest.mark.parametrize(("names", "hosts"), [(("mysql",), ()), ((), ("db9",))])
 def test_units_and_hosts_that_are_not_there_are_refused(names: tuple[str, ...], hosts: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="has no"):
@@ -131,8 +143,9 @@ def test_a_pattern_is_searched_and_a_broken_one_refused() -> None:
     assert observe.matching("promot|demot")("was promoted")
     assert not observe.matching("promot")("nothing")
     assert observe.matching(None)("anything")
-    with pytest.raises(UsageError, match="no regular expression"):
-        observe.matching("(")
+    with pytest.raises(UsageError, match="no regular expression") as caught:
+        observe.matching("[")
+    assert caught.value.hint == "to find just these characters, give '\\['"
 
 
 def test_entries_are_printed_redacted_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
+from pgbaton.cli import common
 from pgbaton.cli import prove as command
 from pgbaton.cli.prove import Asked, chosen_faults, ground_of, proof_of, unfinished
 from pgbaton.errors import Error, RefusedError, UnhealthyError, UsageError
@@ -193,10 +196,34 @@ def test_only_a_run_that_was_interrupted_is_gone_on_with() -> None:
         unfinished(run.name)
 
 
-def test_all_faults_are_listed() -> None:
-    shown = CliRunner().invoke(command.prove, ["--list"], env={"COLUMNS": "200"})
+def test_all_faults_are_listed_a_line_each() -> None:
+    shown = CliRunner().invoke(command.prove, ["--list"], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
-    assert all(fault.name in shown.output for fault in faults.FAULTS)
+    rows = dict(line.split(maxsplit=1) for line in shown.output.splitlines()[1:-1])
+    assert list(rows) == [fault.name for fault in faults.FAULTS]
+    assert all(rows[fault.name].endswith(fault.title) for fault in faults.FAULTS)
+    assert rows["switchover"].split()[:2] == ["smoke", "yes"]
+    assert not any(line.endswith(" ") for line in shown.output.splitlines())
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_narrow_terminal_cuts_no_fault(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    terminal = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(common, "out", lambda: terminal)
+    command.show_faults(command.listed_faults())
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, shown.splitlines())) <= width
+    words = " ".join(shown.split())
+    assert all(fault.name in words for fault in faults.FAULTS)
+    assert "Primary cut off from its synchronous" in words
+
+
+def test_faults_are_listed_as_json_with_what_must_come_of_them() -> None:
+    shown = CliRunner().invoke(command.prove, ["-o", "json", "--list"])
+    told = {fault["name"]: fault for fault in json.loads(shown.stdout)["faults"]}
+    assert set(told) == {fault.name for fault in faults.FAULTS}
+    assert told["switchover"]["safe"]
+    assert all(set(fault) == {"name", "suite", "safe", "title", "does", "right"} for fault in told.values())
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,24 @@ def test_check_accepts_what_it_only_doubts(pgbaton: Run) -> None:
     assert "may lose some" in checked.stdout
 
 
+@pytest.mark.parametrize("command", ["check", "budget"])
+@pytest.mark.parametrize("mode", ["synchronous", "strict", "quorum"])
+def test_no_line_is_longer_than_a_hundred_columns_or_ends_in_blanks(pgbaton: Run, command: str, mode: str) -> None:
+    given = (
+        presets.text("standard").replace('mode = "synchronous"', f'mode = "{mode}"').replace("# count = 1", "count = 2")
+    )
+    told = pgbaton(command, "-", given=given).stdout
+    assert told
+    assert [line for line in told.splitlines() if len(line) > 100 or line != line.rstrip()] == []
+
+
+def test_what_is_wrong_is_told_in_lines_of_a_hundred_columns(pgbaton: Run) -> None:
+    given = presets.text("standard").replace("# max_connections", "max_connections").replace("= 200", "= 50")
+    told = pgbaton("check", "-", given=given).stderr
+    assert "fix: set postgresql.max_connections to" in told
+    assert max(map(len, told.splitlines())) <= 100
+
+
 def test_check_of_nothing_says_how_to_begin(pgbaton: Run) -> None:
     refused = pgbaton("check")
     assert refused.returncode == 2

@@ -75,6 +75,9 @@ async def test_all_hosts_problems_come_in_one_error() -> None:
         await preflight.check(TOPOLOGY, hosts)
     for host in TOPOLOGY.hosts:
         assert f"{host.name}: commands do not run as root" in str(caught.value)
+    assert "\n    to fix: log in as root, or as a user with sudo without a password" in str(caught.value)
+    assert caught.value.hint == "see to lb1, lb2, db1, db2, db3, then run the same command again"
+    assert max(map(len, str(caught.value).splitlines())) <= 100
 
 
 async def test_hosts_that_do_not_answer_are_unreachable() -> None:

@@ -70,8 +70,9 @@ def test_a_process_id_that_belongs_to_another_process_now_is_no_machine(state: C
 
 
 def test_a_cluster_that_is_no_lab_has_no_machines(state: ClusterState) -> None:
-    with pytest.raises(UsageError, match="trial is no lab"):
+    with pytest.raises(UsageError, match="trial is no lab") as caught:
         record.load(state)
+    assert "of another name" in (caught.value.hint or "")
 
 
 def test_an_unknown_machine_is_refused_with_those_there_are(state: ClusterState) -> None:

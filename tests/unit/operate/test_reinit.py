@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from operate_views import DEAD, primary, record, standby, topology, view
+from operate_views import DEAD, GONE, primary, record, standby, topology, view
 
-from pgbaton.errors import RefusedError, UsageError
+from pgbaton.errors import RefusedError, UnreachableError, UsageError
 from pgbaton.operate.members import known
 from pgbaton.operate.reinit import consequences, consider
 
@@ -32,6 +32,12 @@ def test_a_standby_is_cloned_from_the_primary_even_when_it_is_broken() -> None:
 def test_a_reinit_that_would_harm_or_hang_is_refused(cluster: View, host: str, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         consider(cluster, host)
+
+
+def test_when_no_host_was_reached_that_is_told_and_no_failover_advised() -> None:
+    with pytest.raises(UnreachableError, match="reinit refused, nothing was changed: no database host") as caught:
+        consider(view({"db1": GONE, "db2": GONE, "db3": GONE}, answered=()), "db3")
+    assert "failover" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_the_consequences_name_who_is_left() -> None:

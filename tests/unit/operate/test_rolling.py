@@ -3,14 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from operate_views import DEAD, primary, record, standby, topology, view
+from operate_views import DEAD, GONE, primary, record, standby, topology, view
 
-from pgbaton.errors import RefusedError
+from pgbaton.errors import RefusedError, UnreachableError
 from pgbaton.operate.dcs import Record
 from pgbaton.operate.rolling import order, plan
+from pgbaton.operate.servers import Absence
 
 if TYPE_CHECKING:
-    from pgbaton.operate.servers import Absence, Server
+    from pgbaton.operate.servers import Server
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,16 @@ def test_the_primary_is_not_restarted_when_nobody_can_take_over() -> None:
     with pytest.raises(RefusedError, match="db2 replay: paused") as caught:
         plan(topology(), unfit, ("db1",), in_place=False)
     assert "--in-place" in (caught.value.hint or "")
+
+
+def test_when_no_host_was_reached_that_is_told_and_no_failover_advised() -> None:
+    silent = Absence("no end after 6 s: ssh -T -o BatchMode=yes -- 10.77.0.23 true", host_answers=False)
+    with pytest.raises(UnreachableError, match="restart refused, nothing was changed: no database host") as caught:
+        plan(topology(), view({"db1": GONE, "db2": GONE, "db3": silent}), ("db3",), in_place=False)
+    assert "\n  db3: no end after 6 s" in f"{caught.value}"
+    assert "ssh" not in f"{caught.value}"
+    assert "db2: the machine is powered off" in str(caught.value)
+    assert "failover" not in f"{caught.value} {caught.value.hint}"
 
 
 @pytest.mark.parametrize("servers", [{"db1": DEAD}, {"db2": primary()}])

@@ -121,6 +121,18 @@ def test_without_any_fit_standby_each_one_is_told_with_its_reason() -> None:
     assert "db3 runs: the machine is powered off" in str(caught.value)
 
 
+def test_checks_that_were_shown_are_counted_and_not_told_again() -> None:
+    intent = consider(topology(), view({"db2": DEAD, "db3": GONE}), None)
+    with pytest.raises(RefusedError) as caught:
+        intent.require(told=True)
+    assert str(caught.value) == "switchover would be refused: 2 checks did not pass; nothing was changed"
+
+
+def test_a_member_of_etcd_that_is_silent_may_be_out_of_reach() -> None:
+    (etcd,) = failed(consider(topology(), view(answered=("db1",)), None).checks)
+    assert etcd.fix == "see that db2, db3 can be reached, and that etcd.service runs there"
+
+
 VERDICTS = [
     (view(), Error, "no switchover: db1 is still the primary and takes writes; db2 did not take over. because"),
     (view({"db1": standby(), "db2": primary()}), UnhealthyError, "db2 is the primary, but later than waited for"),

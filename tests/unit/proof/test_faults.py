@@ -9,7 +9,7 @@ import pytest
 from pgbaton.errors import UnhealthyError, UsageError
 from pgbaton.observe.snapshot import HostView, Snapshot
 from pgbaton.proof import picture
-from pgbaton.proof.faults import DEMONSTRATED, FAULTS, choose, of_suite
+from pgbaton.proof.faults import DEMONSTRATED, FAULTS, choose, named, of_suite
 from pgbaton.proof.faults.base import Strike, Suite
 from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.proof.target import Roles, Target, roles
@@ -64,7 +64,7 @@ def test_faults_are_run_in_the_order_in_which_they_are_named() -> None:
 
 def test_an_unknown_fault_is_refused_with_where_all_are_listed() -> None:
     with pytest.raises(UsageError, match="no fault named meteor") as caught:
-        choose(["meteor"], TOPOLOGY)
+        named(["meteor"])
     assert caught.value.hint == "pgbaton prove --list shows all of them"
 
 

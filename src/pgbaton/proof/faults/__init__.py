@@ -57,8 +57,11 @@ FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in mod
 DEMONSTRATED = ("postmaster-killed", "switchover", "balancer-power-off", "primary-power-off")
 
 
-def named(names: Iterable[str]) -> tuple[Fault, ...]:
-    """Return faults by name, in the order given; raises UsageError for a name that is none."""
+def named(names: Iterable[str], *, where: str = "pgbaton prove --list shows all of them") -> tuple[Fault, ...]:
+    """Return faults by name, in the order given; raises UsageError for a name that is none.
+
+    ``where`` tells then which there are.
+    """
     known = {fault.name: fault for fault in FAULTS}
     chosen = []
     for name in names:
@@ -66,7 +69,7 @@ def named(names: Iterable[str]) -> tuple[Fault, ...]:
             message = f"no fault named {name}"
             alike = get_close_matches(name, known, n=3)
             meant = f"did you mean {' or '.join(alike)}? " if alike else ""
-            raise UsageError(message, hint=f"{meant}pgbaton prove --list shows all of them")
+            raise UsageError(message, hint=f"{meant}{where}")
         chosen.append(known[name])
     return tuple(chosen)
 
@@ -79,7 +82,7 @@ def of_suite(suite: Suite) -> tuple[Fault, ...]:
 
 def choose(names: Iterable[str], topology: Topology) -> tuple[Fault, ...]:
     """Return faults by name, the demonstrated ones when none is named; raises UsageError for what cannot be."""
-    chosen = named(names or DEMONSTRATED)
+    chosen = named(names or DEMONSTRATED, where=f"the demo's own: {', '.join(DEMONSTRATED)}")
     for fault in chosen:
         if (reason := lacking(fault, topology)) is not None:
             message = f"{fault.name} needs {reason}"
