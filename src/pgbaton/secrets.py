@@ -121,7 +121,7 @@ class Vault:
             if self._values:
                 raise UsageError(message, hint=f"known: {', '.join(self.names)}")
             message += ": the cluster's vault is not there"
-            hint = "restore the state directory from a backup; for a cluster that was never deployed, pgbaton apply makes it"
+            hint = "restore the state directory from a backup; pgbaton apply makes one for a new cluster"
             raise UsageError(message, where=str(self.file), hint=hint)
         return self._values[name]
 

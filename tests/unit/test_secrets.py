@@ -108,7 +108,7 @@ def test_a_vault_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="no secret named ca: the cluster's vault is not there") as caught:
         Vault(tmp_path / "secrets").value("ca")
     assert caught.value.where == str(tmp_path / "secrets" / "vault.json")
-    assert caught.value.hint == "restore the state directory from a backup, or run pgbaton apply"
+    assert caught.value.hint == "restore the state directory from a backup; pgbaton apply makes one for a new cluster"
 
 
 def test_references_are_resolved_and_put_back(tmp_path: Path) -> None:
