@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ class Played:
         self.said: list[str] = []
         self.errors: dict[str, Exception] = {}
         self.promoted = "f"
+        self.sync = ["db2"]
         self.host_by_name = {name: Played.host(name, self) for name in (*VOTERS, "app")}
         monkeypatch.setattr(Target, "hosts", self.host_by_name)
         monkeypatch.setattr(network, "apply_rules", self.apply)
@@ -79,6 +81,8 @@ class Played:
                 raised = next((error for word, error in played.errors.items() if word in played.done[-1]), None)
                 if raised is not None:
                     raise raised
+                if " get " in played.done[-1]:
+                    return f'{{"leader": "db1", "sync_standby": "{played.sync.pop(0)}"}}'
                 return "{}" if program == NFT else ""
 
             return answer
@@ -341,12 +345,43 @@ async def test_patroni_stands_still_while_another_is_promoted_and_goes_on_when_e
         f"db3: watch {STATUS}",
         f"db1: sh -c {agents.STAND_STILL}",
         f"{SLOW} and {PARTED}",
+        f"db3: {control} get /service/trial/sync --print-value-only",
         "db2: SELECT pg_is_in_recovery()",
         "nothing is cut",
         f"db1: {control} endpoint health",
         f"db1: systemctl kill --kill-whom=all --signal=SIGCONT {patroni.UNIT}",
         f"db1: systemctl start {agent.UNIT}",
     ]
+
+
+async def test_a_moment_that_was_missed_is_tried_once_more_with_whoever_is_synchronous_then(
+    monkeypatch: pytest.MonkeyPatch, played: Played
+) -> None:
+    async def roles(_: Target) -> Roles:
+        return replace(ROLES, synchronous=("db3",))
+
+    async def until_whole(_: Target, *, seconds: float) -> float:
+        played.done.append("whole")
+        return seconds
+
+    monkeypatch.setattr(agents, "LOOKED_SECONDS", 0.0)
+    monkeypatch.setattr(Target, "roles", roles)
+    monkeypatch.setattr(Target, "until_whole", until_whole)
+    played.sync = ["", "db3"]
+    stale = fault("stale-sync-change")
+    await stale.inject(played.strike(stale))
+    again = played.done.index("whole")
+    assert "Patroni had taken db2 out of /sync already: once more" in played.said
+    first, second = played.done[:again], played.done[again:]
+    assert [line for line in first if "SIGCONT" in line] == [
+        f"db1: systemctl kill --kill-whom=all --signal=SIGCONT {patroni.UNIT}"
+    ]
+    assert not any("pg_is_in_recovery" in line for line in first)
+    assert any("server TERM" in line and str(TOPOLOGY.host("db3").address)[-2:] in line for line in second)
+    assert any("pg_is_in_recovery" in line for line in second)
+    played.sync = [""] * agents.ATTEMPTS
+    await stale.inject(played.strike(stale))
+    assert played.said[-1] == "the moment was not met"
 
 
 async def test_a_look_of_patronis_from_before_the_standby_was_gone_is_not_the_one(

@@ -100,6 +100,9 @@ REFRESHED_SECONDS = 20.0
 PROMOTED_SECONDS = 60.0
 ANSWERS_SECONDS = 15.0
 MARK = "/run/pgbaton-stale-sync"
+#: How often the moment is tried to be met, and how long the cluster may take to be whole in between.
+ATTEMPTS = 4
+WHOLE_SECONDS = 60.0
 
 # Ends when a key changes. Arguments: etcdctl's command line, and the key.
 WATCH = """
@@ -309,8 +312,28 @@ async def change_sync_late(strike: Strike) -> None:
     """Stop Patroni right after it refreshed its lock, before it takes the standby out of ``/sync``; go on too late.
 
     Its place in its loop cannot be forced from outside, only met. The lock is followed by a write of the position, and
-    with its link slowed down others see that write before Patroni has the answer, and goes on to its standbys. Its own
-    host's agent would end a Patroni that is stopped, so that one is stopped first.
+    with its link slowed down others see that write before Patroni has the answer, and goes on to its standbys. Where it
+    was quicker, all is taken back, and it is tried once more with the standby that is synchronous then.
+    """
+    at = strike
+    for _ in range(ATTEMPTS):
+        if await stopped_in_time(at):
+            await promoted_then_late(at)
+            return
+        strike.target.report(f"Patroni had taken {at.hosts[1]} out of /sync already: once more")
+        await connect_and_go_on(at)
+        await strike.target.until_whole(seconds=WHOLE_SECONDS)
+        now = await strike.target.roles()
+        if now.primary != strike.host or not now.synchronous:
+            break
+        at = replace(at, hosts=(now.primary, now.synchronous[0]), before=now)
+    strike.target.report("the moment was not met")
+
+
+async def stopped_in_time(strike: Strike) -> bool:
+    """Stop Patroni when it has refreshed its lock and misses the standby; tell whether ``/sync`` still names that.
+
+    The agent of its host would end a Patroni that is stopped, so that one is stopped first.
     """
     primary, standby = strike.hosts
     await control("stop", agent.UNIT)(strike)
@@ -323,6 +346,14 @@ async def change_sync_late(strike: Strike) -> None:
         pass
     await strike.on(primary).run("sh", "-c", STAND_STILL)
     await parting(STALE, around)(strike)
+    argv = (*etcd.etcdctl(strike.topology), "get", key_of(strike, "sync"), "--print-value-only")
+    said = (await strike.on(another_member(strike)).run(*argv)).stdout
+    return f'"{standby}"' in said
+
+
+async def promoted_then_late(strike: Strike) -> None:
+    """Let Patroni, which believes to lead, go on when another one leads and etcd can refuse what it still wants."""
+    primary = strike.host
     await until("a standby has been promoted", lambda: not_promoted(strike), seconds=PROMOTED_SECONDS)
     await mending(STALE)(strike)
     if primary in strike.before.dcs:
@@ -338,11 +369,19 @@ def walsender_for(strike: Strike, standby: str) -> str:
 
 async def lock_refreshed(strike: Strike) -> float:
     """Wait until the primary's Patroni writes its position, as it does after the lock; return when that was seen."""
-    members = [name for name in (strike.before.dcs_leader, *strike.before.dcs) if name not in {None, strike.host}]
-    key = f"/service/{strike.topology.scope}/status"
-    argv = ("python3", "-c", WATCH, *etcd.etcdctl(strike.topology), key)
-    await strike.on(str(members[0])).run(*argv, timeout=REFRESHED_SECONDS)
+    argv = ("python3", "-c", WATCH, *etcd.etcdctl(strike.topology), key_of(strike, "status"))
+    await strike.on(another_member(strike)).run(*argv, timeout=REFRESHED_SECONDS)
     return time.monotonic()
+
+
+def key_of(strike: Strike, name: str) -> str:
+    """Return the full name of one of Patroni's keys."""
+    return f"/service/{strike.topology.scope}/{name}"
+
+
+def another_member(strike: Strike) -> str:
+    """Return a member of etcd on another host, the leader where that is one."""
+    return next(str(each) for each in (strike.before.dcs_leader, *strike.before.dcs) if each not in {None, strike.host})
 
 
 async def not_promoted(strike: Strike) -> str | None:
