@@ -40,9 +40,12 @@ def stock_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         down("test-stock")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def standard_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A healthy cluster with agents, as the demonstration has them; whoever breaks it mends it."""
+    """A healthy cluster with agents, as the demonstration has them; whoever breaks it mends it.
+
+    It goes with the module that wants it: beside another lab, both are slow.
+    """
     assert lab_home
     file = tmp_path_factory.mktemp("standard") / "standard.toml"
     file.write_text(presets.text("standard", cluster="test-standard") + AGENTS)

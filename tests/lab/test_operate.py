@@ -71,7 +71,7 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(standard_lab: Lab) -> AsyncIterator[Cluster]:
+async def cluster(stock_lab: Lab) -> AsyncIterator[Cluster]:
     cluster = Cluster(standard_lab)
     await cluster.whole()
     yield cluster
