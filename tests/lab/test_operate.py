@@ -72,7 +72,7 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(stock_lab: Lab) -> AsyncIterator[Cluster]:
-    cluster = Cluster(standard_lab)
+    cluster = Cluster(stock_lab)
     await cluster.whole()
     yield cluster
     await cluster.whole()
