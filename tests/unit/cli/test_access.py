@@ -174,7 +174,12 @@ def test_psql_in_a_machine_takes_its_directory_away_and_passes_its_status_on(tmp
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_psql_in_a_machine_leaves_no_password_when_its_terminal_is_closed(tmp_path: Path, number: int) -> None:
-    private, running = wrapped(tmp_path, "echo here; exec sleep 60")
+    # A shell that is born with a signal ignored, as below nohup, cannot trap it.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        private, running = wrapped(tmp_path, "echo here; exec sleep 60")
+    finally:
+        signal.signal(number, before)
     assert running.stdout
     assert running.stdout.readline() == b"here\n"
     os.killpg(running.pid, number)
