@@ -384,6 +384,15 @@ async def test_a_moment_that_was_missed_is_tried_once_more_with_whoever_is_synch
     assert played.said[-1] == "the moment was not met"
 
 
+async def test_a_walsender_that_has_ended_by_itself_is_as_good(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
+    monkeypatch.setattr(agents, "LOOKED_SECONDS", 0.0)
+    played.errors = {"server TERM": CommandError("exit status 1\nno such process of the server")}
+    stale = fault("stale-sync-change")
+    await stale.inject(played.strike(stale))
+    assert "no walsender to end: no such process of the server" in played.said
+    assert any("pg_is_in_recovery" in line for line in played.done)
+
+
 async def test_a_look_of_patronis_from_before_the_standby_was_gone_is_not_the_one(
     monkeypatch: pytest.MonkeyPatch, played: Played
 ) -> None:

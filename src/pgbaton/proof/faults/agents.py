@@ -14,7 +14,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from pgbaton.components import agent, etcd, patroni
-from pgbaton.errors import Error
+from pgbaton.errors import CommandError, Error
 from pgbaton.observe.host_probe import NFT
 from pgbaton.operate import fences
 from pgbaton.operate.waiting import until
@@ -340,7 +340,11 @@ async def stopped_in_time(strike: Strike) -> bool:
     await delaying(STALE, LATE_MILLISECONDS)(strike)
     await lock_refreshed(strike)
     await parting(STALE, replication)(strike)
-    await signal_server(strike, "TERM", "all", walsender_for(strike, standby))
+    try:
+        await signal_server(strike, "TERM", "all", walsender_for(strike, standby))
+    except CommandError as error:
+        # It may have found out by itself, and that is as good.
+        strike.target.report(f"no walsender to end: {error.message.splitlines()[-1]}")
     alone = time.monotonic()
     while await lock_refreshed(strike) < alone + LOOKED_SECONDS:
         pass
