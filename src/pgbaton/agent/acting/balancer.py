@@ -81,8 +81,8 @@ class Balancer:
         #: Until when clients are held for a hand-over that is planned.
         self._planned_until = float("-inf")
         self._plan = 0
-        #: Whether HAProxy's end is waited for before the VIP is given up.
-        self._ending = False
+        #: How many wait for HAProxy's end before the VIP is given up: who ended it, and who saw that it ended.
+        self._ending = 0
         #: How often HAProxy has ended: what was asked of one before says nothing of the next.
         self._ends = 0
         self._advice = keepalived.Advice()
@@ -181,11 +181,15 @@ class Balancer:
         Their connections end with them, and that has to reach the clients while this host still has their address: a
         client that waits for an answer would hear of it by its own keepalive alone, a second later or never.
         """
-        self._ending, until = True, clock() + CLOSING_SECONDS
-        while not all(map(processes.has_ended, ending)) and clock() < until:  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(processes.LOOK_SECONDS)
-        self._ending = False
-        self._advise()
+        until = clock() + CLOSING_SECONDS
+        self._ending += 1
+        try:
+            while not all(map(processes.has_ended, ending)) and clock() < until:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(processes.LOOK_SECONDS)
+        finally:
+            self._ending -= 1
+        if not self._ending:
+            self._advise()
         self._soon.set()
 
     def _pooler_ended(self, name: str, ended: Process) -> None:

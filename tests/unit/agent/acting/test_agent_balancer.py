@@ -345,6 +345,17 @@ async def test_the_vip_stays_when_haproxy_is_back_before_the_old_ones_connection
     assert host.tracked.read_text() == WELL
 
 
+async def test_the_vip_stays_until_the_last_who_waits_for_the_end_has_seen_it(host: Host) -> None:
+    host.balancer.judge.gone()
+    first = asyncio.ensure_future(host.balancer._give_up((Process(10, 1),)))
+    await asyncio.sleep(0)
+    await host.balancer._give_up(())
+    assert host.tracked.read_text() == WELL
+    host.condition = Condition.GONE
+    await first
+    assert host.tracked.read_text() == GIVE_UP
+
+
 @pytest.mark.parametrize(("name", "backend"), [("write", "pooled_write"), ("read", "pooled_read")])
 async def test_clients_are_led_around_a_pooler_in_the_moment_in_which_it_ends(
     host: Host, name: str, backend: str
