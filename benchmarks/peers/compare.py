@@ -162,7 +162,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--write", metavar="NAME", nargs="?", const="results", help="write NAME.md and NAME.json here")
     parser.add_argument("--continue", dest="earlier", type=Path, metavar="JSON", help="add rounds to an earlier run's")
     parser.add_argument("--render", type=Path, metavar="JSON", help="make the page of an earlier run's JSON anew")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    for path in filter(None, (asked.earlier, asked.render)):
+        if not path.is_file():
+            parser.error(f"{path}: there is no such file; wanted is what an earlier run wrote")
+    return asked
 
 
 def main() -> None:
@@ -179,11 +183,12 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
     """Run the comparison that was asked for, as far as it gets."""
     names = chosen(asked.systems, [peer.name for peer in PEERS])
     wanted = faults.named(chosen(asked.faults, [fault.name for fault in faults.FAULTS]) if asked.faults else FAULTS)
+    earlier = json.loads(asked.earlier.read_text(encoding="utf-8")) if asked.earlier else None
     stored = store.create("peers")
     tell(f"histories and journals are kept in {stored.path}")
     comparison = Comparison([peer for peer in PEERS if peer.name in names], wanted, asked.cluster, stored)
-    if asked.earlier:
-        comparison.earlier = json.loads(asked.earlier.read_text(encoding="utf-8"))
+    if earlier:
+        comparison.earlier = earlier
     asyncio.run(comparison.run(asked.trials))
     return comparison.data()
 

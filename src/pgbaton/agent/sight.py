@@ -52,6 +52,11 @@ class Sight:
         """Return the revision of the leader key; 0 when there is none, or nothing is known."""
         return self.cluster.leader_revision if self.cluster else 0
 
+    @property
+    def leads(self) -> bool:
+        """Tell whether the leader lock is this host's, as etcd last said."""
+        return self.cluster is not None and self.cluster.leader == self.settings.me
+
     def said(self, host: str, now: float) -> Heartbeat | None:
         """Return what a host last said of itself, this one too; None when its agent is not heard, or nobody can tell.
 

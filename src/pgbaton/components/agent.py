@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pgbaton.agent.kernel.fence_rules import TABLE
+from pgbaton.agent.kernel.fence_rules import STAND_IN_TABLE, TABLE
 from pgbaton.components import archive, haproxy, patroni, pgbouncer, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
@@ -272,7 +272,7 @@ def agent_unit() -> str:
 #: A dollar is two in a unit file.
 DROP_FENCES = (
     'test "$$(systemctl is-system-running)" = stopping || '
-    f"for table in {TABLE} pgbaton_stand_in; do /usr/sbin/nft delete table inet $$table; done"
+    f"for table in {TABLE} {STAND_IN_TABLE}; do /usr/sbin/nft delete table inet $$table; done"
 )
 
 

@@ -66,9 +66,8 @@ class Followers:
         What the primary does not hear confirms nothing to it, whoever else hears it.
         """
         others = {host.name for host in self._sight.settings.others if {"database", "dcs"} & set(host.roles)}
-        cluster, view = self._sight.cluster, self._sight.view(now)
-        leads = cluster is not None and cluster.leader == self._sight.settings.me
-        silent = frozenset() if view.stalled else (view.silent if leads else view.agreed) & others
+        view = self._sight.view(now)
+        silent = frozenset() if view.stalled else (view.silent if self._sight.leads else view.agreed) & others
         news = silent - self._silent
         self._silent = silent
         if silent and (news or now - self._shunned_seconds >= SHUN_SECONDS):
@@ -86,7 +85,7 @@ class Followers:
     def _lost(self, now: float) -> frozenset[str]:
         """Return the synchronous standbys of this primary that say themselves that their server has ended."""
         cluster = self._sight.cluster
-        if cluster is None or cluster.leader != self._sight.settings.me:
+        if cluster is None or not self._sight.leads:
             return frozenset()
         said = {host: self._sight.said(host, now) for host in cluster.sync}
         return frozenset(host for host, each in said.items() if each is not None and each.role == "none")
@@ -110,6 +109,5 @@ class Followers:
                     LOG.warning("%s is silent, and PostgreSQL has to find out by itself: %s", host, error)
                     continue
                 LOG.warning("%s is silent: %d of its connections ended, %d left %s", host, cut.ended, cut.left, cut.why)
-            cluster = self._sight.cluster
-            if cluster is not None and cluster.leader == self._sight.settings.me:
+            if self._sight.leads:
                 self._nudge()

@@ -124,7 +124,7 @@ class OwnFence:
         sight = self._sight
         silent = sight.hearing.silent(now)
         others = frozenset(host.name for host in sight.settings.others)
-        mine = sight.cluster is not None and sight.cluster.leader == sight.settings.me
+        mine = sight.leads
         return isolation.View(
             now_seconds=now,
             leads=self._server.was_primary or mine,

@@ -88,18 +88,19 @@ class StandIn:
 
     async def _stand_in(self) -> None:
         """Answer until Patroni does."""
-        until, answered = clock() + LONGEST_SECONDS, False
+        until, answered, end = clock() + LONGEST_SECONDS, False, "not back"
         try:
             while clock() < until:
                 now, question = clock(), self._question(clock())
                 if question and await self._is_back(question):
+                    end = "back"
                     break
                 self._lead(to_agent=question is not None)
                 answered = answered or question is not None
                 await asyncio.sleep(max(0.0, now + QUICK_SECONDS - clock()))
         finally:
             self._lead(to_agent=False)
-        LOG.warning("Patroni: %s", "back, and answered for meanwhile" if answered else "not answered for")
+        LOG.warning("Patroni is %s; %s", end, "it was answered for" if answered else "nobody answered for it")
 
     def _question(self, now: float) -> str | None:
         """Return what this host would say yes to with good reason; None when it would not."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pgbaton.agent.settings import Ports
 
 TABLE = "pgbaton_fence"
+#: The agent's other table, :mod:`pgbaton.agent.kernel.stand_in`; both go when the agent leaves a host.
+STAND_IN_TABLE = "pgbaton_stand_in"
 #: The set of fenced hosts, by the version of their addresses.
 FENCED = {4: "fenced4", 6: "fenced6"}
 #: The set of hosts whose etcd is not waited for, and for how long when nobody says so again.

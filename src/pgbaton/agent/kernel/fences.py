@@ -146,9 +146,8 @@ class Fences:
         found = [ipaddress.ip_address(self.address(host)) for host in hosts]
         for version, name in GONE.items():
             named = tuple(Element(each.packed) for each in found if each.version == version)
-            # Put in once more, an element keeps the end that it had. So it is surely in, then out, then in for long.
             try:
-                nftables.apply(TABLE, Change(name, named), Change(name, named, delete=True), Change(name, named))
+                nftables.apply(TABLE, *nftables.renewed(name, named))
             except OSError as error:
                 raise unreachable(error) from error
 

@@ -61,6 +61,15 @@ def apply(table: str, *changes: Change) -> None:
     netlink.carry_out(NETFILTER, begin, *requests, end)
 
 
+def renewed(set_name: str, elements: tuple[Element, ...]) -> tuple[Change, ...]:
+    """Return what gives elements of a set that forgets them its whole time again, in one transaction.
+
+    Put in once more, an element keeps the end that it had. So it is surely in, then out, then in for long.
+    """
+    there = Change(set_name, elements)
+    return there, Change(set_name, elements, delete=True), there
+
+
 def request(table: str, change: Change) -> Message:
     """Return the request for one change."""
     kind, flags = (DELETE_ELEMENT, 0) if change.delete else (NEW_ELEMENT, CREATE)

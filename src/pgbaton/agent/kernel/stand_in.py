@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.agent.kernel import fences, nftables
+from pgbaton.agent.kernel.fence_rules import STAND_IN_TABLE as TABLE
 from pgbaton.agent.kernel.nftables import Change, Element
 
 if TYPE_CHECKING:
     from pgbaton.agent.settings import Ports
 
-TABLE = "pgbaton_stand_in"
 ABSENT = "absent"
 #: For how long connections are led to the agent, when it does not say so again.
 SECONDS = 1
@@ -47,8 +47,7 @@ async def install(ports: Ports) -> None:
 def begin(ports: Ports) -> None:
     """Lead to the agent who asks for Patroni, for a moment from now on; raises OSError."""
     port = (Element(ports.rest.to_bytes(2, "big")),)
-    # Put in once more, an element keeps the end that it had. So it is surely in, then out, then in for long.
-    nftables.apply(TABLE, Change(ABSENT, port), Change(ABSENT, port, delete=True), Change(ABSENT, port))
+    nftables.apply(TABLE, *nftables.renewed(ABSENT, port))
 
 
 def end() -> None:
