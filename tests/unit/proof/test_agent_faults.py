@@ -20,7 +20,7 @@ from pgbaton.lab import capabilities, definition, network, record
 from pgbaton.observe.host_probe import NFT
 from pgbaton.proof import final, prove
 from pgbaton.proof.checkers.base import Validity
-from pgbaton.proof.faults import agents, named
+from pgbaton.proof.faults import agents, named, stale_sync
 from pgbaton.proof.faults.base import Fault, Seen, Service, Strike, Suite
 from pgbaton.proof.faults.signals import SIGNAL_SERVER
 from pgbaton.proof.target import Roles, Target
@@ -46,6 +46,7 @@ ROLES = Roles(
     dcs_leader="db3",
 )
 VOTERS = ("db1", "db2", "db3", "lb1", "lb2")
+OF_AGENTS = (*agents.FAULTS, *stale_sync.FAULTS)
 PROGRAMS = ("systemctl", "systemd-run", "sh", "python3", "runuser", "env", "rm", NFT)
 #: What the network does, in words, as long as something is wrong with it.
 SLOW, UNCONNECTED, PARTED = "db1 is slow", "5432 between db1 and db2 is cut", "db1 is cut off from all"
@@ -119,7 +120,7 @@ def told(argv: tuple[str, ...], text: str) -> str:
     """Return in short what a host was told."""
     if SIGNAL_SERVER in argv:
         return " ".join(("server", *argv[5:]))
-    if agents.WATCH in argv:
+    if stale_sync.WATCH in argv:
         return f"watch {argv[-1]}"
     if argv[0] == NFT:
         return f"drop {text.split()[2]}" if "drop" in text else f"forget {text.split()[2]}"
@@ -149,7 +150,7 @@ def fault(name: str) -> Fault:
     return found
 
 
-@pytest.mark.parametrize("each", agents.FAULTS, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", OF_AGENTS, ids=lambda each: each.name)
 async def test_without_agents_none_is_made_and_it_is_said_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, each: Fault
 ) -> None:
@@ -157,7 +158,7 @@ async def test_without_agents_none_is_made_and_it_is_said_why(
     assert await prove.obstacle(without, each) == "trial has no agents"
 
 
-@pytest.mark.parametrize("each", agents.FAULTS, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", OF_AGENTS, ids=lambda each: each.name)
 async def test_with_agents_nothing_is_in_the_way(monkeypatch: pytest.MonkeyPatch, played: Played, each: Fault) -> None:
     async def roles(_: Target) -> Roles:
         return ROLES
@@ -182,9 +183,9 @@ async def test_a_late_change_needs_a_primary_that_clients_do_not_come_in_by(
 
 
 def test_all_of_them_are_for_labs_and_one_is_in_the_standard_suite() -> None:
-    assert all(each.lab and each.service is Service.RETURNS for each in agents.FAULTS)
-    assert [each.name for each in agents.FAULTS if each.suite is not Suite.FULL] == ["agents-killed"]
-    assert {each.suite for each in agents.FAULTS} == {Suite.STANDARD, Suite.FULL}
+    assert all(each.lab and each.service is Service.RETURNS for each in OF_AGENTS)
+    assert [each.name for each in OF_AGENTS if each.suite is not Suite.FULL] == ["agents-killed"]
+    assert {each.suite for each in OF_AGENTS} == {Suite.STANDARD, Suite.FULL}
 
 
 @pytest.mark.parametrize(("name", "signal"), [("agents-killed", "KILL"), ("agents-stopped", "STOP")])
@@ -331,7 +332,7 @@ STATUS = "/service/trial/status"
 async def test_patroni_stands_still_while_another_is_promoted_and_goes_on_when_etcd_can_answer(
     monkeypatch: pytest.MonkeyPatch, played: Played
 ) -> None:
-    monkeypatch.setattr(agents, "LOOKED_SECONDS", 0.0)
+    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
     stale = fault("stale-sync-change")
     await stale.inject(played.strike(stale))
     control = " ".join(etcdctl(TOPOLOGY))
@@ -343,7 +344,7 @@ async def test_patroni_stands_still_while_another_is_promoted_and_goes_on_when_e
         f"{SLOW} and {UNCONNECTED}",
         f"db1: server TERM all {walsender}",
         f"db3: watch {STATUS}",
-        f"db1: sh -c {agents.STAND_STILL}",
+        f"db1: sh -c {stale_sync.STAND_STILL}",
         f"{SLOW} and {PARTED}",
         f"db3: {control} get /service/trial/sync --print-value-only",
         "db2: SELECT pg_is_in_recovery()",
@@ -364,7 +365,7 @@ async def test_a_moment_that_was_missed_is_tried_once_more_with_whoever_is_synch
         played.done.append("whole")
         return seconds
 
-    monkeypatch.setattr(agents, "LOOKED_SECONDS", 0.0)
+    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
     monkeypatch.setattr(Target, "roles", roles)
     monkeypatch.setattr(Target, "until_whole", until_whole)
     played.sync = ["", "db3"]
@@ -379,13 +380,13 @@ async def test_a_moment_that_was_missed_is_tried_once_more_with_whoever_is_synch
     assert not any("pg_is_in_recovery" in line for line in first)
     assert any("server TERM" in line and str(TOPOLOGY.host("db3").address)[-2:] in line for line in second)
     assert any("pg_is_in_recovery" in line for line in second)
-    played.sync = [""] * agents.ATTEMPTS
+    played.sync = [""] * stale_sync.ATTEMPTS
     await stale.inject(played.strike(stale))
     assert played.said[-1] == "the moment was not met"
 
 
 async def test_a_walsender_that_has_ended_by_itself_is_as_good(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
-    monkeypatch.setattr(agents, "LOOKED_SECONDS", 0.0)
+    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
     played.errors = {"server TERM": CommandError("exit status 1\nno such process of the server")}
     stale = fault("stale-sync-change")
     await stale.inject(played.strike(stale))
@@ -403,16 +404,16 @@ async def test_a_look_of_patronis_from_before_the_standby_was_gone_is_not_the_on
         played.done.append("refreshed")
         return next(times)
 
-    monkeypatch.setattr(agents, "lock_refreshed", lock_refreshed)
+    monkeypatch.setattr(stale_sync, "lock_refreshed", lock_refreshed)
     monkeypatch.setattr(agents.time, "monotonic", lambda: 1000.0)
     await stale.inject(played.strike(stale))
     killed = next(at for at, line in enumerate(played.done) if "server TERM" in line)
-    assert played.done[killed + 1 : killed + 4] == ["refreshed", "refreshed", f"db1: sh -c {agents.STAND_STILL}"]
+    assert played.done[killed + 1 : killed + 4] == ["refreshed", "refreshed", f"db1: sh -c {stale_sync.STAND_STILL}"]
 
 
 async def test_it_is_not_gone_on_before_a_standby_is_promoted(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
-    monkeypatch.setattr(agents, "PROMOTED_SECONDS", 0.0)
-    monkeypatch.setattr(agents, "LOOKED_SECONDS", 0.0)
+    monkeypatch.setattr(stale_sync, "PROMOTED_SECONDS", 0.0)
+    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
     played.promoted = "t"
     stale = fault("stale-sync-change")
     with pytest.raises(UnhealthyError, match="db2 is a standby; db3 is a standby"):
@@ -432,7 +433,7 @@ async def test_a_standby_that_does_not_answer_is_no_new_primary(
         raise CommandError(message)
 
     monkeypatch.setattr(final, "sql", sql)
-    seen = await agents.not_promoted(played.strike(fault("stale-sync-change")))
+    seen = await stale_sync.not_promoted(played.strike(fault("stale-sync-change")))
     assert seen == "db2: no socket; db3: no socket"
 
 
@@ -453,7 +454,7 @@ ACCEPTED = "INFO: Assigning synchronous standby status to ['db3']"
     ],
 )
 def test_what_became_of_the_late_change_is_told_by_patroni(lines: list[str], validity: Validity) -> None:
-    check = agents.late_change(lines)
+    check = stale_sync.late_change(lines)
     assert check.validity is validity
     assert bool(check.findings) is (validity is not Validity.VALID)
 
@@ -461,7 +462,7 @@ def test_what_became_of_the_late_change_is_told_by_patroni(lines: list[str], val
 async def test_patronis_words_are_read_from_its_journal_since_it_was_stopped(played: Played) -> None:
     stale = fault("stale-sync-change")
     seen = await stale.look(played.strike(stale))
-    assert played.done == [f"db1: sh -c {agents.SAID_SINCE}"]
+    assert played.done == [f"db1: sh -c {stale_sync.SAID_SINCE}"]
     assert [check.validity for check in seen.checks] == [Validity.UNKNOWN]
 
 
@@ -471,7 +472,7 @@ async def test_a_watch_ends_with_the_first_change(tmp_path: Path) -> None:
         '#!/bin/sh\n[ "$*" = "--endpoints=here watch /service/trial/status" ] || exit 1\necho PUT\nexec sleep 60\n'
     )
     etcd.chmod(0o755)
-    argv = ("python3", "-c", agents.WATCH, str(etcd), "--endpoints=here")
+    argv = ("python3", "-c", stale_sync.WATCH, str(etcd), "--endpoints=here")
     assert (await process.run(*argv, STATUS, timeout=20)).ok
     with pytest.raises(CommandError, match="etcdctl ended, and had seen nothing"):
         await process.run(*argv, "/another", timeout=20)

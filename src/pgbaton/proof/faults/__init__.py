@@ -22,6 +22,7 @@ from pgbaton.proof.faults import (
     power,
     processes,
     services,
+    stale_sync,
     standbys,
 )
 from pgbaton.proof.faults.base import Suite
@@ -49,6 +50,7 @@ CATALOGUE = (
     certificates,
     configuration,
     agents,
+    stale_sync,
 )
 
 FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in module.FAULTS)
