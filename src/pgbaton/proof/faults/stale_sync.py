@@ -26,12 +26,10 @@ from pgbaton.proof.faults.victims import no_standby_waited_for, primary_and_conf
 from pgbaton.proof.parts import PRIMARY_PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from pgbaton.lab.record import Cut
     from pgbaton.proof.faults.base import Strike
-
-    Whom = Callable[[Strike], Sequence[str]]
 
 STALE = "stale-sync-change"
 #: How much longer each frame of the primary's host takes meanwhile: etcd's other members see what its Patroni wrote
