@@ -81,6 +81,7 @@ class Firewall(Component):
 def ruleset(topology: Topology, host: HostSpec) -> str:
     """Return the host's rules, replaced as a whole in one transaction when loaded."""
     lines = "".join(f"    {line}\n" for line in accepted(topology, host))
+    former = former_holder(topology) if topology.network.vip and host.has(Role.BALANCER) else ""
     return f"""{HEADER}table inet pgbaton
 delete table inet pgbaton
 table inet pgbaton {{
@@ -91,7 +92,22 @@ table inet pgbaton {{
     ct state invalid drop
     meta l4proto {{ icmp, icmpv6 }} accept
 {lines}  }}
-}}
+{former}}}
+"""
+
+
+def former_holder(topology: Topology) -> str:
+    """Return the chain that says no for the VIP while this host does not have it.
+
+    A client that takes this host for the VIP's, because it was, would hear nothing, and ask again only when TCP does,
+    a second later. Only who connects is told so: sessions may go on when the VIP comes back.
+    """
+    balancing = topology.balancing
+    connects = f"tcp dport {{ {balancing.write_port}, {balancing.read_port} }} tcp flags & (syn | ack) == syn"
+    return f"""  chain former {{
+    type filter hook prerouting priority filter; policy accept;
+    ip daddr {topology.network.vip} {connects} fib daddr type != local reject with tcp reset
+  }}
 """
 
 

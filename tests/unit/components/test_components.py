@@ -186,6 +186,16 @@ def test_a_firewall_lets_in_only_what_a_role_needs() -> None:
     assert "10.77.0.0/24" not in database
 
 
+def test_a_balancer_without_the_vip_says_no_in_its_place() -> None:
+    topology = preset()
+    balancer, database = (firewall.ruleset(topology, topology.host(name)) for name in ("lb1", "db1"))
+    assert "ip daddr 10.77.0.100 tcp dport { 5000, 5001 }" in balancer
+    assert "fib daddr type != local reject with tcp reset" in balancer
+    assert "reject" not in database
+    without = preset(network={"subnet": "10.77.0.0/24"})
+    assert "reject" not in firewall.ruleset(without, without.host("lb1"))
+
+
 def test_a_firewall_can_be_switched_off() -> None:
     topology = preset(security={"firewall": False})
     assert not firewall.Firewall().runs_on(topology, topology.host("db1"))

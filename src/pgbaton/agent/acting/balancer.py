@@ -1,7 +1,8 @@
 """A balancer's HAProxy and poolers: tell them of a new primary in the moment there is one, and hold clients until then.
 
-Asked, decided, done, in one task and in this order, so that no answer is older than what was done last. While nothing
-happens that is once a second; a heartbeat, a fence or news of etcd's begin it at once.
+HAProxy is asked, then it is decided and done, in one task and in this order, so that no answer of its is older than
+what was done last. While nothing happens that is once a second; a heartbeat, a fence or news of etcd's begin it at
+once. The pooler takes longer to say how it fares, and nobody waits for that: what it said last is known, and when.
 """
 
 from __future__ import annotations
@@ -42,16 +43,19 @@ HAPROXY = ("haproxy.service", "haproxy")
 POOLED = {"write": "pooled_write", "read": "pooled_read"}
 #: Keepalived watches the directory, which therefore must outlive the agent.
 TRACKED = Path("/run/pgbaton-agent-haproxy")
-#: Between two turns: usually, while HAProxy does not answer, and while clients are held.
+#: Between two turns: usually, and while HAProxy does not answer or clients are held. What clients are held for is news,
+#: and comes sooner: each turn takes processor time that a new primary on the same host may need.
 USUAL_SECONDS = 1.0
 UNWELL_SECONDS = 0.1
-QUICK_SECONDS = 0.02
-#: Between two looks at whether a client has a server yet.
-QUIET_SECONDS = 0.005
+#: Between two looks at whether a client has a server yet, where that was not so at once; and the wait for the order to
+#: hold, before the first of them.
+QUIET_SECONDS = 0.01
+HELD_SECONDS = 0.1
 #: So long the end of a HAProxy that was killed may take: its kernel closes thousands of connections.
 CLOSING_SECONDS = 0.2
-#: HAProxy's hints wait no longer than this for what the pooler says of itself.
+#: A turn in which nothing had to be done waits so long for what the pooler says of itself, which is believed so long.
 POOLING_SECONDS = 0.1
+BELIEVED_SECONDS = 1.5
 
 
 class NotHeldError(Exception):
@@ -89,6 +93,12 @@ class Balancer:
         self._track = keepalived.TrackFile(tracked)
         #: Whether the pooler's last order was to pause; None when it has had none.
         self._ordered: bool | None = None
+        #: What the pooler last said of itself, and the question to it that is under way.
+        self._pooling: routing.Pooling | None = None
+        self._asking: asyncio.Task[None] | None = None
+        #: Set while the last order to the pooler was to pause; and whether no client had a server any more at once.
+        self._held = asyncio.Event()
+        self._is_quiet = False
         self.leads = False
 
     @property
@@ -131,6 +141,11 @@ class Balancer:
         self._soon.set()
 
     async def _until_quiet(self, until: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HELD_SECONDS):
+                await self._held.wait()
+        if self._held.is_set() and self._is_quiet:
+            return
         why = "it does not answer"
         while clock() < until:
             try:
@@ -158,13 +173,12 @@ class Balancer:
         """Watch no process any more."""
         for each in (self._process, *self._poolers.values()):
             each.close()
-        for task in self._tasks:
+        for task in (*self._tasks, *filter(None, [self._asking])):
             task.cancel()
 
     def _pace_seconds(self) -> float:
-        if self._memory.held:
-            return QUICK_SECONDS
-        return USUAL_SECONDS if self.judge.verdict is Verdict.WELL else UNWELL_SECONDS
+        calm = self.judge.verdict is Verdict.WELL and not self._memory.held
+        return USUAL_SECONDS if calm else UNWELL_SECONDS
 
     def _ended(self, ended: Process) -> None:
         """Give up the VIP in the moment in which HAProxy ends, before Keepalived's own question would find out."""
@@ -195,7 +209,8 @@ class Balancer:
     def _pooler_ended(self, name: str, ended: Process) -> None:
         """Have HAProxy lead to another balancer's pooler in the moment in which this host's ends."""
         if name == POOLER:
-            self._ordered = None
+            self._ordered = self._pooling = None
+            self._held.clear()
         LOG.warning("PgBouncer %s, process %d, has ended", name, ended.pid)
         self._begin(self._avoid(POOLED[name]))
 
@@ -218,27 +233,28 @@ class Balancer:
         question = self.judge.ask()
         for each in (self._process, *self._poolers.values()):
             each.look()
-        pooling = asyncio.create_task(self._pooling())
-        try:
-            ends = self._ends
-            outcome, found = await self._asked()
-            if ends == self._ends:
-                self.judge.hear(question, outcome)
-            await asyncio.wait([pooling], timeout=POOLING_SECONDS)
-            await self._route(
-                self._servers(question.asked_seconds, found), pooling.result() if pooling.done() else None
-            )
-        finally:
-            pooling.cancel()
+        asking = self._ask_pooler()
+        ends = self._ends
+        outcome, found = await self._asked()
+        if ends == self._ends:
+            self.judge.hear(question, outcome)
+        servers = self._servers(question.asked_seconds, found)
+        if self._pooling is None or not await self._route(servers):
+            await asyncio.wait([asking], timeout=POOLING_SECONDS)
+            if asking.done():
+                asking.result()  # raises what is an error of ours
+            await self._route(servers)
         if not self._ending:
             self._advise()
         if self.judge.verdict is Verdict.HUNG:
             self._end(question)
 
-    async def _route(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> None:
-        """Decide on what is known now, and do it."""
-        view = self._view(servers, pooling)
+    async def _route(self, servers: routing.Servers | None) -> bool:
+        """Decide on what is known now, and do it; tell whether anything was done."""
         now, patience = clock(), self._settings.timings.pause_seconds
+        pooling = self._pooling
+        is_new = pooling is not None and now - pooling.asked_seconds <= BELIEVED_SECONDS
+        view = self._view(servers, pooling if is_new else None)
         decision = routing.decide(self._memory, view, now_seconds=now, pause_seconds=patience)
         self._memory = decision.memory
         for alarm in decision.alarms:
@@ -248,6 +264,7 @@ class Balancer:
         done = [await self._act(action) for action in decision.actions]
         if any(done):
             self._soon.set()  # what was done is seen by asking again, and more may depend on that
+        return any(done)
 
     def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
         cluster, now = self._sight.cluster, clock()
@@ -282,9 +299,11 @@ class Balancer:
                 await haproxy.shutdown_sessions(self._haproxy, BACKEND, server, deadline_seconds=deadline)
             case routing.Pause():
                 self._ordered = None  # it may take the order and fail to say so
-                await pgbouncer.pause(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
+                self._is_quiet = await pgbouncer.pause(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
                 self._ordered = True
+                self._held.set()
             case routing.Resume():
+                self._held.clear()
                 await pgbouncer.resume(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
                 self._ordered = False
 
@@ -308,15 +327,22 @@ class Balancer:
         self._complaints.over("HAProxy's socket")
         return Outcome.ANSWERED, found
 
-    async def _pooling(self) -> routing.Pooling | None:
+    def _ask_pooler(self) -> asyncio.Task[None]:
+        """Have the pooler asked, unless it still is, and return the question."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._learn_pooling())
+        return self._asking
+
+    async def _learn_pooling(self) -> None:
         asked, who = clock(), pgbouncer.login()
         try:
             state = await pgbouncer.state(self._pooler(), who, deadline_seconds=self._deadline, ordered=self._ordered)
         except ServiceError as error:
             if isinstance(error, AbsentError):
                 self._ordered = None  # the next one that is there has had no order
-            return None
-        return routing.Pooling(asked, state.paused, session=state.session_pooling)
+            self._pooling = None
+        else:
+            self._pooling = routing.Pooling(asked, state.paused, session=state.session_pooling)
 
     def _pooler(self) -> UnixSocket:
         return console(self._settings, POOLER)

@@ -10,6 +10,7 @@ when this agent does not live to see it. No pooler waits longer than it was aske
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from pgbaton.agent.protocols.https import HttpsError
 from pgbaton.agent.services.agents import RefusedByAgentError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from pgbaton.agent.acting.server import Server
     from pgbaton.agent.services.agents import Agents
     from pgbaton.agent.sight import Sight
@@ -99,16 +102,17 @@ class Handover:
             message = f"{target} is no database host"
             raise NotHandedOverError(message)
         self._check(target)
-        course = Course()
-        try:
-            await self._hold(hold_seconds)
-            course.note("held")
-            await self._until_equal(target)
-            course.note("equal")
-            self._check(target)
-        except BaseException:
-            await asyncio.shield(self._let_go())
-            raise
+        async with self._asking(hold_seconds) as session:
+            course = Course()
+            try:
+                await self._hold(hold_seconds)
+                course.note("held")
+                await self._until_equal(target, session)
+                course.note("equal")
+                self._check(target)
+            except BaseException:
+                await asyncio.shield(self._let_go())
+                raise
         LOG.warning("handing over to %s: clients are held, %s has everything", target, target)
         if not await self._server.stop(STOP_SECONDS):
             await self._let_go()
@@ -175,19 +179,25 @@ class Handover:
             return str(error)
         return None
 
-    async def _until_equal(self, target: str) -> None:
-        """Wait until the standby has all that was written."""
-        until, question = clock() + EQUAL_SECONDS, HAS_ALL.format(target=target)
+    @contextlib.asynccontextmanager
+    async def _asking(self, hold_seconds: float) -> AsyncIterator[wire.Session]:
+        """Give a session with this host's server, so that nobody is held while one is opened."""
         try:
-            async with wire.session(*self._server.way_in, deadline_seconds=2 * EQUAL_SECONDS) as session:
-                while (await session.query(question)).records()[0]["has_all"] != "t":
-                    if clock() > until:
-                        message = f"{target} has not all that was written after {EQUAL_SECONDS:g} s"
-                        raise NotHandedOverError(message)
-                    await asyncio.sleep(LOOK_SECONDS)
+            seconds = hold_seconds + 2 * EQUAL_SECONDS
+            async with wire.session(*self._server.way_in, deadline_seconds=seconds) as session:
+                yield session
         except ServiceError as error:
             message = f"the server of this host: {error}"
             raise NotHandedOverError(message) from error
+
+    async def _until_equal(self, target: str, session: wire.Session) -> None:
+        """Wait until the standby has all that was written."""
+        until, question = clock() + EQUAL_SECONDS, HAS_ALL.format(target=target)
+        while (await session.query(question)).records()[0]["has_all"] != "t":
+            if clock() > until:
+                message = f"{target} has not all that was written after {EQUAL_SECONDS:g} s"
+                raise NotHandedOverError(message)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _until_promoted(self, target: str) -> None:
         """Wait until the target says that it takes writes."""

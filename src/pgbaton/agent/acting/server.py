@@ -1,8 +1,8 @@
 """A database host's own server: what it says of itself, the moment it ends, and the one that hangs.
 
 The look is a fresh connection. It is taken now and then while nothing happens, and at a quick pace while something
-does: while the leader lock is free, or is held here by a server that is still in recovery. So the new primary's own
-word comes as soon as it takes writes, and costs nothing the rest of the time.
+does: while the leader lock is free, or does not fit what the server says. A server in recovery is then waited for in a
+session, so that the new primary's own word comes as soon as it takes writes, and costs it nothing until then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.peers.messages import Heartbeat
 from pgbaton.agent.protocols import wire
-from pgbaton.agent.protocols.connections import AbsentError, RefusedError, SilentError
+from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError
 from pgbaton.agent.protocols.https import HttpsError
 from pgbaton.agent.services import postgres
 
@@ -46,6 +46,8 @@ USUAL_SECONDS = 0.5
 QUICK_SECONDS = 0.02
 #: A lock that has not come to rest after so long is no failover: each look is a new process of the server's.
 QUICK_FOR_SECONDS = 10.0
+#: So long the end of a recovery is waited for before the server is looked at again.
+RECOVERY_SECONDS = 0.25
 #: How long what a server said is believed without another look.
 BELIEVED_SECONDS = 1.5
 #: A hung server's processes have this long to be gone.
@@ -159,6 +161,8 @@ class Server:
         """Look, again and again, until cancelled."""
         while True:
             await self._look()
+            if self.recovers and self._is_quick(clock()):
+                await self._await_end_of_recovery()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace_seconds(clock())):
                     await self._soon.wait()
@@ -215,11 +219,15 @@ class Server:
         """
         if self.seen.outcome is Outcome.SILENT:
             return 0.0
+        return QUICK_SECONDS if self._is_quick(now) else USUAL_SECONDS
+
+    def _is_quick(self, now: float) -> bool:
+        """Tell whether lock and server move, and have not for too long."""
         if not self._is_moving():
             self._moving_since = None
-            return USUAL_SECONDS
+            return False
         since = self._moving_since = now if self._moving_since is None else self._moving_since
-        return QUICK_SECONDS if now - since < QUICK_FOR_SECONDS else USUAL_SECONDS
+        return now - since < QUICK_FOR_SECONDS
 
     def _is_moving(self) -> bool:
         """Tell whether lock and server do not fit together yet."""
@@ -269,6 +277,16 @@ class Server:
         self._note(Seen(clock(), outcome, reading, why))
         if verdict is Verdict.HUNG and question.processes:
             await self._end(question, self.seen.why)
+
+    async def _await_end_of_recovery(self) -> None:
+        """Note what the server says when it is out of recovery; what goes wrong meanwhile is for the next look."""
+        found, seconds = self._processes(), self.judge.patience.deadline_seconds
+        with contextlib.suppress(ServiceError):
+            reading = await postgres.read_after_recovery(
+                self._where, self._login, within_seconds=RECOVERY_SECONDS, deadline_seconds=seconds
+            )
+            if found and self._processes() == found:
+                self._note(Seen(clock(), Outcome.ANSWERED, reading))
 
     async def _asked(self) -> tuple[Outcome, Reading | None, str]:
         seconds = self.judge.patience.deadline_seconds

@@ -24,6 +24,9 @@ HIERARCHIES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sy
 #: Where a unit's group is in a hierarchy; instances of a template have a slice of their own.
 PLACES = ("*.slice/{unit}", "*.slice/*.slice/{unit}", "*.slice/*.slice/*.slice/{unit}")
 
+#: Where the groups of units were found: to look for them anew takes a walk through directories.
+_GROUPS: dict[tuple[tuple[Path, ...], str], tuple[Path, ...]] = {}
+
 PROGRAM = "postgres"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 NANOSECONDS = 1e9
@@ -211,11 +214,15 @@ def main(unit: str, name: str) -> Process | None:
     return found[max(tops, key=lambda pid: stats[pid].started_ticks)] if tops else None
 
 
-def groups(unit: str) -> Iterator[Path]:
-    """Yield the control groups of a unit."""
-    for hierarchy in HIERARCHIES:
-        for place in PLACES:
-            yield from hierarchy.glob(place.format(unit=glob.escape(unit)))
+def groups(unit: str) -> tuple[Path, ...]:
+    """Return the control groups of a unit; where they were once is where they are, as long as anything is there."""
+    key = (HIERARCHIES, unit)
+    found = tuple(group for group in _GROUPS.get(key, ()) if any(pids(group)))
+    if not found:
+        patterns = (place.format(unit=glob.escape(unit)) for place in PLACES)
+        found = tuple(group for pattern in patterns for each in HIERARCHIES for group in each.glob(pattern))
+        _GROUPS[key] = found
+    return found
 
 
 def pids(group: Path) -> Iterator[int]:

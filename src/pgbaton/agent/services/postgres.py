@@ -1,6 +1,8 @@
 """The look at a server: one fresh connection, one statement, within a deadline. PostgreSQL 15 to 17, role pg_monitor.
 
-The connection is a fresh one on purpose: a postmaster that hangs goes on serving the sessions that it has.
+The connection is a fresh one on purpose: a postmaster that hangs goes on serving the sessions that it has. Only the
+end of a recovery is waited for in a session, where the server itself looks: to be asked anew again and again, and to
+start a process for each question, would take from it what it needs for its promotion.
 """
 
 from __future__ import annotations
@@ -44,6 +46,18 @@ select
 from here left join pg_stat_wal_receiver receiver on true
 """
 
+#: Between two of the server's own looks at whether it is out of recovery.
+RECOVERY_LOOK_SECONDS = 0.002
+# Counted, because the clock may be set.
+AWAIT_END_OF_RECOVERY = """
+do $$ begin
+  for look in 1..{looks} loop
+    exit when not pg_is_in_recovery();
+    perform pg_sleep({every_seconds});
+  end loop;
+end $$
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -72,11 +86,33 @@ async def read(where: UnixSocket | TcpAddress, login: wire.Login, *, deadline_se
     A refusal is a sign of life: of a server that starts, stops or recovers (:data:`STARTING_OR_STOPPING`), or that is
     full (:data:`TOO_MANY_CONNECTIONS`).
     """
-    milliseconds = max(1, round(deadline_seconds * 1000))
-    # The server ends what nobody waits for any more; no schema of a user's is looked into.
+    login = _bounded(login, deadline_seconds)
+    async with wire.session(where, login, deadline_seconds=deadline_seconds) as session:
+        return await _asked(session, where)
+
+
+async def read_after_recovery(
+    where: UnixSocket | TcpAddress, login: wire.Login, *, within_seconds: float, deadline_seconds: float
+) -> Reading:
+    """Return what the server says in the moment in which it is out of recovery, or after so long; raises as `read`."""
+    most_seconds = within_seconds + deadline_seconds
+    looks = max(1, round(within_seconds / RECOVERY_LOOK_SECONDS))
+    wait = AWAIT_END_OF_RECOVERY.format(looks=looks, every_seconds=RECOVERY_LOOK_SECONDS)
+    login = _bounded(login, most_seconds)
+    async with wire.session(where, login, deadline_seconds=most_seconds) as session:
+        await session.query(wait)
+        return await _asked(session, where)
+
+
+def _bounded(login: wire.Login, seconds: float) -> wire.Login:
+    """Return a login whose session ends what nobody waits for any more, and looks into no schema of a user's."""
+    milliseconds = max(1, round(seconds * 1000))
     settings = (("statement_timeout", str(milliseconds)), ("search_path", "pg_catalog"))
-    login = dataclasses.replace(login, settings=(*login.settings, *settings))
-    answer = await wire.ask(where, login, STATEMENT, deadline_seconds=deadline_seconds)
+    return dataclasses.replace(login, settings=(*login.settings, *settings))
+
+
+async def _asked(session: wire.Session, where: UnixSocket | TcpAddress) -> Reading:
+    answer = await session.query(STATEMENT)
     try:
         (record,) = answer.records()
         return reading(record)

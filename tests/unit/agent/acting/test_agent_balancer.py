@@ -48,6 +48,7 @@ class Host:
         self.paused = False
         self.ordered: list[bool | None] = []
         self.told: list[str] = []
+        self.questions = 0
         self.condition = Condition.RUNNING
         self.tracked = directory / "tracked"
         for module in (balancer, judge):
@@ -67,6 +68,7 @@ class Host:
         self.balancer = Balancer(self.seen.settings, self.seen.sight, Complaints(), tracked=self.tracked)
 
     async def servers(self, *_: object, deadline_seconds: float) -> tuple[haproxy.Server, ...]:
+        self.questions += 1
         if isinstance(self.haproxy, SilentError):
             self.seen.run(round(deadline_seconds / 0.05))
         if self.haproxy:
@@ -196,10 +198,45 @@ async def test_an_agent_that_overslept_does_nothing_to_anybody(host: Host) -> No
 async def test_haproxy_is_told_though_the_pooler_hangs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balancer, "POOLING_SECONDS", 0.001)
     host.pooler_answers.clear()
+    host.seen.run(round(balancer.BELIEVED_SECONDS / 0.05) + 1)
     host.seen.sight.fenced = frozenset({"db1"})
     async with asyncio.timeout(5):
         await host.turn()
     assert host.told == ["db1 down", "cut db1"]
+
+
+async def test_nobody_waits_for_a_pooler_that_has_said_how_it_fares(host: Host) -> None:
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn(2)
+    host.told.clear()
+    host.pooler_answers.clear()
+    host.fail_over()
+    async with asyncio.timeout(balancer.POOLING_SECONDS / 2):
+        await host.turn(2)
+    assert host.told == ["db2 up", "resume"]
+
+
+async def test_a_question_to_a_slow_pooler_is_not_asked_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balancer, "POOLING_SECONDS", 0.001)
+    host.pooler_answers.clear()
+    before = len(host.ordered)
+    await host.turn(3)
+    assert len(host.ordered) == before + 1
+    host.pooler_answers.set()
+    await host.turn(2)
+    assert len(host.ordered) > before + 1
+
+
+async def test_a_hold_returns_in_the_moment_in_which_nobody_has_a_server(host: Host) -> None:
+    running = asyncio.ensure_future(host.balancer.run())
+    await until(lambda: len(host.ordered) >= 4)
+    host.pooler_answers.clear()  # the pooler need not be asked
+    async with asyncio.timeout(balancer.HELD_SECONDS / 2):
+        await host.balancer.hold(1.0)
+    assert host.told == ["pause"]
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 @pytest.mark.parametrize("error", [AbsentError("none"), RefusedError("no"), SilentError("silent")])
@@ -402,13 +439,13 @@ async def test_what_was_done_is_looked_at_without_waiting_for_the_usual_time(
     monkeypatch.setattr(balancer, "USUAL_SECONDS", 1000.0)
     await host.turn()
     assert not host.balancer._soon.is_set()
-    before = len(host.ordered)
+    before = host.questions
     host.fail_over()
     running = asyncio.ensure_future(host.balancer.run())
-    await until(lambda: len(host.ordered) == before + 2)
+    await until(lambda: host.questions == before + 2)
     for _ in range(20):
         await asyncio.sleep(0)
-    assert len(host.ordered) == before + 2
+    assert host.questions == before + 2
     assert host.told == ["db1 down", "cut db1", "db2 up"]
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -181,14 +181,14 @@ async def test_a_standby_that_lacks_something_for_too_long_ends_the_hold(host: H
     assert host.told == [*HELD, "asked", *LET_GO]
 
 
-async def test_a_server_that_is_not_there_ends_the_hold(host: Host) -> None:
+async def test_nobody_is_held_for_a_server_that_is_not_there(host: Host) -> None:
     host.socket = host.socket.with_name("nobody")
     with pytest.raises(NotHandedOverError, match=r"the server of this host: .*nobody"):
         await host.run()
-    assert host.told == [*HELD, *LET_GO]
+    assert host.told == []
 
 
-async def test_a_server_that_refuses_to_tell_ends_the_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_nobody_is_held_for_a_server_that_lets_nobody_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = Host(monkeypatch, tmp_path)
 
     async def refuse(peer: Peer) -> None:
@@ -197,6 +197,21 @@ async def test_a_server_that_refuses_to_tell_ends_the_hold(monkeypatch: pytest.M
 
     async with serving(host.socket, refuse):
         with pytest.raises(NotHandedOverError, match="too many clients"):
+            await host.run()
+    assert host.told == []
+
+
+async def test_a_server_that_refuses_to_tell_ends_the_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    host = Host(monkeypatch, tmp_path)
+
+    async def refuse(peer: Peer) -> None:
+        await peer.start()
+        peer.say(LOGGED_IN)
+        await peer.hear()
+        peer.say(error("57P01", "terminating connection"))
+
+    async with serving(host.socket, refuse):
+        with pytest.raises(NotHandedOverError, match="terminating connection"):
             await host.run()
     assert host.told == [*HELD, *LET_GO]
 

@@ -23,7 +23,7 @@ from pgbaton.agent.services import postgres
 from pgbaton.agent.services.postgres import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 POSTMASTER = Process(4711, 99)
@@ -70,9 +70,12 @@ class Host:
         self.ended: list[Process] = []
         self.left: tuple[Process, ...] = ()
         self.seconds_for_a_look = 0.0
+        self.promoted = asyncio.Event()
+        self.waits = 0
         for module in (server, judge):
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
         monkeypatch.setattr(postgres, "read", self.read)
+        monkeypatch.setattr(postgres, "read_after_recovery", self.read_after_recovery)
         monkeypatch.setattr(processes, "look", lambda _: Look(self.condition))
         monkeypatch.setattr(processes, "runnable_per_processor", lambda: 0.1)
         monkeypatch.setattr(processes, "end_server", self.end)
@@ -97,6 +100,14 @@ class Host:
     async def read(self, *_: object, deadline_seconds: float) -> Reading:
         assert deadline_seconds == 0.5
         self.seen.run(round(self.seconds_for_a_look / 0.05))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def read_after_recovery(self, *_: object, within_seconds: float, deadline_seconds: float) -> Reading:
+        assert (within_seconds, deadline_seconds) == (server.RECOVERY_SECONDS, 0.5)
+        self.waits += 1
+        await self.promoted.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -317,17 +328,67 @@ async def test_a_postmaster_that_cannot_be_looked_for_stops_nobody(
 async def test_news_bring_the_next_look_forward(host: Host) -> None:
     looks = asyncio.Event()
     host.server._on_change = looks.set
-    running = asyncio.ensure_future(host.server.run())
-    async with asyncio.timeout(5):
+    async with running(host):
         await looks.wait()
         looks.clear()
         host.answer = PRIMARY
         host.server.look_soon()
         await looks.wait()
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
     assert host.server.heartbeat().role == "primary"
+
+
+@contextlib.asynccontextmanager
+async def running(host: Host) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(host.server.run())
+    try:
+        async with asyncio.timeout(5):
+            yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_promotion_is_waited_for_and_told_in_the_moment_it_is_done(host: Host) -> None:
+    host.seen.sight.cluster = cluster("db2")
+    async with running(host):
+        await until(lambda: host.waits == 1)
+        assert host.server.heartbeat().role == "standby"
+        host.answer = PRIMARY
+        host.promoted.set()
+        await until(lambda: host.server.heartbeat().role == "primary")
+        assert host.waits == 1
+        assert host.changes == 2
+
+
+@pytest.mark.parametrize("leader", ["db1", "db2"])
+async def test_nobody_waits_for_a_promotion_that_is_not_to_come(host: Host, leader: str) -> None:
+    host.seen.sight.cluster, host.answer = cluster(leader), STANDBY if leader == "db1" else PRIMARY
+    async with running(host):
+        await until(lambda: host.server.reading is not None)
+        await asyncio.sleep(0)
+        assert host.waits == 0
+
+
+async def test_a_server_that_says_no_while_it_is_waited_for_is_looked_at_again(host: Host) -> None:
+    host.seen.sight.cluster = cluster("db2")
+    async with running(host):
+        await until(lambda: host.waits == 1)
+        host.answer = RefusedError("conflict with recovery", sqlstate="40001")
+        host.promoted.set()
+        await until(lambda: host.server.heartbeat().role == "unknown")
+
+
+async def test_a_word_from_before_the_end_does_not_bring_a_server_back_that_was_waited_for(host: Host) -> None:
+    await host.look()
+    waiting = asyncio.ensure_future(host.server._await_end_of_recovery())
+    await until(lambda: host.waits == 1)
+    host.postmaster.process, host.answer = None, PRIMARY
+    host.server._ended(POSTMASTER)
+    host.promoted.set()
+    await waiting
+    assert host.server.seen.outcome is Outcome.ABSENT
+    assert not host.server.was_primary
 
 
 def noted(host: Host, directory: Path, pid: int | None) -> None:

@@ -326,6 +326,22 @@ def test_a_unit_is_found_where_systemd_keeps_it(
     assert processes.main("pgbouncer@write.service", "pgbouncer") is None
 
 
+def test_a_unit_that_moved_is_found_where_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[bytes]
+) -> None:
+    before, after = (tmp_path / name / "haproxy.service" for name in ("system.slice", "other.slice"))
+    for group in (before, after):
+        group.mkdir(parents=True)
+    (before / "cgroup.procs").write_text(f"{sleeper.pid}\n")
+    monkeypatch.setattr(processes, "HIERARCHIES", (tmp_path,))
+    assert processes.members("haproxy.service") == (named(sleeper),)
+    (before / "cgroup.procs").write_text("")
+    (after / "cgroup.procs").write_text(f"{sleeper.pid}\n")
+    assert processes.members("haproxy.service") == (named(sleeper),)
+    (after / "cgroup.procs").unlink()
+    assert processes.members("haproxy.service") == ()
+
+
 async def test_the_first_process_of_a_unit_is_the_top_one_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: Family
 ) -> None:

@@ -89,6 +89,34 @@ async def test_the_server_is_told_to_stop_when_nobody_waits_any_more(tmp_path: P
     assert told["application_name"] == "agent"
 
 
+async def test_the_end_of_a_recovery_is_waited_for_by_the_server_itself(tmp_path: Path) -> None:
+    told: dict[str, str] = {}
+    asked: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.start()
+        told.update(peer.startup)
+        peer.say(LOGGED_IN)
+        for answer in (READY, columns(*COLUMNS) + row(*PRIMARY) + READY):
+            asked.append((await peer.hear())[1].decode())
+            peer.say(answer)
+
+    async with serving(tmp_path / "s", script) as where:
+        reading = await postgres.read_after_recovery(where, LOGIN, within_seconds=0.25, deadline_seconds=0.5)
+    assert not reading.in_recovery
+    assert told["statement_timeout"] == "750"
+    assert "1..125 loop" in asked[0]
+    assert "pg_sleep(0.002)" in asked[0]
+    assert asked[1].startswith(postgres.STATEMENT)
+
+
+async def test_a_server_that_says_no_while_it_is_waited_for_has_said_no(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s", answering(error("57P01", "terminating"))) as where:
+        with pytest.raises(RefusedError) as refused:
+            await postgres.read_after_recovery(where, LOGIN, within_seconds=0.25, deadline_seconds=0.5)
+    assert refused.value.sqlstate == "57P01"
+
+
 @pytest.mark.parametrize("sqlstate", [TOO_MANY_CONNECTIONS, STARTING_OR_STOPPING])
 async def test_a_refusal_is_a_sign_of_life(tmp_path: Path, sqlstate: str) -> None:
     async with serving(tmp_path / "s", greeting(error(sqlstate, "not now"), close=True)) as where:
