@@ -31,6 +31,7 @@ AGENT_SYSTEMS = ("debian-13",)
 AGENTS = """
 [timings]
 detection_time = 0.25
+advert_interval = 0.05
 """
 STOCK = """
 [orchestration]

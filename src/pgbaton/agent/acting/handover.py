@@ -119,7 +119,10 @@ class Handover:
             message = "there is no postmaster here that could be stopped"
             raise NotHandedOverError(message)
         course.note("stopped")
-        await self._until_promoted(target)
+        try:
+            await self._until_promoted(target)
+        finally:
+            self._server.nudge()
         course.note("writable")
         return course.parts
 

@@ -257,7 +257,8 @@ class Server:
         LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
         self.judge.gone()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
-        self.nudge()
+        if ended != self._handed_over:  # then Patroni has nothing to do here until the other one leads
+            self.nudge()
 
     def _left_its_file(self, ended: Process) -> bool:
         """Tell whether a postmaster left its file behind: one that is stopped takes it away."""

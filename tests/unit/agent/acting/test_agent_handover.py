@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pgbaton.agent.peers.messages import Heartbeat
 
 HELD, LET_GO = ["lb1 /hold", "lb2 /hold"], ["lb1 /let-go", "lb2 /let-go"]
-IN_ORDER = [*HELD, "asked", "stopped"]
+IN_ORDER = [*HELD, "asked", "stopped", "woken"]
 
 
 class Host:
@@ -76,6 +76,9 @@ class Host:
         self.seconds_for_a_look = 1.0
         self.seen.sight.hear("db2", self.promoted)
         return self.has_postmaster
+
+    def nudge(self) -> None:
+        self.told.append("woken")
 
     async def answer(self, peer: Peer) -> None:
         """Be the server, for one connection."""
