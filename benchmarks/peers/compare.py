@@ -2,7 +2,8 @@
 """Compare pgbaton with its peers: the same faults, clients, meter and checkers, in the same lab, in one run.
 
 Run as root from a checkout: ``sudo .venv/bin/python benchmarks/peers/compare.py [--trials 3] [--write]``. Each round
-takes every system in turn, so that all of them see the same machine's weather. The page goes to standard output, and
+takes every system in turn, so that all of them see the same machine's weather; with ``--repeat`` it strikes each fault
+several times, which saves making labs. The page goes to standard output, and
 with ``--write NAME`` to NAME.md and NAME.json beside this program. What takes too long for one sitting is done in
 several: ``--continue NAME.json`` adds rounds to those that are there.
 """
@@ -49,6 +50,8 @@ PEERS: tuple[Peer, ...] = (
 )
 FAULTS = ("postmaster-killed", "primary-power-off", "switchover", "standby-power-off")
 CLUSTER = "peers"
+#: From one fault's seed to the next in a round; rounds are fewer.
+SEEDS = 1000
 #: Whose versions are told, beside PostgreSQL's.
 PROGRAMS = ("patroni", "pg-auto-failover-cli", "repmgr-common")
 
@@ -66,6 +69,7 @@ class Comparison:
     faults: Sequence[Fault]
     cluster: str
     stored: StoredRun
+    repeat: int = 1
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     entries: list[Entry] = field(default_factory=list)
@@ -91,12 +95,14 @@ class Comparison:
         try:
             target = await lab.prepare()
             self.versions.update(await versions(target))
-            for fault in self.faults:
+            struck = [fault for _ in range(self.repeat) for fault in self.faults]
+            for left, fault in zip(range(len(struck))[::-1], struck, strict=True):
                 tell(f"{peer.name}: {fault.title.lower()}")
                 folder = self.stored.begin_trial(f"{peer.name}-{fault.name}")
-                entry = await one(target, fault, number=number, folder=folder)
+                seed = number + left * SEEDS
+                entry = await one(target, fault, number=number, seed=seed, folder=folder)
                 self._note(entry)
-                if not entry.whole and fault is not self.faults[-1]:
+                if not entry.whole and left:
                     target = await lab.renew()
         finally:
             await lab.leave()
@@ -155,6 +161,7 @@ def options() -> argparse.Namespace:
     """Return what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=1, help="strike each fault so often in every round's lab")
     parser.add_argument("--systems", metavar="A,B", help=f"of {', '.join(peer.name for peer in PEERS)}")
     parser.add_argument("--faults", metavar="A,B", help=f"by default {', '.join(FAULTS)}")
     parser.add_argument("--cluster", default=CLUSTER, help="name of the labs")
@@ -186,7 +193,8 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
     earlier = json.loads(asked.earlier.read_text(encoding="utf-8")) if asked.earlier else None
     stored = store.create("peers")
     tell(f"histories and journals are kept in {stored.path}")
-    comparison = Comparison([peer for peer in PEERS if peer.name in names], wanted, asked.cluster, stored)
+    peers = [peer for peer in PEERS if peer.name in names]
+    comparison = Comparison(peers, wanted, asked.cluster, stored, repeat=asked.repeat)
     if earlier:
         comparison.earlier = earlier
     asyncio.run(comparison.run(asked.trials))

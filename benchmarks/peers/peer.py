@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgbaton.hosts.process import Result
+    from pgbaton.operate.waiting import Report
     from pgbaton.topology.model import Topology
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -83,8 +84,9 @@ class PeerTarget(Target):
         """Return who is primary; raises UnhealthyError unless exactly one server that answers is."""
         return roles(self.addresses, await self.look())
 
-    async def until_whole(self, *, seconds: float) -> float:
+    async def until_whole(self, *, seconds: float, tell: Report | None = None) -> float:
         """Wait until one server is primary, all others stream from it, and the system has come to rest."""
+        del tell
 
         async def look() -> str | None:
             try:

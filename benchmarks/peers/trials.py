@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import gather
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from peer import Peer, PeerTarget
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Fault, Strike
     from pgbaton.proof.results import TrialResult
 
-#: Far beyond what any of the systems promises, so that a long outage is measured and not cut off.
-PATIENCE = Patience(recovery_seconds=240.0, whole_seconds=240.0)
+#: Far beyond what any of the systems promises, so that a long outage is measured and not cut off; and for how long a
+#: cluster that serves its clients may go on to mend itself.
+PATIENCE = Patience(recovery_seconds=150.0, whole_seconds=90.0)
 SETTING = experiment.Setting(
     workloads=("set",),
     objectives=judgement.Objectives(max_outage_seconds=PATIENCE.recovery_seconds),
@@ -119,13 +121,13 @@ class Course:
             self.by_hand.extend([done] if done else [])
 
 
-async def one(target: PeerTarget, fault: Fault, *, number: int, folder: Path) -> Entry:
+async def one(target: PeerTarget, fault: Fault, *, number: int, seed: int, folder: Path) -> Entry:
     """Make one trial; one that comes to no end is a result as well: nothing is known."""
-    course = Course(target)
+    course, began_at = Course(target), datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        result = await observed(target, course.adapted(fault), seed=number, folder=folder)
+        result = await observed(target, course.adapted(fault), seed=seed, folder=folder)
     except Error as error:
-        result = judgement.failed(fault, number, f"the trial came to no end: {error}")
+        result = judgement.failed(fault, seed, f"the trial came to no end: {error}", began_at=began_at)
     remarks = (*course.failed, *result.remarks)
     return Entry(target.peer.name, number, replace(result, folder=folder.name, remarks=remarks), tuple(course.by_hand))
 

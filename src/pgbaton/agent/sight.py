@@ -128,6 +128,11 @@ class Sight:
         is_standby = member is not None and member.role == "standby" and member.replication_state == "streaming"
         return is_standby and member is not None and member.timeline == timeline
 
+    def has_successor(self, now: float) -> bool:
+        """Tell whether a server that may be promoted in the leader's place says that it is a standby."""
+        said = [self.said(host, now) for host in self.cluster.sync] if self.cluster else []
+        return any(each is not None and each.role == "standby" for each in said)
+
     def led_timeline(self, now: float) -> int:
         """Return the timeline on which the holder of the leader lock says that it takes writes; 0 when it does not."""
         leader = self.cluster.leader if self.cluster else None

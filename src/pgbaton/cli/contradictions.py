@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What goes with --resume: everything else is as it was asked for then.
 WITH_RESUME = frozenset({"resume", "html", "junit", "output", "yes"})
+#: Suites whose faults are made for the run: how long they last is asked for.
+LASTING = ("chaos", "soak")
 PAIRS = (
     ("topology", "preset"),
     ("schedule", "suite"),
@@ -48,8 +50,8 @@ def contradictions(given: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("name", f"--target {given['target']}, which has a name"))
     if given.get("suite", "chaos") != "chaos" and "fault" in given:
         found.append(("fault", f"--suite {given['suite']}, which has faults of its own"))
-    if "minutes" in given and given.get("suite") != "chaos":
-        found.append(("minutes", "anything but --suite chaos"))
+    if "minutes" in given and given.get("suite") not in LASTING:
+        found.append(("minutes", f"anything but --suite {' or '.join(LASTING)}"))
     return found
 
 

@@ -25,7 +25,7 @@ from pgbaton.cli.progress import teller
 from pgbaton.cli.report import conclude, show_run
 from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.lab import definition, recipe
-from pgbaton.proof import chaos, faults, publishing, store, underway, workloads
+from pgbaton.proof import chaos, faults, publishing, soak, store, underway, workloads
 from pgbaton.proof.experiment import Setting
 from pgbaton.proof.faults.base import Suite
 from pgbaton.proof.ground import OwnLab, Standing
@@ -46,9 +46,11 @@ if TYPE_CHECKING:
 
 #: The target that is made for the purpose and removed afterwards.
 LAB = "lab"
-CHAOS = "chaos"
+#: Suites whose faults are made for the run, and how long they last, in minutes, unless the user says how long.
+CHAOS, SOAK = "chaos", "soak"
+MINUTES = {CHAOS: 3.0, SOAK: 60.0}
 #: How often each fault is struck, by suite, unless the user says how often.
-TRIALS = {Suite.SMOKE: 1, Suite.STANDARD: 3, Suite.FULL: 3}
+TRIALS: Mapping[str, int] = {Suite.SMOKE: 1, Suite.STANDARD: 3, Suite.FULL: 3, CHAOS: 1, SOAK: 1}
 #: Half a minute of quiet and of recovery belong to a minute of chaos, and a schedule without acts proves nothing.
 LEAST_MINUTES = 0.5
 #: How many schedules are tried to make one that failed shorter.
@@ -76,7 +78,7 @@ class Asked:
     preset: str | None
     fault: tuple[str, ...]
     suite: str | None
-    minutes: float
+    minutes: float | None
     schedule: Path | None
     trials: int | None
     seed: int
@@ -106,8 +108,13 @@ class Asked:
     @property
     def times(self) -> int:
         """Return how often each fault is to be struck."""
-        by_suite = 1 if self.fault or self.is_chaos else TRIALS[Suite(self.suite or Suite.SMOKE)]
+        by_suite = 1 if self.fault else TRIALS[self.suite or Suite.SMOKE]
         return self.trials or by_suite
+
+    @property
+    def lasting_minutes(self) -> float:
+        """Return how long chaos or a soak is to last."""
+        return self.minutes or MINUTES[self.suite or CHAOS]
 
     @property
     def words(self) -> str:
@@ -151,16 +158,24 @@ def show_faults(rows: list[dict[str, Any]]) -> None:
     console.print(Text("Safe: is made on a real cluster too (--target). A suite contains the smaller ones."))
 
 
-@click.command(epilog="Example: pgbaton prove --fault primary-power-off --trials 3 orders.toml")
+@click.command(
+    epilog="""\b
+    Examples:
+      pgbaton prove --fault primary-power-off --trials 3 orders.toml
+      pgbaton prove --suite soak --minutes 60
+    """
+)
 @click.argument("topology", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--preset", type=click.Choice(presets.NAMES), help="A topology by name instead of a file.")
 @click.option("--fault", multiple=True, metavar="FAULT", help="What to break; can be given several times.")
 @click.option(
     "--suite",
-    type=click.Choice([*map(str, Suite), CHAOS]),
-    help="A set of faults; by default smoke. chaos: at random moments, overlapping.",
+    type=click.Choice([*map(str, Suite), CHAOS, SOAK]),
+    help="A set of faults; by default smoke. chaos: at random moments, overlapping. soak: no failover under full load.",
 )
-@click.option("--minutes", type=FiniteRange(min=LEAST_MINUTES, max=240), default=3.0, help="Length of chaos.")
+@click.option(
+    "--minutes", type=FiniteRange(min=LEAST_MINUTES, max=240), help="Length of chaos, by default 3, or of a soak, 60."
+)
 @click.option(
     "--schedule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -267,8 +282,10 @@ def chosen_faults(asked: Asked) -> tuple[Fault, ...]:
         return (chaos.as_fault(read_schedule(asked.schedule)),) * asked.times
     if asked.suite == CHAOS:
         among = [each.name for each in faults.named(asked.fault) or faults.FAULTS if each.composable]
-        drawn = (chaos.draw(asked.seed + number, asked.minutes * 60, among) for number in range(asked.times))
+        drawn = (chaos.draw(asked.seed + number, asked.lasting_minutes * 60, among) for number in range(asked.times))
         return tuple(chaos.as_fault(schedule) for schedule in drawn)
+    if asked.suite == SOAK:
+        return soak.faults_of(asked.lasting_minutes)
     if asked.fault:
         return faults.named(dict.fromkeys(asked.fault))
     return faults.of_suite(Suite(asked.suite or Suite.SMOKE))

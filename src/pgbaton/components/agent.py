@@ -169,7 +169,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "accept_loss": topology.replication.accept_loss,
         "ports": ports(topology),
         "timings": {
-            "heartbeat_seconds": topology.timings.heartbeat_interval,
+            "heartbeat_seconds": topology.timings.heartbeat_seconds,
             "detection_seconds": topology.timings.detection_time,
             "probe_seconds": PROBE_SECONDS,
             "deadline_seconds": DEADLINE_SECONDS,

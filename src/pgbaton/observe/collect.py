@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgbaton.components import agent, haproxy, keepalived, pgbouncer
 from pgbaton.components.catalogue import COMPONENTS
-from pgbaton.errors import Error
+from pgbaton.errors import Error, UnhealthyError
 from pgbaton.observe import readings
 from pgbaton.observe.snapshot import HostView, Snapshot
 from pgbaton.observe.words import reason
@@ -45,6 +45,19 @@ async def collect(topology: Topology, hosts: Mapping[str, Host], *, timeout: flo
     taken_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     views = await asyncio.gather(*(look(topology, spec, hosts[spec.name], timeout=timeout) for spec in topology.hosts))
     return Snapshot(topology.name, taken_at, tuple(views))
+
+
+async def agent_figures(topology: Topology, spec: HostSpec, host: Host, *, timeout: float = 5) -> str:
+    """Return the figures of a host's agent in Prometheus' text form; raises UnhealthyError when it tells none."""
+    deadline = timeout * PART_SHARE
+    where = {"address": str(spec.address), **agent_request(topology, spec, deadline=deadline)}
+    asked = {"parts": ["agent"], "pools": {}, "deadline": deadline, **where}
+    result = await host.run("python3", "-I", "-S", "-", input=script(asked), timeout=timeout)
+    reply = json.loads(result.stdout)["parts"]["agent"]
+    if "error" in reply:
+        raise UnhealthyError(reply["error"], where=spec.name)
+    figures: str = reply["answer"]["metrics"]
+    return figures
 
 
 def wanted_units(topology: Topology) -> dict[str, tuple[str, ...]]:
@@ -118,7 +131,7 @@ def agent_request(topology: Topology, spec: HostSpec, *, deadline: float) -> dic
     if not agent.Agent().runs_on(topology, spec):
         return {}
     timings = topology.timings
-    catch_up = min(timings.detection_time + 2 * timings.heartbeat_interval, deadline * CATCH_UP_SHARE)
+    catch_up = min(timings.detection_time + 2 * timings.heartbeat_seconds, deadline * CATCH_UP_SHARE)
     where = {"port": topology.orchestration.health_port, "tracked_file": keepalived.AGENT_FILE}
     return {"agent": {**where, "catch_up_seconds": catch_up}}
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: What a reader may stumble over when a program answers in a form that is not known here.
 UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)
 #: Of the agent's figures, the one that is there for each host whose heartbeats came in the last minute.
-HEARD = re.compile(r'^pgbaton_heartbeat_gap_seconds\{host="([^"]*)"\} ', re.MULTILINE)
+GAP = re.compile(r'^pgbaton_heartbeat_gap_seconds\{host="([^"]*)"\} (\S+)$', re.MULTILINE)
 #: The sets of the agent's table that name fenced hosts.
 FENCED = ("fenced4", "fenced6")
 
@@ -220,8 +220,13 @@ def agent(answer: Mapping[str, Any]) -> AgentView:
         isolated=said["isolated"],
         fenced=tuple(said["fenced"]),
         silent=tuple(said["silent"]),
-        heard=tuple(HEARD.findall(answer["metrics"])),
+        heard=tuple(heartbeat_gaps(answer["metrics"])),
     )
+
+
+def heartbeat_gaps(metrics: str) -> dict[str, float]:
+    """Return the longest time between two heartbeats of each host in the last minute, from an agent's figures."""
+    return {host: float(seconds) for host, seconds in GAP.findall(metrics)}
 
 
 def fences(listing: Mapping[str, Any]) -> FencesView:

@@ -37,6 +37,8 @@ class Dcs:
     """Patroni's keys of one cluster, read at one moment.
 
     ``position`` is the WAL position (bytes) that the primary last reported, at most one loop before it died.
+    ``leader_revision`` is etcd's revision at which the leader key was made: it is another one once the lock was lost,
+    whoever has it then.
     """
 
     leader: str | None
@@ -49,6 +51,7 @@ class Dcs:
     position: int = 0
     maximum_lag_bytes: int = MAXIMUM_LAG
     request: str | None = None
+    leader_revision: int = 0
     members: Mapping[str, Record] = field(default_factory=dict)
 
 
@@ -69,10 +72,8 @@ class Reading:
 
 def parse(output: str, prefix: str) -> Dcs:
     """Read what ``etcdctl get --prefix -w json`` printed."""
-    pairs = {
-        decode(pair["key"]).removeprefix(prefix): decode(pair.get("value", ""))
-        for pair in json.loads(output).get("kvs", [])
-    }
+    found = {decode(pair["key"]).removeprefix(prefix): pair for pair in json.loads(output).get("kvs", [])}
+    pairs = {key: decode(pair.get("value", "")) for key, pair in found.items()}
     config, sync, status = (table(pairs.get(key)) for key in ("config", "sync", "status"))
     mode = config.get("synchronous_mode") or False
     return Dcs(
@@ -86,6 +87,7 @@ def parse(output: str, prefix: str) -> Dcs:
         position=int(status.get("optime") or 0),
         maximum_lag_bytes=int(config.get("maximum_lag_on_failover", MAXIMUM_LAG)),
         request=pairs.get("failover") if table(pairs.get("failover")) else None,
+        leader_revision=found.get("leader", {}).get("create_revision", 0),
         members={
             key.removeprefix("members/"): record(table(value))
             for key, value in pairs.items()

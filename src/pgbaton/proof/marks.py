@@ -1,7 +1,7 @@
 """What a cluster's own journals say about a failover: the moments that part an outage into its causes.
 
-The wording is that of the programs themselves (Patroni 3 and 4, PostgreSQL, HAProxy 2 and 3, Keepalived 2.2); a mark
-that is not found stays unknown.
+The wording is that of the programs themselves (Patroni 3 and 4, PostgreSQL, HAProxy 2 and 3, Keepalived 2.2, and our
+agent); a mark that is not found stays unknown.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     from pgbaton.hosts.base import Host
 
-UNITS = ("patroni.service", "haproxy.service", "keepalived.service")
+UNITS = ("patroni.service", "haproxy.service", "keepalived.service", "pgbaton-agent.service")
 
 
 class Moment(StrEnum):
     """A moment of a failover that leaves a line in a journal."""
 
     DETECTED = "detected"
+    FENCED = "fenced"
     RELEASED = "released"
     ELECTED = "elected"
     WRITABLE = "writable"
@@ -49,6 +50,12 @@ PATTERNS: tuple[tuple[str, Moment, re.Pattern[str]], ...] = (
     ("patroni.service", Moment.WRITABLE, re.compile(r"database system is ready to accept connections")),
     ("haproxy.service", Moment.ROUTED, re.compile(r"Server primary/\S+ is UP")),
     ("keepalived.service", Moment.CLAIMED, re.compile(r"Entering MASTER STATE")),
+    # Against another host, or against this one's own clients.
+    (
+        "pgbaton-agent.service",
+        Moment.FENCED,
+        re.compile(r"fenced \S+; connections to it|clients of this host: (?:held|refused)"),
+    ),
 )
 
 
@@ -80,14 +87,25 @@ def _mark(host: str, entry: Mapping[str, object]) -> Mark | None:
 
 async def collect(hosts: Mapping[str, Host], *, since: float) -> tuple[Mark, ...]:
     """Return the marks of all hosts since a wall clock time, in order; hosts that do not answer have none."""
-    found = await asyncio.gather(*(_journal(host, since) for host in hosts.values()))
-    return tuple(sorted((mark for marks in found for mark in marks), key=lambda mark: mark.time))
+    found = await asyncio.gather(*(_if_it_answers(host, since) for host in hosts.values()))
+    return in_order(found)
 
 
-async def _journal(host: Host, since: float) -> tuple[Mark, ...]:
-    units = [argument for unit in UNITS for argument in ("-u", unit)]
+async def _if_it_answers(host: Host, since: float) -> tuple[Mark, ...]:
     try:
-        result = await host.run("journalctl", "-q", "--no-pager", "-o", "json", f"--since=@{since:.6f}", *units)
+        return await journal(host, since=since)
     except Error:
         return ()
+
+
+async def journal(host: Host, *, since: float, units: Iterable[str] = UNITS, timeout: float = 30.0) -> tuple[Mark, ...]:
+    """Return the marks of some units on a host since a wall clock time; raises Error when it does not answer."""
+    of_units = [argument for unit in units for argument in ("-u", unit)]
+    options = ("-q", "--no-pager", "-o", "json", f"--since=@{since:.6f}")
+    result = await host.run("journalctl", *options, *of_units, timeout=timeout)
     return read(host.name, result.stdout.splitlines())
+
+
+def in_order(found: Iterable[Iterable[Mark]]) -> tuple[Mark, ...]:
+    """Return the marks of several hosts by their time. Pure."""
+    return tuple(sorted((mark for marks in found for mark in marks), key=lambda mark: mark.time))

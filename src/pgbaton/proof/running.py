@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.hosts import process
@@ -34,6 +35,8 @@ PREPARE = (f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE", f"CREATE SCHEMA {SCHEMA}")
 CALM_GAP_SECONDS = 0.5
 CALM_SECONDS = 1.0
 RECENT_SECONDS = 3.0
+#: More than all clients log in that time: what is older is passed over, since nobody may have looked for hours.
+RECENT_BYTES = 8 * 1024 * 1024
 POLL_SECONDS = 0.1
 #: Clients finish what they are at before they end: longer than their deadline for an answer.
 STOP_SECONDS = 15.0
@@ -102,6 +105,7 @@ class RunningMeter:
         """Return the operations that ended within the last RECENT_SECONDS; only what is new is read."""
         if self.log.exists():
             with self.log.open("rb") as file:
+                self._offset = max(self._offset, late_line(file, RECENT_BYTES))
                 file.seek(self._offset)
                 fresh = file.read()
             whole = fresh[: fresh.rfind(b"\n") + 1]
@@ -150,6 +154,16 @@ class RunningMeter:
             return parse(())
         with self.log.open(encoding="utf-8") as lines:
             return parse(lines)
+
+
+def late_line(file: BinaryIO, size: int) -> int:
+    """Return where the first line begins of those that are in the last so many bytes of a file."""
+    begin = file.seek(0, os.SEEK_END) - size
+    if begin <= 0:
+        return 0
+    file.seek(begin)
+    file.readline()
+    return file.tell()
 
 
 def configuration(target: Target, chosen: Iterable[Workload], log: Path, *, seed: int) -> MeterConfig:

@@ -53,8 +53,9 @@ class Trial:
     ``injected`` is when the fault was asked for, ``struck`` when it had been done, ``served`` when all clients had
     been served for a while, while it lasted or after it, ``healed`` when it had been undone, ``end`` when nothing was
     wrong any more. What never came to be in time is None; ``kept_service`` tells whether clients were served when they
-    had to be, ``remarks`` who was not, and ``remains`` what was wrong with the cluster to the end. ``checks`` and
-    ``objections`` are what the fault's own looks came to, and what it took to make the cluster whole.
+    had to be, ``remarks`` who was not, and ``remains`` what was wrong with the cluster to the end. ``checks``,
+    ``objections`` and the rest of the remarks are what the fault's own looks came to, and what it took to make the
+    cluster whole.
     """
 
     fault: Fault
@@ -135,7 +136,7 @@ async def run(
         end=end,
         marks=tuple(replace(mark, time=mark.time - offset) for mark in found),
         kept_service=in_time and (served or calm) is not None,
-        remarks=tuple(watch.remarks),
+        remarks=(*watch.remarks, *seen.remarks, *seen_after.remarks),
         remains=tuple(watch.remains),
         checks=(*seen.checks, *seen_after.checks),
         objections=(*seen.objections, *watch.objections, *seen_after.objections),

@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error
-from pgbaton.proof import faults
+from pgbaton.proof import faults, soak
 from pgbaton.proof.faults.base import Strike, nothing
 from pgbaton.proof.finishing import to_the_end
 from pgbaton.proof.target import Roles
@@ -92,7 +92,7 @@ def left(target: Target) -> tuple[tuple[Note, ...], tuple[Path, ...]]:
 
 def parse(path: Path, data: Mapping[str, Any], target: Target) -> Note:
     """Read a note; raises UsageError, ValueError, KeyError or TypeError for one that nothing can be made of."""
-    (fault,) = faults.named([data["fault"]])
+    fault = undoing(data["fault"])
     hosts = tuple(data["hosts"])
     if not hosts or not all(target.topology.has_host(name) for name in hosts):
         message = "not the hosts of this cluster"
@@ -100,6 +100,15 @@ def parse(path: Path, data: Mapping[str, Any], target: Target) -> Note:
     datetime.fromisoformat(data["since"])
     before: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data["before"].items()}
     return Note(path, fault, hosts, data["since"], Roles(**before))
+
+
+def undoing(name: str) -> Fault:
+    """Return a fault by name, for its undoing: that of a soak is the same however long it was to last.
+
+    Raises UsageError for a name that is none.
+    """
+    made = {fault.name: fault for fault in soak.faults_of(0)}
+    return made[name] if name in made else faults.named([name])[0]
 
 
 async def undo_left(target: Target) -> bool:

@@ -65,7 +65,7 @@ def _all(sizes: Durations) -> Iterator[Prediction]:
 def _silence(sizes: Durations) -> Part:
     """Return the wait until a majority has not heard a host for the detection time."""
     timings = sizes.topology.timings
-    detection, beat = timings.detection_time, timings.heartbeat_interval
+    detection, beat = timings.detection_time, timings.heartbeat_seconds
     seconds = Range(detection - beat, detection + beat, detection + 4 * beat + 0.3)
     return Part("detection", seconds, "a majority of the agents hears nothing for the detection time")
 

@@ -238,6 +238,11 @@ class Orchestration(Section):
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")
 
 
+#: Agents' heartbeats in a detection time, unless it is so short that they would come more often than this.
+HEARTBEATS_IN_DETECTION = 5
+SHORTEST_HEARTBEAT_SECONDS = 0.05
+
+
 class Timings(Section):
     """Durations, in seconds; the defaults are what the stock parts can bear."""
 
@@ -266,10 +271,20 @@ class Timings(Section):
         description="etcd's members elect a leader when they have not heard theirs for this long; it beats ten times "
         "as often. With agents a third of this, unless it is set.",
     )
-    heartbeat_interval: Seconds = Field(default=0.05, description="Agents' heartbeats to each other.")
+    heartbeat_interval: Seconds | None = Field(
+        default=None,
+        description="Agents' heartbeats to each other; by default a fifth of detection_time, 0.05 at the least.",
+    )
     detection_time: Seconds = Field(
         default=0.5, description="Agents take a host for silent that was not heard for this long: 4 heartbeats or more."
     )
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Return the time between two heartbeats of an agent."""
+        if self.heartbeat_interval is not None:
+            return self.heartbeat_interval
+        return max(self.detection_time / HEARTBEATS_IN_DETECTION, SHORTEST_HEARTBEAT_SECONDS)
 
 
 class Security(Section):

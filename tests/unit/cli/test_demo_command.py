@@ -49,7 +49,7 @@ def test_agents_shorten_the_demonstration_unless_the_stock_parts_are_asked_for()
 
 def test_agents_of_the_demonstration_are_quicker_than_by_default_and_else_nothing_is_changed() -> None:
     demo, stock = prepared().topology, prepared(stock=True).topology
-    assert demo.timings.model_dump(exclude_unset=True) == {"detection_time": 0.25}
+    assert demo.timings.model_dump(exclude_unset=True) == {"detection_time": 0.25, "advert_interval": 0.05}
     assert demo.orchestration.model_dump(exclude_unset=True) == {}
     assert stock.timings.model_dump(exclude_unset=True) == {}
     assert stock.orchestration.model_dump(exclude_unset=True) == {"agent": False}

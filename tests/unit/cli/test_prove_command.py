@@ -9,9 +9,11 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -31,7 +33,6 @@ from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -40,7 +41,7 @@ PLAIN = Asked(
     preset=None,
     fault=(),
     suite=None,
-    minutes=3.0,
+    minutes=None,
     schedule=None,
     trials=None,
     seed=7,
@@ -76,6 +77,9 @@ def test_the_smallest_suite_is_run_once_with_every_workload_that_checks_unless_a
         ({"suite": "full", "trials": 2}, 2),
         ({"fault": ("switchover",)}, 1),
         ({"suite": "chaos"}, 1),
+        ({"suite": "soak"}, 1),
+        ({"suite": "soak", "trials": 2}, 2),
+        ({"schedule": Path("schedule.json")}, 1),
     ],
 )
 def test_larger_suites_are_run_more_often(changes: dict[str, Any], times: int) -> None:
@@ -103,6 +107,32 @@ def test_chaos_chooses_among_the_faults_that_are_named() -> None:
     (drawn,) = chosen_faults(replace(PLAIN, suite="chaos", minutes=10.0, fault=("switchover", "haproxy-killed")))
     assert drawn.plan is not None
     assert {act["fault"] for act in drawn.plan["acts"]} <= {"switchover", "haproxy-killed"}
+
+
+@pytest.mark.parametrize(
+    ("suite", "minutes", "lasting"), [("chaos", None, 3), ("soak", None, 60), ("chaos", 10.0, 10), ("soak", 3.0, 3)]
+)
+def test_a_soak_lasts_an_hour_and_chaos_some_minutes_unless_asked_otherwise(
+    suite: str, minutes: float | None, lasting: float
+) -> None:
+    assert replace(PLAIN, suite=suite, minutes=minutes).lasting_minutes == lasting
+
+
+def test_a_soak_is_a_load_alone_and_one_with_agents_paused_of_the_same_seed_each_time() -> None:
+    proof = proof_of(replace(PLAIN, suite="soak", minutes=30.0, trials=2))
+    assert [(fault.name, seed) for fault, seed in proof.rounds] == [
+        ("full-load", 7),
+        ("agents-paused-under-full-load", 7),
+        ("full-load", 8),
+        ("agents-paused-under-full-load", 8),
+    ]
+    assert ["for 30 min" in proof.faults[0].does, "for 5 min" in proof.faults[1].does] == [True, True]
+    assert not any(fault.plan for fault in proof.faults)
+
+
+def test_on_a_real_cluster_there_is_no_soak(home: Path) -> None:
+    with pytest.raises(RefusedError, match="none of these faults is safe in production"):
+        command.agree(real_cluster(home), proof_of(replace(PLAIN, suite="soak")), yes=True)
 
 
 def test_a_schedule_is_repeated_from_its_file(tmp_path: Path) -> None:
@@ -184,6 +214,13 @@ def test_what_was_asked_for_is_read_back(tmp_path: Path) -> None:
     assert Asked.from_dict(json.loads(json.dumps(asked.to_dict()))) == asked
 
 
+@pytest.mark.parametrize("minutes", [None, 3.0])
+def test_a_soak_that_was_interrupted_is_gone_on_with_as_it_was_asked_for(minutes: float | None) -> None:
+    run, asked = store.create("prove"), replace(PLAIN, suite="soak", minutes=minutes, trials=2)
+    run.save(replace(RUN, request=asked.to_dict()))
+    assert command.asked_again(click.Context(command.prove), run) == asked
+
+
 def test_only_a_run_that_was_interrupted_is_gone_on_with() -> None:
     run = store.create("prove")
     run.save(RUN)
@@ -233,7 +270,10 @@ def test_faults_are_listed_as_json_with_what_must_come_of_them() -> None:
         (["--target", ""], "--target is empty"),
         (["--resume", "2026", "--trials", "2"], "--trials does not go with --resume"),
         (["--suite", "full", "--fault", "switchover"], "--fault does not go with --suite full"),
-        (["--minutes", "5"], "--minutes does not go with anything but --suite chaos"),
+        (["--suite", "soak", "--fault", "switchover"], "--fault does not go with --suite soak"),
+        (["--minutes", "5"], "--minutes does not go with anything but --suite chaos or soak"),
+        (["--suite", "full", "--minutes", "5"], "--minutes does not go with anything but --suite chaos or soak"),
+        (["--schedule", __file__, "--suite", "soak"], "--schedule does not go with --suite"),
         (["--target", "orders", "--name", "x"], "--name does not go with --target orders"),
         (["--schedule", __file__, "--suite", "chaos"], "--schedule does not go with --suite"),
         ([__file__, "--preset", "classic"], "TOPOLOGY does not go with --preset"),
@@ -245,11 +285,26 @@ def test_options_that_contradict_each_other_are_refused(arguments: list[str], sa
     assert said in error.message
 
 
-def test_what_goes_together_is_not_refused(home: Path) -> None:
-    arguments = ["--target", "orders", "--suite", "chaos", "--minutes", "1", "--fault", "switchover", "--yes"]
-    error = CliRunner().invoke(command.prove, arguments).exception
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--suite", "chaos", "--minutes", "1", "--fault", "switchover"],
+        ["--suite", "soak", "--minutes", "240", "--trials", "2"],
+        ["--suite", "soak"],
+    ],
+)
+def test_what_goes_together_is_not_refused(home: Path, arguments: list[str]) -> None:
+    error = CliRunner().invoke(command.prove, ["--target", "orders", *arguments, "--yes"]).exception
     assert "no cluster named orders" in str(error)
     assert not (home / "proofs").exists()
+
+
+@pytest.mark.parametrize("suite", ["chaos", "soak"])
+@pytest.mark.parametrize("minutes", ["0.4", "241"])
+def test_chaos_and_soak_last_half_a_minute_at_the_least_and_four_hours_at_the_most(suite: str, minutes: str) -> None:
+    shown = CliRunner().invoke(command.prove, ["--suite", suite, "--minutes", minutes])
+    assert shown.exit_code == 2
+    assert "240" in shown.output
 
 
 @pytest.mark.parametrize("option", ["--max-outage", "--minutes"])

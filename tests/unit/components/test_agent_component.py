@@ -109,6 +109,13 @@ def test_what_the_topology_says_arrives_in_the_settings(tmp_path: Path) -> None:
     assert len(found.secrets.heartbeat_keys[0]) == 32
 
 
+@pytest.mark.parametrize(("detection", "beat"), [("0.5", 0.1), ("0.25", 0.05), ("0.2", 0.05), ("2.0", 0.4)])
+def test_agents_beat_five_times_in_a_detection_time_unless_they_are_told(detection: str, beat: float) -> None:
+    text = presets.text("standard") + f"[timings]\ndetection_time = {detection}\n"
+    assert load.loads(text).timings.heartbeat_seconds == pytest.approx(beat)
+    assert load.loads(f"{text}heartbeat_interval = 0.03\n").timings.heartbeat_seconds == 0.03
+
+
 def test_all_hosts_share_one_key_and_nothing_shows_it() -> None:
     drawn = blueprint.draw(preset())
     assert drawn.shared_keys == ("heartbeat",)

@@ -175,7 +175,7 @@ def test_a_host_is_asked_for_its_agent_only_where_there_are_some() -> None:
     stock, more = (request(topology, topology.host("lb1"), deadline=3.0) for topology in (TOPOLOGY, AGENTS))
     assert set(more["parts"]) - set(stock["parts"]) == {"agent", "fences", "tracked"}
     assert "agent" not in stock
-    assert more["agent"] == {"port": 7791, "tracked_file": "/run/pgbaton-agent-haproxy", "catch_up_seconds": 0.6}
+    assert more["agent"] == {"port": 7791, "tracked_file": "/run/pgbaton-agent-haproxy", "catch_up_seconds": 0.7}
     assert "tracked" not in request(AGENTS, AGENTS.host("db1"), deadline=3.0)["parts"]
 
 

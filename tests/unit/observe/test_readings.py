@@ -285,6 +285,15 @@ def test_an_agents_word_and_whom_it_hears() -> None:
     assert [view.hears(name) for name in ("db1", "lb1", "db3")] == [False, True, False]
 
 
+def test_the_longest_gaps_are_read_from_an_agents_figures_and_nothing_else() -> None:
+    figures = """# TYPE pgbaton_heartbeat_gap_seconds gauge
+pgbaton_heartbeat_gap_seconds{host="db1"} 0.0512
+pgbaton_heartbeat_gap_seconds{host="lb1"} 1e-05
+pgbaton_hung{service="Patroni"} 0
+"""
+    assert readings.heartbeat_gaps(figures) == {"db1": 0.0512, "lb1": 1e-05}
+
+
 def test_an_agent_that_says_which_version_runs_is_believed_more_than_the_program_on_its_disk() -> None:
     said = {"health": {**SAYS, "version": "0.2.0"}, "metrics": "", "program": {"version": "0.3.0", "build": "ab"}}
     assert readings.agent(said).version == "0.2.0"

@@ -52,6 +52,13 @@ def test_missing_and_empty_keys_are_no_record(output: str) -> None:
     assert (found.sync_standbys, found.position, dict(found.members)) == (frozenset(), 0, {})
 
 
+def test_when_the_leader_key_was_made_is_told_from_when_it_was_changed() -> None:
+    said = json.loads(etcd(leader="db1", sync="{}"))
+    said["kvs"][0] |= {"create_revision": 12, "mod_revision": 99}
+    assert dcs.parse(json.dumps(said), PREFIX).leader_revision == 12
+    assert dcs.parse(etcd(sync="{}"), PREFIX).leader_revision == 0
+
+
 def test_a_majority_is_more_than_half_of_those_asked() -> None:
     assert [dcs.Reading((), ("a",) * count, None).majority for count in (1, 3, 5)] == [1, 2, 3]
 

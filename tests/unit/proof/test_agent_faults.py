@@ -219,8 +219,8 @@ def test_a_cluster_whose_agents_are_gone_is_measured_as_a_stock_one_whose_balanc
 
 
 def test_an_agent_is_paused_again_and_again_for_times_below_and_beyond_what_systemd_bears() -> None:
-    drawn = [agents.pauses(Random(seed)) for seed in range(200)]
-    assert agents.pauses(Random(7)) == drawn[7]
+    drawn = [agents.pauses(Random(seed), agents.PAUSING_SECONDS) for seed in range(200)]
+    assert agents.pauses(Random(7), agents.PAUSING_SECONDS) == drawn[7]
     assert all(one.at + one.seconds < other.at for each in drawn for one, other in pairwise(each))
     assert all(each[0].at >= 0 and each[-1].at < agents.PAUSING_SECONDS for each in drawn)
     times = [each.seconds for pauses in drawn for each in pauses]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton.errors import Error
-from pgbaton.proof import chaos, faults, underway
+from pgbaton.proof import chaos, faults, soak, underway
 from pgbaton.proof.faults import named, of_suite
 from pgbaton.proof.faults.base import Strike, Suite, nothing
 from pgbaton.proof.ground import STANDING_SECONDS, Standing
@@ -135,6 +135,16 @@ def test_every_fault_that_has_to_be_undone_is_read_back_with_whom_it_struck(faul
     assert [(note.path, note.fault, note.hosts, note.before) for note in known] == (
         [(path, fault, strike.hosts, ROLES)] if path else []
     )
+
+
+@pytest.mark.parametrize("fault", soak.faults_of(60), ids=lambda fault: fault.name)
+def test_a_soak_is_undone_however_long_it_was_to_last(fault: Fault, tmp_path: Path) -> None:
+    target = Target(TOPOLOGY, ClusterState("orders", tmp_path), lambda _: None)
+    strike = Strike(target, ("db1", "lb1"), ROLES, Random(1))
+    assert underway.begin(fault, strike) is not None
+    (note,), unknown = underway.left(target)
+    assert unknown == ()
+    assert (note.fault.name, note.fault.heal, note.hosts) == (fault.name, fault.heal, strike.hosts)
 
 
 async def test_a_cluster_in_use_is_rid_of_what_was_left_before_it_is_waited_for(

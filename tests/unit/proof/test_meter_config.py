@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING, cast
+
 import pytest
 
-from pgbaton.proof.history import Kind, Operation, Outcome
+from pgbaton.proof import running
+from pgbaton.proof.history import Kind, Operation, Outcome, operation_line
 from pgbaton.proof.meter import MeterConfig, conninfo, load, next_beat
 from pgbaton.proof.running import unserved
 from pgbaton.proof.session import first_line
 from pgbaton.proof.workloads import WORKLOADS
 from pgbaton.proof.workloads.base import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pgbaton.hosts.process import Child
 
 CLIENTS = tuple(client for workload in WORKLOADS.values() for client in workload.clients)
 CONFIG = MeterConfig(
@@ -77,3 +87,26 @@ def test_a_client_counts_as_served_only_without_a_break() -> None:
 def test_a_libpq_message_is_shortened_to_what_it_says() -> None:
     message = 'connection to server at "10.0.0.1", port 5000 failed: FATAL:  sorry, too many clients already\n'
     assert first_line(message) == "FATAL: sorry, too many clients already"
+
+
+def logged(path: Path, ends: Iterable[float]) -> None:
+    operations = (Operation("writer-1", Kind.WRITE, n, end - 0.01, end, Outcome.OK) for n, end in enumerate(ends))
+    path.write_text("".join(operation_line(operation) + "\n" for operation in operations))
+
+
+@pytest.mark.parametrize("size", [1_000, 1 << 20])
+def test_what_was_logged_lately_is_found_however_much_was_logged_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(running, "RECENT_BYTES", size)
+    logged(tmp_path / "log", [*(now - 1000 + n for n in range(500)), now - 1, now])
+    meter = running.RunningMeter(cast("Child", None), tmp_path / "log", ("writer-1",))
+    assert [each.id for each in meter.recent()] == [500, 501]
+    assert [each.id for each in meter.recent()] == [500, 501]
+
+
+def test_a_file_is_read_from_a_whole_line_on_and_a_small_one_from_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"first\nsecond\nthird\n")
+    with (tmp_path / "log").open("rb") as file:
+        assert [running.late_line(file, size) for size in (100, 19, 10, 1)] == [0, 0, 13, 19]

@@ -9,15 +9,17 @@ from random import Random
 
 import pytest
 
+from pgbaton.agent.acting import server
+from pgbaton.agent.decisions import flushing
 from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.lab import definition
 from pgbaton.proof import storm
-from pgbaton.proof.faults import configuration, load, named, operations, standbys
+from pgbaton.proof.faults import configuration, disks, load, named, operations, standbys
 from pgbaton.proof.faults.base import Service, Strike, Suite
 from pgbaton.proof.target import Roles, Target
 from pgbaton.state import ClusterState
+from pgbaton.topology import budget, presets
 from pgbaton.topology import load as topologies
-from pgbaton.topology import presets
 
 TOPOLOGY = topologies.loads(presets.text("standard"))
 ROLES = Roles("db1", "lb1", ("db2", "db3"), synchronous=("db3",), balancers=("lb1", "lb2"))
@@ -90,6 +92,17 @@ def test_only_switchovers_are_safe_on_a_cluster_in_use() -> None:
 def test_the_standard_suite_has_the_storm_the_frozen_replay_and_the_lost_hand_over() -> None:
     faults = named(["connection-storm", "standby-replay-frozen", "primary-power-off-during-switchover"])
     assert {fault.suite for fault in faults} == {Suite.STANDARD}
+
+
+def test_a_disk_that_hangs_may_cost_the_agents_patience_and_a_crash_or_a_dead_host_where_there_are_none() -> None:
+    (fault,) = named(["data-disk-hangs"])
+    without = topologies.loads(presets.text("standard") + "\n[orchestration]\nagent = false\n")
+    targets = (Target(each, ClusterState("demo", Path("/nowhere")), lambda _: None) for each in (TOPOLOGY, without))
+    limits = [fault.expects(Strike(target, ("db1",), ROLES, Random(1))).limit_seconds for target in targets]
+    crash = budget.prediction(TOPOLOGY, "postmaster-killed").write_seconds.maximum
+    death = budget.prediction(without, "primary-power-off").write_seconds.maximum
+    assert limits == [crash + disks.STUCK_SECONDS, death]
+    assert flushing.PATIENCE_SECONDS + 2 * server.USUAL_SECONDS < disks.STUCK_SECONDS < fault.hold_seconds
 
 
 def test_clients_need_not_be_served_while_there_is_no_room() -> None:

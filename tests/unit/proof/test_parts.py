@@ -85,6 +85,9 @@ def entry(unit: str, message: object, time: float = 5.25) -> str:
         ),
         ("haproxy.service", "Server primary/db2 is UP, reason: Layer7 check passed", Moment.ROUTED),
         ("keepalived.service", "(vip) Entering MASTER STATE", Moment.CLAIMED),
+        ("pgbaton-agent.service", "WARNING: fenced db1; connections to it: 3 ended, 0 left ", Moment.FENCED),
+        ("pgbaton-agent.service", "WARNING: clients of this host: held, before open; silent: ['db2']", Moment.FENCED),
+        ("pgbaton-agent.service", "WARNING: clients of this host: refused, before held; silent: []", Moment.FENCED),
     ],
 )
 def test_the_programs_own_words_are_understood(unit: str, message: str, moment: Moment) -> None:
@@ -99,6 +102,9 @@ def test_the_programs_own_words_are_understood(unit: str, message: str, moment: 
         ("haproxy.service", "Server standbys/db2 is UP, reason: Layer7 check passed"),
         ("haproxy.service", "Server primary/db2 is DOWN"),
         ("cron.service", "promoted self to leader"),
+        ("patroni.service", "WARNING: fenced db1; connections to it: 3 ended, 0 left "),
+        ("pgbaton-agent.service", "WARNING: the fence against db1 has fallen"),
+        ("pgbaton-agent.service", "WARNING: clients of this host: open, before held; silent: []"),
         ("patroni.service", [1, 2, 3]),
     ],
 )

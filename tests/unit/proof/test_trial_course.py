@@ -111,11 +111,11 @@ async def test_a_fault_that_cannot_be_undone_stays_noted(stage: Stage) -> None:
 async def test_a_fault_looks_for_itself_before_it_is_undone_and_after_it(stage: Stage) -> None:
     async def look(strike: Strike) -> Seen:
         stage.said.append(f"looked at {strike.host}")
-        return Seen((Check("damage", Validity.VALID),), ("status does not say it",))
+        return Seen((Check("damage", Validity.VALID),), ("status does not say it",), ("read in 2 s",))
 
     async def look_after(strike: Strike) -> Seen:
         stage.said.append(f"looked again at {strike.host}")
-        return Seen((Check("rebuilt", Validity.INVALID, ("it is not",)),))
+        return Seen((Check("rebuilt", Validity.INVALID, ("it is not",)),), remarks=("cloned in 9 s",))
 
     done = await tried(stage, look=look, look_after=look_after)
     assert [said for said in stage.said if "looked" in said or said in {"injected", "healed"}] == [
@@ -126,6 +126,7 @@ async def test_a_fault_looks_for_itself_before_it_is_undone_and_after_it(stage: 
     ]
     assert [check.name for check in done.checks] == ["damage", "rebuilt"]
     assert done.objections == ("status does not say it",)
+    assert done.remarks == ("read in 2 s", "cloned in 9 s")
 
 
 async def test_a_look_that_fails_shows_nothing_and_the_fault_is_undone_all_the_same(stage: Stage) -> None:

@@ -93,7 +93,8 @@ def test_a_dead_primary_usually_costs_less_with_agents(name: str) -> None:
 
 
 def test_a_silent_host_is_found_by_the_detection_time_and_a_dead_process_is_not() -> None:
-    quick, slow = (topology(timings=f"detection_time = {seconds}") for seconds in (0.25, 2.0))
+    beat = "heartbeat_interval = 0.05"
+    quick, slow = (topology(timings=f"detection_time = {seconds}\n{beat}") for seconds in (0.25, 2.0))
     for fault in ("primary-power-off", "primary-cut-off", "standby-power-off"):
         gain = prediction(slow, fault).write_seconds.typical - prediction(quick, fault).write_seconds.typical
         assert gain == pytest.approx(1.75)

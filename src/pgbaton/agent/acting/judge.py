@@ -82,8 +82,12 @@ class Judge:
 
     def stopped(self) -> Question:
         """Take that the service was stopped, which is to hang; return a question about the processes to be ended."""
+        return self.hangs("its processes were stopped")
+
+    def hangs(self, why: str) -> Question:
+        """Take that the service hangs, whatever it answers; return a question about the processes to be ended."""
         if self.verdict is not Verdict.HUNG:
-            LOG.error("%s: its processes were stopped", self.name)
+            LOG.error("%s: %s", self.name, why)
             self._tally = Tally(Verdict.HUNG, since_seconds=clock())
         return self.ask()
 

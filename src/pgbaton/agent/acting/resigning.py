@@ -32,12 +32,10 @@ class Resigning:
 
         Not while no server of those that may be promoted says that it is a standby: Patroni would start this one again.
         """
-        cluster, now = self._sight.cluster, clock()
+        cluster = self._sight.cluster
         if self._server is None or cluster is None or not self._server.crashed:
             return False
-        said = [self._sight.said(host, now) for host in cluster.sync]
-        may_follow = any(each is not None and each.role == "standby" for each in said)
-        return may_follow and (cluster.fails_over or self._server.handed_over)
+        return self._sight.has_successor(clock()) and (cluster.fails_over or self._server.handed_over)
 
     def begin(self) -> None:
         """Let nobody wait for this host's Patroni, whose server is not there."""

@@ -1,4 +1,4 @@
-"""A database host's own server: what it says of itself, the moment it ends, and the one that hangs.
+"""A database host's own server: what it says of itself, the moment it ends, and the one that hangs, or whose disk does.
 
 The look is a fresh connection. It is taken now and then while nothing happens, and at a quick pace while something
 does: while the leader lock is free, or does not fit what the server says. A server in recovery is then waited for in a
@@ -14,6 +14,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from pgbaton.agent.acting import flushing
+from pgbaton.agent.acting.flushing import Flushing
 from pgbaton.agent.acting.judge import Judge
 from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung
@@ -91,6 +93,7 @@ class Server:
         self._login = wire.Login(own.role, own.database)
         patience = hung.table(settings.timings)[Service.POSTGRESQL]
         self.judge = Judge("PostgreSQL", self._processes, patience, sight)
+        self._flushing = Flushing(sight, complaints)
         self._soon = asyncio.Event()
         self._moving_since: float | None = None
         self._nudged_seconds = float("-inf")
@@ -256,6 +259,7 @@ class Server:
         self._crashed = ended.pid if is_crash or ended == self._handed_over else None
         LOG.warning("the postmaster, process %d, has %s", ended.pid, "crashed" if is_crash else "been stopped")
         self.judge.gone()
+        self._flushing.forget()
         self._note(Seen(clock(), Outcome.ABSENT, why="the postmaster has ended"))
         if ended != self._handed_over:  # then Patroni has nothing to do here until the other one leads
             self.nudge()
@@ -269,15 +273,18 @@ class Server:
             return False
 
     async def _look(self) -> None:
-        """Look once; end a server that hangs."""
+        """Look once; end a server that hangs, or whose disk does."""
         question = self.judge.ask()
         outcome, reading, why = await self._asked()
         if question.processes and self._processes() != question.processes:
             return  # it ended meanwhile, which is noted already
         verdict = self.judge.hear(question, outcome)
         self._note(Seen(clock(), outcome, reading, why))
-        if verdict is Verdict.HUNG and question.processes:
+        if verdict is Verdict.HUNG:
             await self._end(question, self.seen.why)
+        elif self._flushing.is_to_be_ended(self.seen.at_seconds):
+            self._flushing.forget()
+            await self._end(self.judge.hangs(flushing.WHY), flushing.WHY)
 
     async def _await_end_of_recovery(self) -> None:
         """Note what the server says when it is out of recovery; what goes wrong meanwhile is for the next look."""
@@ -303,23 +310,23 @@ class Server:
 
     async def end_stopped(self) -> None:
         """End the server: its postmaster was stopped."""
-        question = self.judge.stopped()
-        if question.processes:
-            await self._end(question, "its postmaster was stopped")
+        await self._end(self.judge.stopped(), "its postmaster was stopped")
 
     async def _end(self, question: Question, why: str) -> None:
         """End a server that hangs: from then on it is one that has crashed, and Patroni knows what to do.
 
         Not when an operator has taken the cluster into his own hands, or nobody knows whether he has.
         """
-        cluster, (process, *_) = self._sight.cluster, question.processes
+        cluster = self._sight.cluster
+        if not question.processes:
+            return
         if cluster is None or cluster.paused:
             reason = "the cluster is paused" if cluster else "etcd does not say whether the cluster is paused"
             self._complaints.about("PostgreSQL", f"hangs, and is left alone: {reason}")
             return
         LOG.error("the server hangs (%s): ending it", why)
         try:
-            left = await processes.end_server(process, END_SECONDS)
+            left = await processes.end_server(question.processes[0], END_SECONDS)
         except OSError as error:
             self._complaints.about("PostgreSQL", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
             return
@@ -333,6 +340,7 @@ class Server:
         before, self.seen = self.seen, seen
         if seen.reading is not None:
             self.was_primary = not seen.reading.in_recovery
+            self._flushing.see(seen.reading, seen.at_seconds)
         if standing(before.reading) != standing(seen.reading) or before.outcome is not seen.outcome:
             self._on_change()
 

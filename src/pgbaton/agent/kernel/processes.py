@@ -183,7 +183,10 @@ def noted(pid_file: Path) -> int | None:
 
 
 def serves(pid: int, data_directory: Path) -> bool:
-    """Tell whether a process runs PostgreSQL in a data directory."""
+    """Tell whether a process runs PostgreSQL in a data directory.
+
+    That needs no disk where the directory is on this host's own: the kernel keeps at hand where a process works.
+    """
     directory, seen = PROC / str(pid), stat(pid)
     if not seen or seen.name != PROGRAM:  # of others, the first process for one, no more may be known
         return False
@@ -277,10 +280,10 @@ async def end_server(server: Process, deadline_seconds: float) -> tuple[Process,
     kill(server, signal.SIGSTOP)
     while look(server).condition == Condition.RUNNING and await pause(deadline - deadline_seconds + STOP_SECONDS):
         pass
-    family = [server, *children(server)]
-    for each in family:
+    left = (server, *children(server))
+    for each in left:
         kill(each, signal.SIGKILL)
-    while left := tuple(each for each in family if look(each).condition != Condition.GONE):
+    while left := tuple(each for each in left if look(each).condition != Condition.GONE):
         if not await pause(deadline):
             break
     return left

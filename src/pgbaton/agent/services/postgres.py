@@ -22,10 +22,17 @@ TOO_MANY_CONNECTIONS = "53300"
 STARTING_OR_STOPPING = "57P03"
 
 # One statement: a server in trouble answers it or not. CASE keeps the functions from being called that a standby
-# refuses, and the control file from being read while a walreceiver knows the timeline.
+# refuses, and the control file from being read while a walreceiver knows the timeline. Whoever waits to write or flush
+# WAL waits for the disk (IO) or for another who does (LWLock); PostgreSQL 17 has another case in these names than 15.
 STATEMENT = """
 with here as materialized (
   select pg_is_in_recovery() as in_recovery, pg_last_wal_replay_lsn() as replayed
+),
+activity as materialized (
+  select
+    count(*) filter (where backend_type = 'client backend') as connections,
+    count(*) filter (where lower(wait_event) in ('walwrite', 'walsync', 'walinitwrite', 'walinitsync')) as flushing
+  from pg_stat_activity
 )
 select
   here.in_recovery,
@@ -38,12 +45,13 @@ select
     else pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), here.replayed), '0/0')
     end as position,
   case when here.in_recovery then pg_wal_lsn_diff(here.replayed, '0/0') end as replayed,
+  not here.in_recovery and activity.flushing > 0 as flush_awaited,
   coalesce(receiver.status = 'streaming', false) as receiving,
   extract(epoch from clock_timestamp() - receiver.last_msg_receipt_time)::float8 as heard_seconds_ago,
   receiver.sender_host as from_host,
-  (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
+  activity.connections as connections,
   current_setting('max_connections') as max_connections
-from here left join pg_stat_wal_receiver receiver on true
+from here cross join activity left join pg_stat_wal_receiver receiver on true
 """
 
 #: Between two of the server's own looks at whether it is out of recovery.
@@ -65,6 +73,7 @@ class Reading:
 
     ``position`` is in bytes: how far a primary has flushed, how far a standby has WAL, be it received or (before its
     walreceiver has begun, or from an archive) replayed. ``replayed`` is the same as ``position`` on a primary.
+    ``flush_awaited`` tells whether some process of a primary waits to write or flush WAL at this moment.
     ``heard_seconds_ago`` is when the walreceiver got its last message; an idle primary sends none for half of
     wal_sender_timeout, so only a short time says something. It is None without a walreceiver, as is ``from_host``.
     """
@@ -73,6 +82,7 @@ class Reading:
     timeline: int
     position: int
     replayed: int
+    flush_awaited: bool
     receiving: bool
     heard_seconds_ago: float | None
     from_host: str | None
@@ -130,6 +140,7 @@ def reading(record: dict[str, str | None]) -> Reading:
         timeline=_whole(record["timeline"]),
         position=position,
         replayed=position if record["replayed"] is None else _whole(record["replayed"]),
+        flush_awaited=_truth(record["flush_awaited"]),
         receiving=_truth(record["receiving"]),
         # The two times are of one clock, which may be set back between them.
         heard_seconds_ago=None if heard is None else max(0.0, float(heard)),

@@ -53,8 +53,8 @@ PAUSE_SECONDS = (0.2, 5.0)
 BETWEEN_SECONDS = (0.3, 4.0)
 #: Where every core is busy anyway, each step of a commit and of a login waits for its turn.
 BUSY_SECONDS = 2.0
-#: Its longest pause may begin at the end of the time for pauses, and what it leads to is to be seen.
-PAUSED_SECONDS = PAUSING_SECONDS + PAUSE_SECONDS[1] + 5.0
+#: The longest pause may begin at the end of the time for pauses, and what it leads to is to be seen.
+LINGERING_SECONDS = PAUSE_SECONDS[1] + 5.0
 BUSY_UNIT = "pgbaton-busy"
 BUSY = "while :; do :; done"
 
@@ -126,19 +126,19 @@ class Pause:
     seconds: float
 
 
-def pauses(random: Random) -> tuple[Pause, ...]:
-    """Return the pauses of one agent, one after the other."""
+def pauses(random: Random, seconds: float) -> tuple[Pause, ...]:
+    """Return the pauses of one agent that begin within so many seconds, one after the other."""
     found, at = [], random.uniform(0.0, BETWEEN_SECONDS[1])
-    while at < PAUSING_SECONDS:
+    while at < seconds:
         found.append(Pause(at, random.uniform(*PAUSE_SECONDS)))
         at += found[-1].seconds + random.uniform(*BETWEEN_SECONDS)
     return tuple(found)
 
 
-async def pause_under_load(strike: Strike) -> None:
-    """Pause each agent at moments of its own, again and again, while every core is busy."""
-    drawn = [(host, pauses(strike.random)) for host in strike.hosts]
-    await keep_busy(strike)
+async def pause_under_load(strike: Strike, seconds: float = PAUSING_SECONDS) -> None:
+    """Pause each agent at moments of its own, again and again for so long, while every core is busy."""
+    drawn = [(host, pauses(strike.random, seconds)) for host in strike.hosts]
+    await keep_busy(strike, 2 * (seconds + LINGERING_SECONDS))
     try:
         begin = time.monotonic()
         made = await asyncio.gather(*(pause(strike, host, each, begin) for host, each in drawn))
@@ -170,9 +170,9 @@ async def send(strike: Strike, host: str, signal: str, *, check: bool = True) ->
     await signal_unit(replace(strike, hosts=(host,)), agent.UNIT, signal, whom="main", check=check)
 
 
-async def keep_busy(strike: Strike) -> None:
-    """Have a program for every core of this machine that never waits, dealt out over the hosts; each ends by itself."""
-    ends = f"--property=RuntimeMaxSec={2 * PAUSED_SECONDS:g}"
+async def keep_busy(strike: Strike, seconds: float) -> None:
+    """Have a program for every core of this machine that never waits, dealt out over the hosts, for so long at most."""
+    ends = f"--property=RuntimeMaxSec={seconds:g}"
     dealt = zip(range(os.cpu_count() or 1), cycle(strike.hosts), strict=False)
     argv = ("systemd-run", "--quiet", "--collect", ends)
     await asyncio.gather(
@@ -312,7 +312,7 @@ FAULTS = (
         expects=steady(within(BUSY_SECONDS)),
         needs=PAIR,
         obstacle=no_agents,
-        hold_seconds=PAUSED_SECONDS,
+        hold_seconds=PAUSING_SECONDS + LINGERING_SECONDS,
     ),
     Fault(
         name="primary-back-during-verdict",

@@ -86,11 +86,12 @@ class Seen:
     """What a fault's own look at the cluster came to, beside what clients and checkers see.
 
     ``checks`` are judged with those of the checkers; ``objections`` say what was not as it must be although no promise
-    about data was broken.
+    about data was broken, ``remarks`` what is worth knowing and held against nobody.
     """
 
     checks: tuple[Check, ...] = ()
     objections: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 Act = Callable[[Strike], Awaitable[None]]

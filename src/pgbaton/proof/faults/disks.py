@@ -11,7 +11,7 @@ from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from pgbaton.proof.faults.base import Strike
+    from pgbaton.proof.faults.base import Expectation, Strike
     from pgbaton.proof.target import Target
 
 PAIR = ((Role.DATABASE, 2),)
@@ -19,6 +19,9 @@ PAIR = ((Role.DATABASE, 2),)
 FULL_SECONDS = 30.0
 #: Beyond the leader lock's usual life and an election.
 HUNG_SECONDS = 40.0
+#: An agent ends a server that has flushed nothing for ten seconds while somebody waited. It may be half a second until
+#: it looks at that first, and as much until it looks last; the rest is for a busy machine.
+STUCK_SECONDS = 12.0
 
 FILLER = f"{POINT}/pgbaton-filler"
 # Takes all the room there is, in steps of 256 MiB, then 16 MiB, 1 MiB and 4 KiB. Argument: the file to fill it with.
@@ -62,6 +65,16 @@ async def thaw(strike: Strike) -> None:
     await strike.on(strike.host).run("fsfreeze", "--unfreeze", POINT, check=False)
 
 
+def noticed(strike: Strike) -> Expectation:
+    """Expect what a crash costs when the agent has lost its patience; without agents, what a dead host does."""
+    expected = (
+        no_longer_than("postmaster-killed", PRIMARY_PARTS, extra_seconds=STUCK_SECONDS)
+        if strike.topology.has_agents
+        else no_longer_than("primary-power-off", PRIMARY_PARTS)
+    )
+    return expected(strike)
+
+
 FAULTS = (
     Fault(
         name="data-disk-full",
@@ -85,7 +98,7 @@ FAULTS = (
         victims=primary,
         inject=freeze,
         heal=thaw,
-        expects=no_longer_than("primary-power-off", PRIMARY_PARTS),
+        expects=noticed,
         needs=PAIR,
         obstacle=no_volume,
         hold_seconds=HUNG_SECONDS,

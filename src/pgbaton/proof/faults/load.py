@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pgbaton.hosts import files, process
+from pgbaton.hosts import process
 from pgbaton.operate.switchover import switchover
-from pgbaton.proof import final
+from pgbaton.proof.faults import bench
 from pgbaton.proof.faults.base import Fault, Suite, primary, within
+from pgbaton.proof.faults.bench import Bench
 from pgbaton.proof.faults.expectations import no_longer_than
 from pgbaton.proof.faults.signals import signal_server
 from pgbaton.proof.faults.victims import entry
 from pgbaton.proof.parts import PRIMARY_PARTS, SWITCHOVER_PARTS
 from pgbaton.proof.storm import Storm
-from pgbaton.secrets import Vault
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from pgbaton.hosts.base import Host
     from pgbaton.proof.faults.base import Strike
     from pgbaton.proof.target import Target
 
@@ -32,14 +31,9 @@ QUEUED_SECONDS = 3.0
 #: Longer than any switchover: held until then.
 HELD_SECONDS = 60.0
 SETTLED_SECONDS = 1.0
-#: pgbench's clients, and how long they work before the fault.
-BENCH_CLIENTS = 10
+#: How pgbench works, and for how long before the fault.
+BENCH = Bench(clients=10, seconds=300)
 BENCH_SECONDS = 5.0
-BENCH_UNIT = "pgbaton-bench"
-BENCH_LONGEST_SECONDS = 300
-BENCH_TABLES = "pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers"
-BENCH_DIRECTORY = "/run/pgbaton-bench"
-INITIALIZE_SECONDS = 60.0
 
 
 async def storm(strike: Strike) -> None:
@@ -80,65 +74,9 @@ async def switch_over_held(strike: Strike) -> None:
 
 async def kill_under_load(strike: Strike) -> None:
     """Kill the postmaster while pgbench keeps the pool busy."""
-    target = strike.target
-    bench = await prepare_bench(target)
-    await bench.run(
-        "systemd-run", f"--unit={BENCH_UNIT}", "--collect", "--quiet", *environment(), *pgbench(target),
-        f"--client={BENCH_CLIENTS}", f"--time={BENCH_LONGEST_SECONDS}", "--no-vacuum",
-    )  # fmt: skip
+    await bench.start(strike.target, BENCH)
     await asyncio.sleep(BENCH_SECONDS)
     await signal_server(strike, "KILL", "postmaster")
-
-
-async def prepare_bench(target: Target) -> Host:
-    """Give pgbench its tables, and a password file of its own on the application's machine; return that."""
-    spec = target.topology.with_role(Role.APPLICATION)[0]
-    host, database = target.hosts[spec.name], target.topology.databases[0]
-    vault = Vault(target.state.vault_directory)
-    password = vault.value(f"password/user/{database.owner}").replace("\\", "\\\\").replace(":", "\\:")
-    await files.write_file(host, f"{BENCH_DIRECTORY}/pgpass", f"*:*:*:*:{password}\n", mode=0o600)
-    await files.write_file(host, f"{BENCH_DIRECTORY}/ca.crt", vault.value("ca"))
-    settings = [word.removeprefix("--setenv=") for word in environment()]
-    await host.run("env", *settings, *pgbench(target), "--initialize", "--quiet", timeout=INITIALIZE_SECONDS)
-    return host
-
-
-def environment() -> tuple[str, ...]:
-    """Return systemd-run's arguments that say how pgbench logs in."""
-    variables = {
-        "PGPASSFILE": f"{BENCH_DIRECTORY}/pgpass",
-        "PGSSLMODE": "verify-full",
-        "PGSSLROOTCERT": f"{BENCH_DIRECTORY}/ca.crt",
-    }
-    return tuple(f"--setenv={name}={value}" for name, value in variables.items())
-
-
-def pgbench(target: Target) -> tuple[str, ...]:
-    """Return pgbench's command line up to what it is to do."""
-    topology = target.topology
-    database = topology.databases[0]
-    port = str(topology.balancing.write_port)
-    return ("pgbench", "-h", str(topology.entry_address), "-p", port, "-U", database.owner, database.name)
-
-
-async def end_bench(strike: Strike) -> None:
-    """End pgbench, and take its tables and files away."""
-    target = strike.target
-    for spec in target.topology.with_role(Role.APPLICATION):
-        host = target.hosts[spec.name]
-        await host.run("systemctl", "stop", BENCH_UNIT, check=False)
-        await host.run("rm", "-rf", BENCH_DIRECTORY)
-    primary_now = (await target.roles()).primary
-    await final.sql(target, primary_now, f"DROP TABLE IF EXISTS {BENCH_TABLES}")
-
-
-async def no_pgbench(target: Target) -> str | None:
-    """Tell when there is no machine for pgbench, or no pgbench on it."""
-    spec = next(iter(target.topology.with_role(Role.APPLICATION)), None)
-    if spec is None:
-        return "no machine has the role application"
-    found = await target.hosts[spec.name].run("sh", "-c", "command -v pgbench", check=False)
-    return None if found.ok else f"{spec.name} has no pgbench"
 
 
 FAULTS = (
@@ -170,9 +108,9 @@ FAULTS = (
         right="a synchronous standby takes over with everything acknowledged; the old primary is rewound and rejoins",
         victims=primary,
         inject=kill_under_load,
-        heal=end_bench,
+        heal=bench.end,
         expects=no_longer_than("postmaster-killed", PRIMARY_PARTS, extra_seconds=1.0),
         needs=((Role.DATABASE, 2),),
-        obstacle=no_pgbench,
+        obstacle=bench.missing,
     ),
 )

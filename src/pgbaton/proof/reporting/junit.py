@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from pgbaton.proof.reporting.words import seconds, shortcomings
+from pgbaton.proof.reporting.words import again, seconds, shortcomings
 from pgbaton.proof.results import Verdict
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def junit(run: RunResult) -> str:
 
 def suite_of(run: RunResult, summary: FaultSummary) -> ET.Element:
     """Return a fault's suite."""
-    cases = [case_of(trial) for trial in summary.trials]
+    cases = [case_of(run, trial) for trial in summary.trials]
     facts = {
         "fault": summary.fault,
         "title": summary.title,
@@ -55,27 +55,27 @@ def suite_of(run: RunResult, summary: FaultSummary) -> ET.Element:
     return suite(run, summary.fault, cases, facts, began_at=summary.trials[0].began_at, taken=taken)
 
 
-def case_of(trial: TrialResult) -> ET.Element:
+def case_of(run: RunResult, trial: TrialResult) -> ET.Element:
     """Return a trial's case."""
     case = element("testcase", name=f"seed {trial.seed}", classname=classname(trial.fault), time=time(trial))
     findings = shortcomings(trial)
     match trial.verdict:
         case Verdict.VIOLATED | Verdict.MISSED:
-            case.append(conclusion("failure", str(trial.verdict), findings, trial))
+            case.append(conclusion("failure", findings, trial, again(run, trial.fault, trial.seed)))
         case Verdict.UNKNOWN:
-            case.append(conclusion("error", str(trial.verdict), findings, trial))
+            case.append(conclusion("error", findings, trial, again(run, trial.fault, trial.seed)))
         case Verdict.PROVEN:
             pass
     return case
 
 
-def conclusion(tag: str, kind: str, findings: tuple[str, ...], trial: TrialResult) -> ET.Element:
+def conclusion(tag: str, findings: tuple[str, ...], trial: TrialResult, repeat: str) -> ET.Element:
     """Return why a case did not pass, with how to see it again."""
+    kind = str(trial.verdict)
     told = element(tag, type=kind, message=findings[0] if findings else kind)
     outage = f"no write acknowledged for: {seconds(trial.write_outage_seconds)}"
-    again = f"again: pgbaton prove --fault {trial.fault} --seed {trial.seed}"
     folder = (f"folder: {trial.folder}",) if trial.folder else ()
-    told.text = clean("\n".join((*findings, f"struck: {', '.join(trial.hosts)}", outage, again, *folder)))
+    told.text = clean("\n".join((*findings, f"struck: {', '.join(trial.hosts)}", outage, f"again: {repeat}", *folder)))
     return told
 
 

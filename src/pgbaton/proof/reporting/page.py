@@ -43,7 +43,7 @@ def render(run: RunResult, story_of: StoryOf, history_of: HistoryOf) -> str:
         checks=tables.checks(run),
         findings=tables.findings(run),
         not_run=tables.not_run(run.not_run),
-        seeds=tables.seeds(run.summary),
+        seeds=tables.seeds(run),
         versions=tables.versions(run.versions),
         footer=escape(
             f"pgbaton {__version__} · asked: {run.asked} · seed {run.seed} · took {seconds(run.total_seconds)}"

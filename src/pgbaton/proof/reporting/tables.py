@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.proof.checkers.base import Validity
 from pgbaton.proof.reporting.markup import badge, bullets, cell, markup_cell, table
-from pgbaton.proof.reporting.words import limit, right, seconds, shortcomings, worst
+from pgbaton.proof.reporting.words import again, limit, right, seconds, shortcomings, worst
 from pgbaton.proof.results import Verdict
 
 if TYPE_CHECKING:
@@ -120,12 +120,12 @@ def not_run(faults: Sequence[NotRun]) -> str:
     return table([("Fault", ""), ("Why not", "")], rows)
 
 
-def seeds(summaries: Sequence[FaultSummary]) -> str:
+def seeds(run: RunResult) -> str:
     """Return how to repeat each fault's worst trial, and the seeds of all."""
     rows = (
-        markup_cell(f"<code>pgbaton prove --fault {escape(each.fault)} --seed {worst(each).seed}</code>")
+        markup_cell(f"<code>{escape(again(run, each.fault, worst(each).seed))}</code>")
         + markup_cell(", ".join(_seed(trial) for trial in each.trials))
-        for each in summaries
+        for each in run.summary
     )
     return table([("The worst trial again", ""), ("Seeds of all trials", "")], rows, css="tight")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pgbaton.proof import faults
 from pgbaton.proof.checkers.base import Validity
+from pgbaton.proof.faults.base import Suite
 from pgbaton.proof.results import Verdict
 
 if TYPE_CHECKING:
@@ -44,6 +46,19 @@ def count(number: int, thing: str) -> str:
 def right(fault: str) -> str:
     """Return what must come of a fault; empty when the catalogue no longer has it."""
     return next((each.right for each in faults.FAULTS if each.name == fault), "")
+
+
+def again(run: RunResult, fault: str, seed: int) -> str:
+    """Return the command that repeats a trial; a fault that was made for its run is asked for as that was."""
+    asked = run.request
+    suite, minutes, schedule = (asked.get(option) for option in ("suite", "minutes", "schedule"))
+    if schedule:
+        return f"pgbaton prove --schedule {quote(schedule)} --seed {seed}"
+    if suite is None or suite in tuple(Suite):
+        return f"pgbaton prove --fault {fault} --seed {seed}"
+    among = "".join(f" --fault {name}" for name in asked.get("fault", ()))
+    lasting = "" if minutes is None else f" --minutes {minutes:g}"
+    return f"pgbaton prove --suite {suite}{among}{lasting} --seed {seed}"
 
 
 def headline(run: RunResult) -> str:

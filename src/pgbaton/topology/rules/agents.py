@@ -41,10 +41,10 @@ def enough_voters(topology: Topology) -> Iterator[Objection]:
 def silence_is_several_heartbeats(topology: Topology) -> Iterator[Objection]:
     """A host is not taken for silent before four heartbeats are missing."""
     timings = topology.timings
-    needed = MISSED_HEARTBEATS * timings.heartbeat_interval
+    needed = MISSED_HEARTBEATS * timings.heartbeat_seconds
     if timings.detection_time < needed - ROUNDING:
         reason = (
-            f"is shorter than {MISSED_HEARTBEATS} heartbeats of {timings.heartbeat_interval:g} = {needed:g} seconds: "
+            f"is shorter than {MISSED_HEARTBEATS} heartbeats of {timings.heartbeat_seconds:g} = {needed:g} seconds: "
             "a busy host would pass for a dead one"
         )
         yield Objection(("timings", "detection_time"), reason, f"set {needed:g} or more, or lower heartbeat_interval")

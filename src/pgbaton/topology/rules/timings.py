@@ -77,7 +77,8 @@ def crash_fails_over(topology: Topology) -> Iterator[Objection]:
 def intervals_can_be_kept(topology: Topology) -> Iterator[Objection]:
     """No interval is shorter than programs can keep."""
     for name in INTERVALS:
-        if getattr(topology.timings, name) < SHORTEST_INTERVAL:
+        seconds = getattr(topology.timings, name)
+        if seconds is not None and seconds < SHORTEST_INTERVAL:
             reason = f"is shorter than {SHORTEST_INTERVAL} seconds, which no program here can keep"
             yield Objection(("timings", name), reason, f"set {SHORTEST_INTERVAL} or more; the default is a good choice")
 

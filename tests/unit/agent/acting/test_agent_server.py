@@ -13,6 +13,7 @@ from small_cluster import Seen, cluster, until
 from pgbaton.agent.acting import judge, server
 from pgbaton.agent.acting.server import Server
 from pgbaton.agent.complaints import Complaints
+from pgbaton.agent.decisions.flushing import PATIENCE_SECONDS
 from pgbaton.agent.decisions.hung import Outcome, Verdict
 from pgbaton.agent.kernel import processes
 from pgbaton.agent.kernel.fence_rules import Serving
@@ -32,6 +33,7 @@ STANDBY = Reading(
     timeline=4,
     position=1000,
     replayed=900,
+    flush_awaited=False,
     receiving=True,
     heard_seconds_ago=0.1,
     from_host="10.77.0.21",
@@ -281,6 +283,48 @@ async def test_processes_that_do_not_end_are_named(host: Host, caplog: pytest.Lo
     host.left = (Process(5000, 1),)
     await host.look(3)
     assert "do not end: 5000" in caplog.text
+
+
+async def leads_and_is_stuck(host: Host) -> None:
+    """Let the host lead with a server whose disk hangs, until two more looks end it."""
+    host.seen.sight.cluster = replace(cluster("db2", sync=["db3"]), fails_over=True)
+    host.answer, host.seconds_for_a_look = replace(PRIMARY, flush_awaited=True), 0.5
+    await host.look(round(PATIENCE_SECONDS / 0.5))
+    assert host.ended == []
+
+
+async def test_a_server_whose_disk_hangs_is_ended_though_it_answers(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    await leads_and_is_stuck(host)
+    assert host.server.verdict is not Verdict.HUNG
+    await host.look(2)
+    assert host.ended == [POSTMASTER]
+    assert host.server.verdict is Verdict.GONE
+    assert "the server hangs (not a byte of WAL was flushed for 10 s while somebody waited)" in caplog.text
+    await until(lambda: host.nudges == 1)
+
+
+async def test_a_server_that_does_not_end_is_not_ended_again_before_its_time(host: Host) -> None:
+    await leads_and_is_stuck(host)
+    host.left = (POSTMASTER,)
+    await host.look(20)
+    assert host.ended == [POSTMASTER]
+
+
+async def test_a_server_whose_disk_hangs_is_left_alone_where_nobody_could_take_over(host: Host) -> None:
+    await leads_and_is_stuck(host)
+    host.seen.sight.forget("db3")
+    await host.look(5)
+    assert host.ended == []
+    assert host.server.verdict is not Verdict.HUNG
+
+
+async def test_another_server_has_all_the_time_that_the_one_before_it_had(host: Host) -> None:
+    await leads_and_is_stuck(host)
+    host.server._ended(POSTMASTER)
+    await host.look(20)
+    assert host.ended == []
 
 
 async def test_the_end_of_the_postmaster_is_told_at_once_and_patroni_is_woken(host: Host) -> None:

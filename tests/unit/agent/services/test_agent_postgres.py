@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 LOGIN = wire.Login("pgbaton_agent", "postgres", settings=(("application_name", "agent"),))
 COLUMNS = tuple(field.name for field in dataclasses.fields(Reading))
-PRIMARY = ("f", "3", "50463736", None, "f", None, None, "12", "100")
-STANDBY = ("t", "3", "50463736", "50463000", "t", "0.25", "10.77.0.21", "1", "100")
+PRIMARY = ("f", "3", "50463736", None, "t", "f", None, None, "12", "100")
+STANDBY = ("t", "3", "50463736", "50463000", "f", "t", "0.25", "10.77.0.21", "1", "100")
 
 
 async def read(where: UnixSocket, deadline_seconds: float = 2) -> Reading:
@@ -38,6 +38,7 @@ async def test_a_primary_reads_as_a_primary(tmp_path: Path) -> None:
         timeline=3,
         position=50463736,
         replayed=50463736,
+        flush_awaited=True,
         receiving=False,
         heard_seconds_ago=None,
         from_host=None,
@@ -54,6 +55,7 @@ async def test_a_standby_reads_as_a_standby(tmp_path: Path) -> None:
         timeline=3,
         position=50463736,
         replayed=50463000,
+        flush_awaited=False,
         receiving=True,
         heard_seconds_ago=0.25,
         from_host="10.77.0.21",
@@ -65,6 +67,14 @@ async def test_a_standby_reads_as_a_standby(tmp_path: Path) -> None:
 def test_the_statement_returns_what_a_reading_is_made_of() -> None:
     selected = postgres.STATEMENT.partition(")\nselect\n")[2]
     assert tuple(re.findall(r"(?:here\.| as )(\w+)(?:,\n|\nfrom here)", selected)) == COLUMNS
+
+
+def test_the_statement_knows_every_wait_for_wal_however_a_version_writes_it() -> None:
+    lowered = re.findall(r"lower\(wait_event\) in \((.*?)\)", postgres.STATEMENT)
+    names = {name.strip(" '") for each in lowered for name in each.split(",")}
+    fifteen = {"WALWrite", "WALSync", "WALInitWrite", "WALInitSync"}
+    seventeen = {"WALWrite", "WalWrite", "WalSync", "WalInitWrite", "WalInitSync"}
+    assert {name.lower() for name in fifteen} == {name.lower() for name in seventeen} == names
 
 
 def test_a_clock_set_back_gives_no_time_below_zero() -> None:

@@ -46,6 +46,13 @@ def test_a_failure_tells_its_findings_and_how_to_see_it_again() -> None:
     assert "pgbaton prove --fault postmaster-killed --seed 3" in (failure.text or "")
 
 
+def test_a_failure_of_a_soak_is_seen_again_by_another_soak() -> None:
+    run = made.run(made.trial("full-load", seed=3, outage=9.0), request={"suite": "soak", "minutes": 3.0})
+    failure = read(run).find("testsuite/testcase/failure")
+    assert failure is not None
+    assert "again: pgbaton prove --suite soak --minutes 3 --seed 3" in (failure.text or "")
+
+
 def test_half_a_run_is_an_error_even_when_all_its_trials_are_proven() -> None:
     *_, last = read(made.run(made.trial(), complete=False))
     assert (last.get("name"), last.get("errors")) == ("run", "1")

@@ -136,6 +136,21 @@ def test_a_command_to_repeat_the_worst_trial_is_given() -> None:
     assert "<code>pgbaton prove --fault postmaster-killed --seed 2</code>" in render(run)
 
 
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        ({"suite": "soak", "minutes": None}, "--suite soak"),
+        ({"suite": "soak", "minutes": 3.0}, "--suite soak --minutes 3"),
+        ({"suite": "chaos", "minutes": 2.5, "fault": ["switchover"]}, "--suite chaos --fault switchover --minutes 2.5"),
+        ({"suite": None, "minutes": None, "schedule": "/a b.json"}, "--schedule &#x27;/a b.json&#x27;"),
+        ({"suite": "full", "minutes": 3.0}, "--fault full-load"),
+    ],
+)
+def test_what_was_made_for_its_run_is_asked_for_again_as_it_was(asked: dict[str, object], command: str) -> None:
+    page = render(made.run(made.trial("full-load", seed=9), request=asked))
+    assert f"<code>pgbaton prove {command} --seed 9</code>" in page
+
+
 def test_a_curve_never_has_more_steps_than_pixels_and_whole_buckets_of_10_ms() -> None:
     for length in (0.05, 0.6, 9.99, 10.0, 63.21):
         seen = timeline.view(Span(5.0, 5.0 + length), 5.0)
