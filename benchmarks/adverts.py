@@ -59,11 +59,12 @@ def enter(namespace: str) -> None:
 
 def opened() -> socket.socket:
     """Return a socket that gets adverts alone, each with the time at which the kernel had it."""
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # gets nothing before it is bound
     code = b"".join(struct.pack("HBBI", *each) for each in FILTER)
     kept = ctypes.create_string_buffer(code)
     made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(FILTER), ctypes.addressof(kept)))
     made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    made.bind(("", ETH_P_ALL))
     return made
 
 
