@@ -11,6 +11,7 @@ three of them. When they came is the kernel's word, so that this program's own p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import itertools
 import json
@@ -59,12 +60,15 @@ def enter(namespace: str) -> None:
 
 def opened() -> socket.socket:
     """Return a socket that gets adverts alone, each with the time at which the kernel had it."""
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # gets nothing before it is bound
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     code = b"".join(struct.pack("HBBI", *each) for each in FILTER)
     kept = ctypes.create_string_buffer(code)
     made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(FILTER), ctypes.addressof(kept)))
     made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    made.bind(("", ETH_P_ALL))
+    with contextlib.suppress(BlockingIOError):
+        made.setblocking(False)  # noqa: FBT003 - socket's own
+        while made.recv(FRAME_BYTES):
+            pass  # what came before there was a filter
     return made
 
 
