@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,8 +30,14 @@ EVERY_SECONDS = 30.0
 LOOKS_BACK_SECONDS = 60.0
 #: On a busy machine the question waits longer than the answer.
 ANSWER_SECONDS = 10.0
-USED, MEMORY = "CPUUsageNSec", "MemoryCurrent"
-MEBIBYTE = 1 << 20
+MEBIBYTE, KIBIBYTE = 1 << 20, 1 << 10
+# What the unit has used of processors since it was started, and what its process has of memory now: not every kernel
+# counts the memory of a unit.
+USAGE = """
+systemctl show --property=CPUUsageNSec "$1"
+grep ^VmRSS: "/proc/$(systemctl show --property=MainPID --value "$1")/status"
+"""
+USED = re.compile(r"^CPUUsageNSec=(\d+)\nVmRSS:\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -81,10 +88,10 @@ async def ask_all(target: Target) -> dict[str, Sample | None]:
 
 async def ask(topology: Topology, spec: HostSpec, host: Host) -> Sample | None:
     """Return what one agent tells and has used; None when it does not answer, as one that is stopped."""
-    show = ("systemctl", "show", f"--property={USED},{MEMORY}", agent.UNIT)
     try:
         figures, used = await asyncio.gather(
-            collect.agent_figures(topology, spec, host, timeout=ANSWER_SECONDS), host.run(*show)
+            collect.agent_figures(topology, spec, host, timeout=ANSWER_SECONDS),
+            host.run("sh", "-c", USAGE, "sh", agent.UNIT),
         )
         return read(figures, used.stdout)
     except (Error, *readings.UNREADABLE):
@@ -92,9 +99,12 @@ async def ask(topology: Topology, spec: HostSpec, host: Host) -> Sample | None:
 
 
 def read(figures: str, shown: str) -> Sample:
-    """Read an agent's figures and systemd's; raises ValueError or LookupError for what cannot be read. Pure."""
-    used = dict(line.split("=", 1) for line in shown.splitlines())
-    return Sample(readings.heartbeat_gaps(figures), int(used[USED]) / 1e9, int(used[MEMORY]))
+    """Read an agent's figures and its host's; raises ValueError for what cannot be read. Pure."""
+    used = USED.search(shown)
+    if used is None:
+        message = f"what an agent uses: seen {shown!r}"
+        raise ValueError(message)
+    return Sample(readings.heartbeat_gaps(figures), int(used[1]) / 1e9, int(used[2]) * KIBIBYTE)
 
 
 def longest_gaps(rounds: Iterable[Round]) -> dict[str, Gap]:

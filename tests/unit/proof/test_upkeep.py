@@ -27,7 +27,7 @@ pgbaton_heartbeat_gap_seconds{host="db2"} 0.051
 pgbaton_heartbeat_gap_seconds{host="lb1"} 0.75
 pgbaton_timeline 1
 """
-USED = "CPUUsageNSec=2500000000\nMemoryCurrent=22020096\n"
+USED = "CPUUsageNSec=2500000000\nVmRSS:\t   21504 kB\n"
 
 
 def sample(used: float = 0.0, memory: int = 1 << 20, **gaps: float) -> Sample:
@@ -40,7 +40,7 @@ def rounds(*told: Mapping[str, Sample | None]) -> tuple[Round, ...]:
 
 def answering(figures: str | Exception = FIGURES, used: str | Exception = USED) -> FakeHost:
     reply = figures if isinstance(figures, Exception) else probed({"answer": {"metrics": figures}})
-    return FakeHost("db1", answers={("python3",): reply, ("systemctl", "show"): used})
+    return FakeHost("db1", answers={("python3",): reply, ("sh", "-c"): used})
 
 
 def probed(reply: object) -> str:
@@ -73,10 +73,10 @@ async def test_an_agent_is_asked_on_its_host_for_nothing_but_its_own_word() -> N
     [
         answering(UnreachableError("no end after 10 s")),
         answering(used=CommandError("exit status 1")),
-        answering(used="CPUUsageNSec=[not set]\nMemoryCurrent=[not set]\n"),
+        answering(used="CPUUsageNSec=[not set]\nVmRSS:\t   21504 kB\n"),
         answering(used=""),
-        FakeHost("db1", answers={("python3",): "no JSON", ("systemctl",): USED}),
-        FakeHost("db1", answers={("python3",): probed({"error": "no answer within 3 s"}), ("systemctl",): USED}),
+        FakeHost("db1", answers={("python3",): "no JSON", ("sh",): USED}),
+        FakeHost("db1", answers={("python3",): probed({"error": "no answer within 3 s"}), ("sh",): USED}),
     ],
 )
 async def test_an_agent_that_does_not_answer_or_not_in_a_known_form_has_told_nothing(host: FakeHost) -> None:
@@ -97,7 +97,7 @@ async def test_all_agents_are_asked_each_time(monkeypatch: pytest.MonkeyPatch) -
     assert slept == [0.0, 30.0, 60.0, 75.0]
     assert [each.at_seconds for each in seen] == slept
     assert all(set(each.samples) == {"lb1", "lb2", "db1", "db2", "db3"} for each in seen)
-    assert {len(host.called("systemctl")) for host in hosts.values()} == {4}
+    assert {len(host.called("sh")) for host in hosts.values()} == {4}
 
 
 def test_the_longest_gap_of_all_counts_with_whoever_saw_it() -> None:
