@@ -13,6 +13,7 @@ from pgbaton.components.agent import UNIT
 from pgbaton.errors import UnhealthyError
 from pgbaton.hosts import process
 from pgbaton.operate.waiting import until
+from pgbaton.proof import upkeep
 from pgbaton.proof.target import Target
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.lab
 PROVEN, OBJECTIVE_MISSED = 0, 5
 #: Whatever Patroni does by itself about a host that is silent comes later than this: a lock's life less one loop.
 LOCK_SECONDS = 19.0
+#: An agent is to stay below 40 MB; a new version of Python may take a little more.
+MOST_BYTES = 48_000_000
 FAULTS = ("primary-power-off", "postmaster-stopped-sessions-ended")
 
 
@@ -43,6 +46,19 @@ async def test_a_lock_is_not_waited_for_and_nothing_acknowledged_is_lost(standar
         assert (trial["lost"], trial["duplicated"]) == (0, 0)
         assert {check["validity"] for check in trial["checks"].values()} == {"valid"}, trial["checks"]
         assert trial["write_outage_seconds"] < LOCK_SECONDS / 2, trial["fault"]
+
+
+async def test_every_agent_tells_what_it_has_heard_and_has_used(standard_lab: Lab) -> None:
+    target = target_of(standard_lab)
+    await target.until_whole(seconds=120)
+    told = await upkeep.ask_all(target)
+    names = {spec.name for spec in target.topology.voters}
+    assert set(told) == names
+    for name, sample in told.items():
+        assert sample is not None, name
+        assert set(sample.gaps) == names - {name}
+        assert sample.processor_seconds > 0
+        assert sample.memory_bytes < MOST_BYTES
 
 
 async def test_clients_are_held_through_a_switchover(standard_lab: Lab) -> None:
