@@ -55,7 +55,7 @@ async def test_every_agent_tells_what_it_has_heard_and_has_used(standard_lab: La
     names = {spec.name for spec in target.topology.voters}
     assert set(told) == names
     for name, sample in told.items():
-        assert sample is not None, name
+        assert isinstance(sample, upkeep.Sample), (name, sample)
         assert set(sample.gaps) == names - {name}
         assert sample.processor_seconds > 0
         assert sample.memory_bytes < MOST_BYTES

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from pgbaton.agent.settings import Settings
 
 
+#: So long the holder of the leader lock has to say that it is no primary and knows of no lock of its own, until that
+#: counts: a lock that was just taken is known to others a moment before its holder's agent.
+ABDICATED_SECONDS = 1.0
+#: A question to etcd's majority is due each second: what was answered so long ago may not be so any more.
+QUORUM_SECONDS = 3.0
+
+
 @dataclass(slots=True)
 class Sight:
     """Everything known; each part is written by the one who learns it, and read by all.
@@ -37,6 +44,8 @@ class Sight:
     mine: Heartbeat | None = None
     #: Under which leader key, as it was known here, each host was heard last.
     _heard_under: dict[str, int] = field(default_factory=dict)
+    #: Since when the holder of a leader key, by its revision, has said without a break that it is no primary.
+    _abdicating: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def hear(self, host: str, said: Heartbeat) -> None:
         """Take what a host says of itself."""
@@ -56,6 +65,10 @@ class Sight:
     def leads(self) -> bool:
         """Tell whether the leader lock is this host's, as etcd last said."""
         return self.cluster is not None and self.cluster.leader == self.settings.me
+
+    def asks_quorum(self, now: float) -> bool:
+        """Tell whether a majority of etcd's members answered lately, so that what is known of etcd is so."""
+        return self.quorum_seconds is not None and now - self.quorum_seconds <= QUORUM_SECONDS
 
     def said(self, host: str, now: float) -> Heartbeat | None:
         """Return what a host last said of itself, this one too; None when its agent is not heard, or nobody can tell.
@@ -82,7 +95,7 @@ class Sight:
 
     def silent(self, now: float) -> frozenset[str]:
         """Return the hosts that are held to be silent: nothing comes from them, or nothing reaches them."""
-        return self.hearing.silent(now) | self.deaf(now)
+        return self.hearing.silent(now) | self.deaf(now) | self.abdicated(now)
 
     def deaf(self, now: float) -> frozenset[str]:
         """Return the primaries that say themselves that they hear neither this host nor a majority, and serve nobody.
@@ -102,6 +115,27 @@ class Sight:
             and me in said.silent
             and len(said.silent) >= self.settings.majority
         )
+
+    def abdicated(self, now: float) -> frozenset[str]:
+        """Return the holder of the leader lock when it has said for long enough that it is no primary, and holds none.
+
+        So it is with a primary that etcd cannot be reached from: its Patroni steps down, and cannot say so in etcd, and
+        the lock would live to its end. One that is about to be promoted, or is started again, knows its lock.
+        """
+        before, self._abdicating = self._abdicating, {}
+        leader = self.cluster.leader if self.cluster else None
+        if leader is None or not self._has_stepped_down(leader, now):
+            return frozenset()
+        key = (leader, self.leader_revision)
+        since = self._abdicating[key] = before.get(key, now)
+        return frozenset({leader}) if now - since >= ABDICATED_SECONDS else frozenset()
+
+    def _has_stepped_down(self, leader: str, now: float) -> bool:
+        """Tell whether the holder of the leader lock says that it is no primary, and has said so since it has it."""
+        said = self.said(leader, now)
+        if leader == self.settings.me or said is None or self._heard_under.get(leader) != self.leader_revision:
+            return False
+        return said.role in {"standby", "none"} and not said.lock
 
     def agreed(self, silent: frozenset[str], now: float) -> frozenset[str]:
         """Return the hosts that a majority of the configured ones holds to be silent, this one among them."""

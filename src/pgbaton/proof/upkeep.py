@@ -50,11 +50,18 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Silence:
+    """Why an agent told nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Round:
-    """What every agent told, so many seconds after the beginning; None of one that did not."""
+    """What every agent told, so many seconds after the beginning."""
 
     at_seconds: float
-    samples: Mapping[str, Sample | None]
+    samples: Mapping[str, Sample | Silence]
 
 
 @dataclass(frozen=True)
@@ -79,23 +86,25 @@ def moments(seconds: float) -> tuple[float, ...]:
     return (*(number * EVERY_SECONDS for number in range(math.ceil(seconds / EVERY_SECONDS))), seconds)
 
 
-async def ask_all(target: Target) -> dict[str, Sample | None]:
+async def ask_all(target: Target) -> dict[str, Sample | Silence]:
     """Ask all agents at once."""
     topology, hosts = target.topology, target.hosts
     samples = await asyncio.gather(*(ask(topology, spec, hosts[spec.name]) for spec in topology.voters))
     return {spec.name: sample for spec, sample in zip(topology.voters, samples, strict=True)}
 
 
-async def ask(topology: Topology, spec: HostSpec, host: Host) -> Sample | None:
-    """Return what one agent tells and has used; None when it does not answer, as one that is stopped."""
+async def ask(topology: Topology, spec: HostSpec, host: Host) -> Sample | Silence:
+    """Return what one agent tells and has used, or why it does not: one that is stopped cannot."""
     try:
         figures, used = await asyncio.gather(
             collect.agent_figures(topology, spec, host, timeout=ANSWER_SECONDS),
             host.run("sh", "-c", USAGE, "sh", agent.UNIT),
         )
         return read(figures, used.stdout)
-    except (Error, *readings.UNREADABLE):
-        return None
+    except Error as error:
+        return Silence(error.message.splitlines()[-1])
+    except readings.UNREADABLE as error:
+        return Silence(f"its answer could not be read: {type(error).__name__}: {error}")
 
 
 def read(figures: str, shown: str) -> Sample:
@@ -114,7 +123,7 @@ def longest_gaps(rounds: Iterable[Round]) -> dict[str, Gap]:
         if each.at_seconds < LOOKS_BACK_SECONDS:
             continue
         for seen_on, sample in each.samples.items():
-            for host, seconds in (sample.gaps if sample else {}).items():
+            for host, seconds in (sample.gaps if isinstance(sample, Sample) else {}).items():
                 longest[host] = max(longest.get(host, Gap(0.0, "")), Gap(seconds, seen_on), key=lambda gap: gap.seconds)
     return longest
 
@@ -122,7 +131,13 @@ def longest_gaps(rounds: Iterable[Round]) -> dict[str, Gap]:
 def known(rounds: Iterable[Round], name: str) -> list[tuple[float, Sample]]:
     """Return what one agent told, and when. Pure."""
     told = ((each.at_seconds, each.samples.get(name)) for each in rounds)
-    return [(at, sample) for at, sample in told if sample is not None]
+    return [(at, sample) for at, sample in told if isinstance(sample, Sample)]
+
+
+def silences(rounds: Iterable[Round], name: str) -> list[str]:
+    """Return why one agent told nothing, for each time that it did not. Pure."""
+    told = (each.samples.get(name) for each in rounds)
+    return [silence.reason for silence in told if isinstance(silence, Silence)]
 
 
 def processor_share(told: Sequence[tuple[float, Sample]]) -> float | None:
@@ -144,7 +159,7 @@ def remarks(rounds: Sequence[Round], *, detection_seconds: float) -> tuple[str, 
         for sentence in (
             heard(longest_gaps(rounds), detection_seconds),
             cost({name: known(rounds, name) for name in names}),
-            unanswered({name: len(rounds) - len(known(rounds, name)) for name in names}, len(rounds)),
+            unanswered({name: silences(rounds, name) for name in names}, len(rounds)),
         )
         if sentence
     )
@@ -169,7 +184,7 @@ def cost(told: Mapping[str, Sequence[tuple[float, Sample]]]) -> str:
     return used and f"agents used of one processor all along, and of memory at the end: {used}"
 
 
-def unanswered(missing: Mapping[str, int], asked: int) -> str:
-    """Return which agents did not answer as a sentence; empty when all did. Pure."""
-    told = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
+def unanswered(why: Mapping[str, Sequence[str]], asked: int) -> str:
+    """Return which agents did not answer, and why not the last time, as a sentence; empty when all did. Pure."""
+    told = ", ".join(f"{name} {len(reasons)} ({reasons[-1]})" for name, reasons in why.items() if reasons)
     return told and f"of {asked} questions agents did not answer: {told}"

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from small_cluster import PRIMARY, STANDBY, Seen, cluster
+from small_cluster import NONE, PRIMARY, STANDBY, Seen, cluster
 
 from pgbaton.agent.decisions.cluster import Member
+from pgbaton.agent.sight import ABDICATED_SECONDS
 
 if TYPE_CHECKING:
     from pgbaton.agent.peers.messages import Heartbeat
@@ -60,6 +61,64 @@ def test_what_a_dead_agent_said_of_others_does_not_count() -> None:
     seen.run(6, without=["db1"], echoing=["lb1"])
     assert seen.sight.view(seen.now).silent == {"db1"}
     assert seen.sight.view(seen.now).agreed == frozenset()
+
+
+def stepped_down(seen: Seen, turns: int, *, said: Heartbeat = STANDBY) -> frozenset[str]:
+    """Let the holder of the lock say something for some turns; return who is held to be silent."""
+    silent: frozenset[str] = frozenset()
+    for _ in range(turns):
+        seen.sight.hear("db1", said)
+        seen.run(1)
+        silent = seen.sight.view(seen.now).silent
+    return silent
+
+
+#: As many turns as it takes to be believed, and one that is not enough.
+BELIEVED = round(ABDICATED_SECONDS / 0.05) + 2
+
+
+@pytest.mark.parametrize("said", [STANDBY, NONE], ids=["in recovery", "no server"])
+def test_a_leader_that_is_no_primary_and_knows_of_no_lock_counts_as_silent(said: Heartbeat) -> None:
+    seen = Seen()
+    assert stepped_down(seen, BELIEVED - 4, said=said) == frozenset()
+    assert stepped_down(seen, 4, said=said) == {"db1"}
+    assert stepped_down(seen, 1, said=PRIMARY) == frozenset()
+    assert stepped_down(seen, BELIEVED - 4, said=said) == frozenset(), "it begins anew"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [replace(STANDBY, lock=True), replace(NONE, lock=True), PRIMARY, replace(PRIMARY, lock=False, writable=False)],
+    ids=["about to be promoted", "being started again", "primary", "cut off from etcd and not stepped down yet"],
+)
+def test_a_leader_that_may_serve_again_is_not_given_up(said: Heartbeat) -> None:
+    assert stepped_down(Seen(), 2 * BELIEVED, said=said) == frozenset()
+
+
+def test_what_was_said_under_another_lock_is_no_abdication() -> None:
+    seen = Seen()
+    seen.sight.cluster = cluster("db3", leader_revision=200)
+    assert stepped_down(seen, BELIEVED) == frozenset()
+    for _ in range(BELIEVED):
+        seen.sight.cluster = cluster("db1", leader_revision=300)
+        seen.run(1)
+    assert seen.sight.view(seen.now).silent == frozenset(), "nothing was heard of it since it has taken the lock"
+    assert stepped_down(seen, BELIEVED - 4) == frozenset()
+    assert stepped_down(seen, 4) == {"db1"}
+
+
+def test_an_agent_that_overslept_sees_no_abdication() -> None:
+    seen = Seen()
+    stepped_down(seen, BELIEVED)
+    seen.sleep(2.0)
+    assert seen.sight.view(seen.now).silent == frozenset()
+
+
+def test_nobody_gives_up_himself() -> None:
+    seen = Seen("db1")
+    seen.sight.mine = STANDBY
+    seen.run(BELIEVED)
+    assert "db1" not in seen.sight.view(seen.now).silent
 
 
 def after_a_failover() -> Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from pgbaton.state import ClusterState
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pgbaton.topology.model import Topology
 
 TOPOLOGY = definition.complete(load.loads(presets.text("standard")), "trial")
 ROLES = Roles(
@@ -86,6 +87,21 @@ async def test_a_partition_cuts_what_it_says_and_takes_that_back_alone(name: str
 
 def test_every_partition_is_tried_here() -> None:
     assert {fault.name for fault in partitions.FAULTS} == set(EXPECTED)
+
+
+def limit(topology: Topology) -> float:
+    """Return the longest outage that a primary which is cut off from etcd alone may cost."""
+    (fault,) = named(["primary-cut-from-etcd"])
+    target = Target(topology, ClusterState("trial", Path("/nowhere")), lambda _: None)
+    seconds = fault.expects(Strike(target, ("db1",), ROLES, Random(1))).limit_seconds
+    assert seconds is not None
+    return seconds
+
+
+def test_a_primary_that_has_stepped_down_is_not_waited_for_where_agents_can_say_so() -> None:
+    stock = load.loads(presets.text("standard") + "[orchestration]\nagent = false\n")
+    assert limit(stock) > stock.timings.ttl
+    assert TOPOLOGY.timings.retry_timeout < limit(TOPOLOGY) < stock.timings.ttl - stock.timings.loop_wait
 
 
 def test_so_many_members_are_struck_that_the_rest_are_no_majority() -> None:

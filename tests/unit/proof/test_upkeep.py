@@ -14,7 +14,7 @@ from pgbaton.errors import CommandError, UnreachableError
 from pgbaton.hosts.fake import FakeHost
 from pgbaton.proof import upkeep
 from pgbaton.proof.target import Target
-from pgbaton.proof.upkeep import Gap, Round, Sample
+from pgbaton.proof.upkeep import Gap, Round, Sample, Silence
 from pgbaton.state import ClusterState
 from pgbaton.topology import load, presets
 
@@ -34,7 +34,7 @@ def sample(used: float = 0.0, memory: int = 1 << 20, **gaps: float) -> Sample:
     return Sample(gaps, used, memory)
 
 
-def rounds(*told: Mapping[str, Sample | None]) -> tuple[Round, ...]:
+def rounds(*told: Mapping[str, Sample | Silence]) -> tuple[Round, ...]:
     return tuple(Round(number * 30.0, each) for number, each in enumerate(told))
 
 
@@ -69,18 +69,28 @@ async def test_an_agent_is_asked_on_its_host_for_nothing_but_its_own_word() -> N
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("host", "why"),
     [
-        answering(UnreachableError("no end after 10 s")),
-        answering(used=CommandError("exit status 1")),
-        answering(used="CPUUsageNSec=[not set]\nVmRSS:\t   21504 kB\n"),
-        answering(used=""),
-        FakeHost("db1", answers={("python3",): "no JSON", ("sh",): USED}),
-        FakeHost("db1", answers={("python3",): probed({"error": "no answer within 3 s"}), ("sh",): USED}),
+        (answering(UnreachableError("no end after 10 s")), "no end after 10 s"),
+        (answering(used=CommandError("exit status 2\ngrep: /proc/0/status: No such file")), "grep: /proc/0/status: "),
+        (answering(used="CPUUsageNSec=[not set]\nVmRSS:\t   21504 kB\n"), "its answer could not be read: ValueError: "),
+        (answering(used=""), "its answer could not be read: ValueError: "),
+        (
+            FakeHost("db1", answers={("python3",): "no JSON", ("sh",): USED}),
+            "its answer could not be read: JSONDecodeError: ",
+        ),
+        (
+            FakeHost("db1", answers={("python3",): probed({"error": "no answer within 3 s"}), ("sh",): USED}),
+            "no answer within 3 s",
+        ),
     ],
 )
-async def test_an_agent_that_does_not_answer_or_not_in_a_known_form_has_told_nothing(host: FakeHost) -> None:
-    assert await upkeep.ask(TOPOLOGY, TOPOLOGY.host("db1"), host) is None
+async def test_an_agent_that_does_not_answer_or_not_in_a_known_form_says_why_it_told_nothing(
+    host: FakeHost, why: str
+) -> None:
+    told = await upkeep.ask(TOPOLOGY, TOPOLOGY.host("db1"), host)
+    assert isinstance(told, Silence)
+    assert told.reason.startswith(why)
 
 
 async def test_all_agents_are_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +142,7 @@ def test_the_share_of_a_processor_is_what_was_used_between_the_answers(
 def test_everything_known_of_agents_is_told_and_who_did_not_answer() -> None:
     seen = rounds(
         {"db1": sample(1.0), "lb1": sample(0.0)},
-        {"db1": sample(1.6), "lb1": None},
+        {"db1": sample(1.6), "lb1": Silence("no answer within 3 s")},
         {"db1": sample(2.2, 21 << 20, lb1=0.1234), "lb1": sample(1.2, 20 << 20, db1=0.4)},
     )
     heard, *others = upkeep.remarks(seen, detection_seconds=0.5)
@@ -142,7 +152,7 @@ def test_everything_known_of_agents_is_told_and_who_did_not_answer() -> None:
     )
     assert others == [
         "agents used of one processor all along, and of memory at the end: db1 2.0% and 21 MiB, lb1 2.0% and 20 MiB",
-        "of 3 questions agents did not answer: lb1 1",
+        "of 3 questions agents did not answer: lb1 1 (no answer within 3 s)",
     ]
 
 

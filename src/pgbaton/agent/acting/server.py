@@ -142,14 +142,14 @@ class Server:
 
     def heartbeat(self) -> Heartbeat:
         """Return what this host says of itself; its silent hosts are the caller's to add."""
-        reading, cluster = self.reading, self._sight.cluster
+        reading = self.reading
         takes_writes = reading is not None and not reading.in_recovery
         return Heartbeat(
             role=self._role(reading),
             writable=takes_writes and self._sight.serving is not Serving.REFUSED,
             timeline=reading.timeline if reading else 0,
             position=reading.position if reading else 0,
-            lock=cluster is not None and cluster.leader == self._me,
+            lock=self._sight.leads and (takes_writes or self._sight.asks_quorum(clock())),
             following=reading is not None and reading.in_recovery and reading.receiving,
             poolers=False,
             state=str(self.verdict),

@@ -54,7 +54,8 @@ ROLES: tuple[ServerRole, ...] = get_args(ServerRole)
 class Heartbeat:
     """The sender is alive, and this is what it knows of itself; ``silent`` are hosts it holds to be.
 
-    ``lock``: it believes that its Patroni holds the leader lock. ``following``: it is a standby, and streams. Of many
+    ``lock``: it believes that its Patroni holds the leader lock; of a server that takes no writes only while etcd
+    answers, since the lock may be gone. ``following``: it is a standby, and streams. Of many
     silent hosts with long names some may be left out: a host that is not named was not said to be silent.
     """
 

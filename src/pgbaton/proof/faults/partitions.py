@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgbaton.lab import lifecycle, links
 from pgbaton.lab.record import Cut
 from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, steady, vip_holder, within
-from pgbaton.proof.faults.expectations import as_without_agents
+from pgbaton.proof.faults.expectations import as_without_agents, no_longer_than
 from pgbaton.proof.faults.victims import (
     confirming_standby,
     entry,
@@ -24,7 +24,7 @@ from pgbaton.topology.model import Role
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pgbaton.proof.faults.base import Act, Strike
+    from pgbaton.proof.faults.base import Act, Expectation, Strike
     from pgbaton.proof.target import Target
 
     Cuts = Callable[[Strike], Iterable[Cut]]
@@ -38,6 +38,23 @@ BEYOND_TTL_SECONDS = 30.0
 CONTEST_SECONDS = 25.0
 #: Until HAProxy has missed two answers, of two seconds' patience each, and the VIP has moved or another way is taken.
 BALANCER_NOTICES_SECONDS = 6.0
+
+
+#: Until a server that Patroni demotes is there again as a standby, as its agent's word to the others has it.
+DEMOTION_SECONDS = 4.0
+
+
+def stepped_down(strike: Strike) -> Expectation:
+    """Expect that a primary's own word lets go of its lock once Patroni has given up on etcd; without agents, its end.
+
+    Patroni finds out within a loop, and gives up after its retries.
+    """
+    topology = strike.topology
+    if not topology.has_agents:
+        return as_without_agents("primary-cut-off", PRIMARY_PARTS)(strike)
+    timings = topology.timings
+    patience = timings.loop_wait + timings.retry_timeout + DEMOTION_SECONDS
+    return no_longer_than("primary-cut-off", PRIMARY_PARTS, extra_seconds=patience)(strike)
 
 
 def maker(name: str, strike: Strike) -> str:
@@ -171,7 +188,7 @@ FAULTS = (
         victims=primary,
         inject=parting("primary-cut-from-etcd", from_etcd),
         heal=mending("primary-cut-from-etcd"),
-        expects=as_without_agents("primary-cut-off", PRIMARY_PARTS),
+        expects=stepped_down,
         needs=MAJORITY,
         hold_seconds=BEYOND_TTL_SECONDS,
         suite=Suite.STANDARD,

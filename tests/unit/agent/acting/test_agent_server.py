@@ -22,6 +22,7 @@ from pgbaton.agent.protocols.connections import AbsentError, RefusedError, Silen
 from pgbaton.agent.protocols.https import ConnectError
 from pgbaton.agent.services import postgres
 from pgbaton.agent.services.postgres import Reading
+from pgbaton.agent.sight import QUORUM_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -146,6 +147,20 @@ async def test_what_the_server_says_is_what_the_host_says_of_itself(host: Host) 
     said = host.server.heartbeat()
     assert (said.role, said.writable, said.following, said.lock) == ("primary", True, False, True)
     assert host.server.was_primary
+
+
+async def test_a_lock_that_may_be_gone_is_claimed_by_a_primary_alone(host: Host) -> None:
+    host.seen.sight.cluster = cluster("db2")
+    for answer, asked_seconds_ago, claims in (
+        (STANDBY, None, False),
+        (STANDBY, QUORUM_SECONDS + 0.1, False),
+        (STANDBY, QUORUM_SECONDS - 0.1, True),
+        (PRIMARY, QUORUM_SECONDS + 0.1, True),
+    ):
+        host.answer = answer
+        host.seen.sight.quorum_seconds = None if asked_seconds_ago is None else host.seen.now - asked_seconds_ago
+        await host.look()
+        assert host.server.heartbeat().lock == claims, (answer, asked_seconds_ago)
 
 
 async def test_a_word_is_believed_for_a_short_time(host: Host) -> None:
