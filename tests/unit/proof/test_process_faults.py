@@ -60,6 +60,11 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def goes_on(pid: int) -> bool:
+    """Tell whether a process runs or sleeps: on a busy machine it may just be on its way from one to the other."""
+    return state(pid) in {"R", "S"}
+
+
 async def until_stopped(pid: int) -> None:
     async def look() -> str | None:
         return None if state(pid) == "T" else state(pid)
@@ -75,7 +80,7 @@ async def test_stopping_the_postmaster_leaves_its_children_running(server: tuple
     postmaster, directory = server
     await signal(directory, "STOP", "postmaster")
     await until_stopped(postmaster)
-    assert [state(each) for each in children(postmaster).values()] == ["S", "S"]
+    assert [goes_on(each) for each in children(postmaster).values()] == [True, True]
 
 
 async def test_stopping_the_server_stops_its_children_as_well(server: tuple[int, Path]) -> None:
@@ -90,7 +95,8 @@ async def test_children_are_told_by_their_titles(server: tuple[int, Path]) -> No
     await signal(directory, "STOP", "all", "^sleep 601")
     both = children(postmaster)
     await until_stopped(both["sleep 601"])
-    assert (state(postmaster), state(both["sleep 600"])) == ("S", "S")
+    assert goes_on(postmaster)
+    assert goes_on(both["sleep 600"])
 
 
 async def test_a_child_that_is_not_there_is_an_error_and_strikes_nobody(server: tuple[int, Path]) -> None:
@@ -107,7 +113,7 @@ async def test_a_stale_pid_file_strikes_nobody(server: tuple[int, Path], tmp_pat
     (stale / "postmaster.pid").write_text(f"{postmaster}\n")
     with pytest.raises(CommandError):
         await signal(stale, "KILL", "everything")
-    assert state(postmaster) == "S"
+    assert goes_on(postmaster)
 
 
 def test_the_members_of_etcd_are_read_by_name() -> None:
