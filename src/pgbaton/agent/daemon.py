@@ -24,6 +24,7 @@ from pgbaton.agent.acting.followers import Followers
 from pgbaton.agent.acting.handover import Handover
 from pgbaton.agent.acting.orders import Orders
 from pgbaton.agent.acting.own_fence import OwnFence
+from pgbaton.agent.acting.path import Path as ClientPath
 from pgbaton.agent.acting.release import Releases
 from pgbaton.agent.acting.report import Report
 from pgbaton.agent.acting.resigning import Resigning
@@ -104,6 +105,7 @@ class Agent:
             else None
         )
         self._balancer = Balancer(settings, sight, complaints) if is_balancer else None
+        self._path = self._path_of(self._balancer) if self._balancer else None
         self._keepers: list[Keeper] = []
         if is_database:
             self._keepers.append(keeper.patroni(self._patroni, settings, sight, complaints))
@@ -127,7 +129,7 @@ class Agent:
             resign=resigning.begin,
         )
         self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
-        self._report = Report(sight, self._voice.mine, self._verdicts)
+        self._report = Report(sight, self._voice.mine, self._verdicts, path=self._path)
         self._stand_in = (
             StandIn(settings, sight, self._patroni, complaints, told=self._report.health) if is_database else None
         )
@@ -151,6 +153,15 @@ class Agent:
 
     def _server_of(self, settings: Settings) -> Server:
         return Server(settings, self._sight, self._patroni, self._complaints, on_change=self._changed)
+
+    def _path_of(self, balancer: Balancer) -> ClientPath | None:
+        """Return the clients' way through this balancer, where the agent is told of one."""
+        way, sight = self._settings.path, self._sight
+        if way is None:
+            return None
+        made = ClientPath(self._settings, way, sight, self._complaints, balancer=balancer, on_change=balancer.turn_soon)
+        balancer.is_cut_off = lambda: made.is_broken
+        return made
 
     def _own_fence_of(self, server: Server) -> OwnFence:
         ask_every = self._follower.ask_every
@@ -199,6 +210,8 @@ class Agent:
             parts.add("etcd's leadership", leader.run)
         if self._balancer is not None:
             parts.add("balancer", self._balancer.run)
+        if self._path is not None:
+            parts.add("clients' path", self._path.run)
         parts.add("stopped services", self._stopped.run)
         for each in self._keepers:
             parts.add(each.judge.name, each.run)
@@ -337,11 +350,15 @@ class Agent:
         self._patroni.use(client)
         self._agents.use(client)
         self._listener.use(server)
+        if self._path is not None:
+            self._path.use(client)
 
     def _trust_secrets(self, secrets: Secrets) -> None:
         self._codec.use(secrets.heartbeat_keys)
         self._secrets = secrets
         self._agents.prove_with(secrets)
+        if self._path is not None:
+            self._path.prove_with(secrets)
 
     # What is told.
 

@@ -111,17 +111,28 @@ class PgbouncerSockets:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """The way that a balancer's clients take, and who tries it: HAProxy's port for writes, a role and its database."""
+
+    port: int
+    role: str
+    database: str
+    every_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     """What must not be printed.
 
     ``heartbeat_key`` may be two keys with a comma between them, while one takes the other's place on one host after
-    the other: old,new everywhere, then new,old, then new.
+    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``.
     """
 
     heartbeat_key: str = field(repr=False)
     rest_user: str
     rest_password: str = field(repr=False)
     pooler_password: str = field(repr=False)
+    probe_password: str | None = field(default=None, repr=False)
 
     @property
     def heartbeat_keys(self) -> tuple[bytes, ...]:
@@ -131,7 +142,10 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything an agent is told; ``hosts`` are all who vote, whether they can be reached or not."""
+    """Everything an agent is told; ``hosts`` are all who vote, whether they can be reached or not.
+
+    Balancers alone have a ``path``.
+    """
 
     cluster: str
     scope: str
@@ -148,6 +162,7 @@ class Settings:
     state_directory: Path
     runtime_directory: Path
     secrets: Secrets
+    path: Way | None = None
 
     @property
     def me_host(self) -> Host:
@@ -246,7 +261,8 @@ def _read(path: Path, *, private: bool) -> object:
     raise SettingsError(key="whole file", seen=seen, wanted=wanted, where=str(path))
 
 
-# From JSON to types: every key of a dataclass must be there, no other may, and each has exactly its type.
+# From JSON to types: every key of a dataclass must be there unless it may be None, no other may, and each has exactly
+# its type.
 
 
 def _fields(
@@ -260,9 +276,15 @@ def _fields(
         if name not in names:
             raise SettingsError(key=_below(key, str(name)), seen="an unknown key", wanted=f"one of {', '.join(names)}")
     for name in names:
-        if name not in value:
+        if name not in value and not isinstance(known[name], types.UnionType):
             raise SettingsError(key=_below(key, name), seen="nothing", wanted=_wanted(known[name]))
-    return {name: _value(known[name], value[name], _below(key, name), show) for name in names}
+    there = [name for name in names if name in value]
+    return {name: _value(_present(known[name]), value[name], _below(key, name), show) for name in there}
+
+
+def _present(kind: object) -> object:
+    """Return the type of what is there, of a field that may be None, or the field's own."""
+    return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
 
 
 @functools.cache
@@ -338,6 +360,10 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for name, port in ports.items():
         if not 0 < port <= HIGHEST_PORT:
             yield f"ports.{name}", str(port), f"a port from 1 to {HIGHEST_PORT}"
+    if settings.path is not None and not 0 < settings.path.port <= HIGHEST_PORT:
+        yield "path.port", str(settings.path.port), f"a port from 1 to {HIGHEST_PORT}"
+    if settings.path is not None and settings.path.every_seconds <= 0:
+        yield "path.every_seconds", str(settings.path.every_seconds), "more than 0"
     timings: dict[str, float] = dataclasses.asdict(settings.timings)
     for name, number in timings.items():
         if number <= 0:

@@ -50,6 +50,8 @@ PROBE_SECONDS = 0.1
 DEADLINE_SECONDS = 0.5
 #: Looks that must fail before a service counts as hung.
 FAILURES = 3
+#: Between two logins by the clients' own way through a balancer.
+PATH_SECONDS = 1.0
 #: How long a pooler may hold its clients back before they are let go, whatever has become of the hand-over.
 PAUSE_SECONDS = 5.0
 
@@ -89,7 +91,7 @@ class Agent(Component):
         """Return the program, its settings and secrets, and the units."""
         restart: dict[str, Any] = {"unit": UNIT, "on_change": OnChange.RESTART}
         text = json.dumps(settings(topology, host), indent=2) + "\n"
-        hidden = json.dumps(secrets(), indent=2) + "\n"
+        hidden = json.dumps(secrets(host), indent=2) + "\n"
         waits = (File(PATRONI_DROP_IN, patroni_drop_in()),) if host.has(Role.DATABASE) else ()
         return (
             File(PROGRAM, archive.build(), mode=0o755, **restart),
@@ -195,6 +197,17 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "pgbouncer_sockets": {name: pgbouncer.socket_directory(name) for name in pgbouncer.INSTANCES},
         "state_directory": f"/var/lib/{STATE_DIRECTORY}",
         "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
+        **({"path": client_path(topology)} if host.has(Role.BALANCER) else {}),
+    }
+
+
+def client_path(topology: Topology) -> dict[str, Any]:
+    """Return how a balancer's agent takes the way that clients take."""
+    return {
+        "port": topology.balancing.write_port,
+        "role": postgres.PROBE_ROLE,
+        "database": postgres.AGENT_DATABASE,
+        "every_seconds": PATH_SECONDS,
     }
 
 
@@ -213,13 +226,18 @@ def ports(topology: Topology) -> dict[str, int]:
     }
 
 
-def secrets() -> dict[str, str]:
-    """Return the agent's secrets, as references: the same everywhere, since who writes to etcd needs none of them."""
+def secrets(host: HostSpec) -> dict[str, str]:
+    """Return the agent's secrets, as references.
+
+    They are the same everywhere, since who writes to etcd needs none of them; balancers alone have the probe's.
+    """
+    probe = {"probe_password": secret(f"password/{postgres.PROBE_ROLE}")} if host.has(Role.BALANCER) else {}
     return {
         "heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"),
         "rest_user": patroni.REST_USER,
         "rest_password": secret("password/rest"),
         "pooler_password": secret(f"password/{postgres.AGENT_ROLE}"),
+        **probe,
     }
 
 

@@ -17,7 +17,7 @@ from pgbaton.components.base import (
 )
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
-from pgbaton.topology.capacity import agent_connections
+from pgbaton.topology.capacity import agent_connections, probe_connections
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ POOLER_ROLE = "pgbouncer"
 #: The agent asks its own host's server over the Unix socket as root, and any through a pooler with a password.
 AGENT_ROLE = "pgbaton_agent"
 AGENT_DATABASE = "postgres"
+#: Agents of balancers log in with it by the clients' own way, and ask who answers. It may do nothing else.
+PROBE_ROLE = "pgbaton_probe"
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
 
@@ -151,9 +153,13 @@ def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
 
 
 def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
-    """Return the agents' role, where there are agents; its limit keeps the server's connections for others."""
-    limit = agent_connections(topology)
-    return (DatabaseRole(AGENT_ROLE, AGENT_ROLE, limit, ("pg_monitor",)),) if topology.has_agents else ()
+    """Return the agents' roles, where there are agents; their limits keep the server's connections for others."""
+    if not topology.has_agents:
+        return ()
+    return (
+        DatabaseRole(AGENT_ROLE, AGENT_ROLE, agent_connections(topology), ("pg_monitor",)),
+        DatabaseRole(PROBE_ROLE, PROBE_ROLE, probe_connections(topology)),
+    )
 
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
@@ -249,7 +255,11 @@ def agent_rules(topology: Topology) -> list[str]:
     poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     return [
         f"local {AGENT_DATABASE} {AGENT_ROLE} peer map={AGENT_MAP}",
-        *(f"hostssl {AGENT_DATABASE} {AGENT_ROLE} {source} scram-sha-256" for source in poolers),
+        *(
+            f"hostssl {AGENT_DATABASE} {role} {source} scram-sha-256"
+            for role in (AGENT_ROLE, PROBE_ROLE)
+            for source in poolers
+        ),
     ]
 
 

@@ -48,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     agents.agent_not_running,
     agents.agent_stalled,
     agents.agents_do_not_hear_each_other,
+    agents.path_broken,
     agents.vip_given_up,
     dcs.member_unhealthy,
     dcs.leaders_differ,

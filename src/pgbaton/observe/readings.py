@@ -221,6 +221,7 @@ def agent(answer: Mapping[str, Any]) -> AgentView:
         fenced=tuple(said["fenced"]),
         silent=tuple(said["silent"]),
         heard=tuple(heartbeat_gaps(answer["metrics"])),
+        path=said.get("path"),
     )
 
 

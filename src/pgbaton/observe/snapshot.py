@@ -202,6 +202,8 @@ class AgentView:
     ``server`` is what it holds the server to be: well, busy, suspected, hung or gone. ``heard`` are the hosts whose
     heartbeats came in the last minute, ``silent`` those of which nothing was heard for the detection time; ``fenced``
     is its own word, the kernel's is in :class:`FencesView`. ``build`` tells programs of one version apart.
+    ``path`` says why clients do not reach the primary through a balancer; it is empty when they do, None where no agent
+    tries.
     """
 
     version: str | None
@@ -215,6 +217,7 @@ class AgentView:
     fenced: tuple[str, ...]
     silent: tuple[str, ...]
     heard: tuple[str, ...]
+    path: str | None = field(default=None, metadata=codec.OPTIONAL)
 
     def hears(self, host: str) -> bool:
         """Tell whether heartbeats of another host come in."""

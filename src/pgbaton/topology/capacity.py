@@ -15,6 +15,8 @@ PORTS_PER_POOLER = 2
 OWN_CONNECTIONS = 5
 #: Connections of a host's agent to its own server: one that asks, and one that is still being closed.
 AGENT_CONNECTIONS = 2
+#: Connections of a balancer's agent by the clients' own way: one that is pooled, and one that is still being closed.
+PROBE_CONNECTIONS = 2
 #: Files of a program besides its connections: listeners, logs, libraries, checks in flight.
 OWN_FILES = 100
 
@@ -55,9 +57,14 @@ def agent_connections(topology: Topology) -> int:
     return AGENT_CONNECTIONS + 2 * poolers(topology) * PORTS_PER_POOLER if topology.has_agents else 0
 
 
+def probe_connections(topology: Topology) -> int:
+    """Return the connections of the agents' way through the poolers on one server: one each, and one being closed."""
+    return PROBE_CONNECTIONS * poolers(topology) if topology.has_agents else 0
+
+
 def needed_connections(topology: Topology) -> int:
     """Return what max_connections must cover besides the reserved ones."""
-    own = OWN_CONNECTIONS + agent_connections(topology)
+    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology)
     return pooled_connections(topology) + lookup_connections(topology) + own
 
 

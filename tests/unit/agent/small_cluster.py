@@ -19,6 +19,7 @@ from pgbaton.agent.settings import (
     Settings,
     Timings,
     Tls,
+    Way,
 )
 from pgbaton.agent.sight import Sight
 
@@ -43,6 +44,7 @@ TIMINGS = Timings(
     failures=3,
     pause_seconds=5.0,
 )
+PATH = Way(5000, "pgbaton_probe", "postgres", every_seconds=1.0)
 STANDBY = Heartbeat("standby", False, 4, 1000, False, True, False, "well")  # noqa: FBT003 - a table's row
 PRIMARY = replace(STANDBY, role="primary", writable=True, lock=True, following=False)
 NONE = replace(STANDBY, role="none", timeline=0, position=0, following=False)

@@ -8,17 +8,19 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_cluster import BEAT, HOSTS, PORTS, PRIMARY, STANDBY, settings, until
+from small_cluster import BEAT, HOSTS, PATH, PORTS, PRIMARY, STANDBY, settings, until
 
 from pgbaton.agent import commands, daemon, parts
 from pgbaton.agent.acting import holds
 from pgbaton.agent.acting import vitals as vitals_module
 from pgbaton.agent.acting.keepalived import TrackFile
 from pgbaton.agent.daemon import Agent
+from pgbaton.agent.decisions import path as paths
 from pgbaton.agent.decisions import terms
 from pgbaton.agent.kernel import fences, processes
 from pgbaton.agent.kernel.fence_rules import Fence as Standing
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgbaton.agent.peers.udp import Heard
-    from pgbaton.agent.settings import Settings
+    from pgbaton.agent.settings import Settings, Way
 
 CASE = terms.Case("db2", "db1", 100, 90, 5, 7)
+BROKEN = paths.Path(3, "db1", "refused", is_broken=True)
 LOOPBACK = tuple(replace(host, address=f"127.8.8.{number}") for number, host in enumerate(HOSTS, 1))
 
 
@@ -149,6 +152,39 @@ def test_another_store_of_etcds_makes_promises_on_the_old_one_void(
     for revision in (10, 11, 3):
         watched.agent._learned(snapshot("db1", revision, confirmed=True))
     assert begun == [1]
+
+
+def of_balancer(directory: Path, way: Way | None) -> Agent:
+    """Return lb1's agent, told of the clients' way or not."""
+    own = settings("lb1", directory=directory)
+    return Agent(replace(own, path=way, secrets=replace(own.secrets, probe_password="three")))
+
+
+def test_a_balancer_leads_only_while_its_clients_reach_the_primary(tmp_path: Path) -> None:
+    made = of_balancer(tmp_path, PATH)
+    assert made._balancer
+    assert made._path
+    made._path.use(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    made._balancer.leads_to = "db1"
+    assert made._voice.mine(1000.0).poolers
+    made._path._note(BROKEN)
+    assert not made._voice.mine(1000.0).poolers
+    assert made._report.health(1000.0).path == "refused"
+    assert made._balancer._soon.is_set()
+
+
+def test_whoever_is_told_of_no_way_tries_none(tmp_path: Path) -> None:
+    assert of_balancer(tmp_path, None)._path is None
+    assert Agent(settings("db1", directory=tmp_path))._path is None
+
+
+def test_another_password_and_other_certificates_are_used_from_then_on(tmp_path: Path) -> None:
+    made = of_balancer(tmp_path, PATH)
+    assert made._path
+    client, server = (ssl.SSLContext(each) for each in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER))
+    made._trust_hosts(client, server)
+    made._trust_secrets(replace(made._settings.secrets, probe_password="four"))
+    assert (made._path._tls, made._path._password) == (client, "four")
 
 
 class Systemd:

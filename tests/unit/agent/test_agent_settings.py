@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgbaton.agent.settings import Host, Settings, SettingsError, load, parse
+from pgbaton.agent.settings import Host, Settings, SettingsError, Way, load, parse
 
 KEY = "5a" * 32
 OTHER_KEY = "a5" * 32
@@ -218,9 +218,46 @@ def test_a_secret_of_a_wrong_type_is_refused_without_showing_it(value: object) -
     assert "77123" not in str(refused.value)
 
 
+WAY_THERE = {"port": 5000, "role": "pgbaton_probe", "database": "postgres", "every_seconds": 1}
+
+
+def test_the_clients_way_and_its_password_may_be_missing() -> None:
+    assert (settings().path, settings().secrets.probe_password) == (None, None)
+    found = parse({**DOCUMENT, "path": WAY_THERE}, {**SECRETS, "probe_password": "paper clip"})
+    assert found.path == Way(5000, "pgbaton_probe", "postgres", 1.0)
+    assert found.secrets.probe_password == "paper clip"
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        (None, "path"),
+        ("here", "path"),
+        ({**WAY_THERE, "port": 0}, "path.port"),
+        ({**WAY_THERE, "port": None}, "path.port"),
+        ({**WAY_THERE, "every_seconds": 0}, "path.every_seconds"),
+        ({**WAY_THERE, "more": 1}, "path.more"),
+        ({"port": 5000}, "path.role"),
+    ],
+)
+def test_a_clients_way_that_is_there_is_as_strict_as_all(path: object, key: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse({**DOCUMENT, "path": path}, SECRETS)
+    assert refused.value.key == key
+
+
+@pytest.mark.parametrize("password", [None, "", 77123])
+def test_a_password_for_it_that_is_none_is_refused_without_showing_it(password: object) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse(DOCUMENT, {**SECRETS, "probe_password": password})
+    assert refused.value.key == "probe_password"
+    assert "77123" not in str(refused.value)
+
+
 def test_no_secret_is_in_what_is_printed() -> None:
-    shown = repr(settings()) + str(settings().secrets)
-    for secret in (KEY, "correct horse", "battery staple"):
+    found = parse(DOCUMENT, {**SECRETS, "probe_password": "paper clip"})
+    shown = repr(found) + str(found.secrets)
+    for secret in (KEY, "correct horse", "battery staple", "paper clip"):
         assert secret not in shown
 
 

@@ -15,6 +15,7 @@ import yaml
 from pgbaton import blueprint, references
 from pgbaton.agent import __main__ as command_line
 from pgbaton.agent import settings
+from pgbaton.agent.settings import Way
 from pgbaton.cli.demo import STOCK
 from pgbaton.components import agent, firewall, keepalived, patroni, pgbouncer, postgres
 from pgbaton.components.agent import Agent
@@ -25,6 +26,7 @@ from pgbaton.secrets import Vault
 from pgbaton.topology import load, presets
 from pgbaton.topology.model import Role, Topology
 from pgbaton.topology.rules import agents
+from pgbaton.topology.rules.managed import RESERVED_USERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +64,7 @@ def read(topology: Topology, host: str, directory: Path) -> Settings:
 def test_without_agents_nothing_of_them_is_anywhere(name: str) -> None:
     drawn = blueprint.draw(preset(name, more=STOCK))
     assert drawn.shared_keys == ()
-    assert "pgbaton_agent" not in drawn.passwords
+    assert not {"pgbaton_agent", "pgbaton_probe"} & set(drawn.passwords)
     for host in drawn.hosts:
         assert not [file.path for file in host.files if "agent" in f"{file.path}{file.shown}"]
         assert all(part.component != "agent" for part in host.parts)
@@ -122,7 +124,8 @@ def test_all_hosts_share_one_key_and_nothing_shows_it() -> None:
     for host in drawn.hosts:
         secrets = next(file for file in host.files if file.path == agent.SECRETS)
         assert secrets.mode == 0o600
-        assert references.names(secrets.shown) == ("key/heartbeat", "password/rest", "password/pgbaton_agent")
+        probe = ("password/pgbaton_probe",) if host.host in {"lb1", "lb2"} else ()
+        assert references.names(secrets.shown) == ("key/heartbeat", "password/rest", "password/pgbaton_agent", *probe)
 
 
 def test_every_secret_of_an_agent_is_made() -> None:
@@ -224,6 +227,41 @@ def test_the_agents_role_is_root_on_the_host_alone_and_sees_what_monitoring_sees
     assert rules[-1] == "host replication all all reject"
     text = next(f.shown for f in blueprint.draw(topology).host("db1").files if f.path == patroni.CONFIG)
     assert yaml.safe_load(text)["postgresql"]["pg_ident"] == ["pgbaton root pgbaton_agent"]
+
+
+@pytest.mark.parametrize(("name", "balancers"), [("standard", 2), ("compact", 3)])
+def test_the_probes_role_may_only_log_in_from_balancers_to_one_database(name: str, balancers: int) -> None:
+    topology = preset(name)
+    (role,) = (role for role in postgres.roles(topology) if role.name == "pgbaton_probe")
+    assert (role.password, role.member_of) == ("pgbaton_probe", ())
+    assert role.connection_limit == 2 * balancers
+    rules = [rule for rule in postgres.access_rules(topology) if "pgbaton_probe" in rule]
+    addresses = [str(host.address) for host in topology.with_role(Role.BALANCER)]
+    assert rules == [f"hostssl postgres pgbaton_probe {address}/32 scram-sha-256" for address in addresses]
+
+
+def test_no_user_of_an_application_is_called_like_the_probes_role() -> None:
+    assert postgres.PROBE_ROLE in RESERVED_USERS
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_balancers_alone_are_told_of_the_clients_way_and_have_its_password(name: str, tmp_path: Path) -> None:
+    topology = preset(name)
+    for number, host in enumerate(topology.hosts):
+        (tmp_path / str(number)).mkdir()
+        found = read(topology, host.name, tmp_path / str(number))
+        is_told = found.path is not None and found.secrets.probe_password is not None
+        assert is_told == host.has(Role.BALANCER)
+        if found.path is not None:
+            assert found.path == Way(5000, "pgbaton_probe", "postgres", agent.PATH_SECONDS)
+
+
+def test_the_poolers_certificate_has_the_name_that_the_agent_asks_for() -> None:
+    topology = preset()
+    for host in topology.with_role(Role.BALANCER):
+        (certificate,) = pgbouncer.Pgbouncer().certificates(topology, host)
+        # Whichever balancer's pooler HAProxy takes.
+        assert {each.name for each in topology.with_role(Role.BALANCER)} <= set(certificate.dns_names)
 
 
 def test_a_pooler_has_a_way_for_the_agents_questions() -> None:

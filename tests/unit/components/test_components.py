@@ -86,6 +86,7 @@ def test_what_opens_etcd_or_a_database_is_on_a_balancer_for_its_agent_alone() ->
         assert {name for name in by_owner[True] if name.startswith("password/")} == {
             "password/rest",
             "password/pgbaton_agent",
+            "password/pgbaton_probe",
         }
         assert {name for name in by_owner[True] if "etcd" in name} == {
             f"certificate/agent-etcd/{host}",

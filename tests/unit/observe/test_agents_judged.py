@@ -247,6 +247,31 @@ def test_a_balancer_that_its_agent_takes_out_of_the_election_is_found(tracked: i
     assert [finding.subject for finding in findings] == ["lb1"] * found
 
 
+def test_a_balancer_through_which_clients_reach_no_primary_is_found_and_why_once() -> None:
+    snapshot = changed(with_agents(), "lb2", agent=agent("lb2", path="127.0.0.1:5000: no answer"), tracked=-254)
+    finding = only("path-broken", snapshot)
+    assert (finding.subject, finding.level, finding.outage) == ("lb2", Level.WARNING, False)
+    assert finding.seen == "clients cannot reach the primary through it: 127.0.0.1:5000: no answer"
+    assert "pgbouncer@write" in finding.advice
+    assert of("vip-given-up", snapshot) == []
+    assert health(judge(AGENTS, snapshot)) is Health.DEGRADED
+
+
+@pytest.mark.parametrize("also", [(), ("lb2",)])
+def test_where_clients_come_in_a_broken_path_is_critical(also: tuple[str, ...]) -> None:
+    snapshot = with_agents()
+    for name in ("lb1", *also):
+        snapshot = changed(snapshot, name, agent=agent(name, path="refused"))
+    found = {finding.subject: (finding.level, finding.outage) for finding in of("path-broken", snapshot)}
+    assert found == {"lb1": (Level.CRITICAL, False), **dict.fromkeys(also, (Level.WARNING, False))}
+    assert health(judge(AGENTS, snapshot)) is Health.DEGRADED
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_a_path_that_works_or_that_nobody_tries_is_no_finding(path: str | None) -> None:
+    assert judge(AGENTS, changed(with_agents(), "lb1", agent=agent("lb1", path=path))) == ()
+
+
 def test_agents_of_different_versions_or_builds_are_noted() -> None:
     finding = only("agents-differ", changed(with_agents(), "db3", agent=agent("db3", version="0.2.0", build="ba")))
     assert finding.level is Level.NOTE

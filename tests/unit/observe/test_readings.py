@@ -282,7 +282,14 @@ def test_an_agents_word_and_whom_it_hears() -> None:
         ("db1",),
     )
     assert view.heard == ("db1", "lb1")
+    assert view.path is None
     assert [view.hears(name) for name in ("db1", "lb1", "db3")] == [False, True, False]
+
+
+@pytest.mark.parametrize("path", [None, "", "refused"])
+def test_why_clients_do_not_reach_the_primary_is_the_agents_word(path: str | None) -> None:
+    said = {"health": {**SAYS, "path": path}, "metrics": "", "program": {"version": "0.1.0", "build": "ab"}}
+    assert readings.agent(said).path == path
 
 
 def test_the_longest_gaps_are_read_from_an_agents_figures_and_nothing_else() -> None:

@@ -21,12 +21,13 @@ from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, routing
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
 from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
 from pgbaton.agent.services import haproxy, pgbouncer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.kernel.processes import Process
@@ -99,7 +100,22 @@ class Balancer:
         #: Set while the last order to the pooler was to pause; and whether no client had a server any more at once.
         self._held = asyncio.Event()
         self._is_quiet = False
-        self.leads = False
+        #: The one server that HAProxy leads to; None when that is none, or more than one.
+        self.leads_to: str | None = None
+        #: Tells whether clients do not reach the primary although HAProxy leads there.
+        self.is_cut_off: Callable[[], bool] = lambda: False
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether clients of this balancer are led to the primary."""
+        return self.leads_to is not None and not self.is_cut_off()
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether clients are held here, by this agent or by whoever paused the pooler, or are about to be."""
+        paused = self._pooling is not None and self._pooling.paused is True
+        is_served = self._sight.serving is Serving.OPEN
+        return bool(self._memory.held) or paused or clock() < self._planned_until or not is_served
 
     @property
     def verdict(self) -> Verdict:
@@ -186,7 +202,7 @@ class Balancer:
         ending = (*self.judge.known, *processes.members(HAPROXY[0]))
         self.judge.gone()
         self._ends += 1
-        self.leads = False
+        self.leads_to = None
         self._begin(self._give_up(ending))
 
     async def _give_up(self, ending: tuple[Process, ...]) -> None:
@@ -310,7 +326,8 @@ class Balancer:
     def _servers(self, asked_seconds: float, found: tuple[haproxy.Server, ...] | None) -> routing.Servers | None:
         """Return the servers of the primary's backend."""
         servers = tuple(routing.Server(it.name, it.up, it.in_service) for it in found or () if it.backend == BACKEND)
-        self.leads = sum(server.up and server.in_service for server in servers) == 1
+        used = [server.name for server in servers if server.up and server.in_service]
+        self.leads_to = used[0] if len(used) == 1 else None
         return None if found is None else routing.Servers(asked_seconds, servers)
 
     async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
@@ -355,15 +372,17 @@ class Balancer:
             self._complaints.about("HAProxy", f"hangs, and cannot be ended: {error}; fix: CAP_KILL")
 
     def _advise(self) -> None:
-        """Give up the VIP when HAProxy here is of no use, or leads nowhere while another balancer's leads."""
+        """Give up the VIP when HAProxy here is of no use, or only another balancer leads to the primary."""
         now = clock()
         peers = (host.name for host in self._settings.others if "balancer" in host.roles)
         peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
-        view = keepalived.View(now, self.verdict, leads=self.leads, peer_leads=peer_leads)
+        is_cut_off = self.leads_to is not None and not self.leads
+        view = keepalived.View(now, self.verdict, leads=self.leads, peer_leads=peer_leads, cut_off=is_cut_off)
         self._advice = keepalived.advise(self._advice, view)
         try:
             if self._track.write(self._advice.value):
-                LOG.warning("Keepalived is told %d: HAProxy here is %s", self._advice.value, self.verdict)
+                led = "clients are led to the primary" if self.leads else "clients are led nowhere"
+                LOG.warning("Keepalived is told %d: HAProxy here is %s, %s", self._advice.value, self.verdict, led)
         except OSError as error:
             self._complaints.about("Keepalived", f"cannot be told: {error}")
         else:

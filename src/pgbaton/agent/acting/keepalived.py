@@ -1,4 +1,4 @@
-"""Give up the VIP when HAProxy here is of no use: a value in a file that Keepalived tracks.
+"""Give up the VIP when HAProxy here is of no use, or leads nowhere: a value in a file that Keepalived tracks.
 
 Keepalived (2.2 and 2.3, ``track_file.c``) watches the file's *directory* and reads the file when one of that name was
 closed after writing or moved in. So:
@@ -16,7 +16,7 @@ once. A lower priority would not do it, since the peer has ``nopreempt``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgbaton.agent.decisions.hung import Verdict
@@ -28,24 +28,35 @@ WELL = 0
 GIVE_UP = -254
 #: Balancers find a new primary some time apart, by their own checks at the latest: no reason to move the VIP.
 APART_SECONDS = 2.0
+#: A balancer gives up the VIP for its broken path no more often than this: where too many clients are what breaks it,
+#: they come along, and the balancer that they left is well at once.
+REST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What an agent on a balancer sees: ``leads`` to the primary HAProxy here, ``peer_leads`` another balancer's."""
+    """What an agent on a balancer sees: ``leads`` to the primary the way through it, ``peer_leads`` another's.
+
+    ``cut_off``: HAProxy here leads there, and clients do not reach it all the same.
+    """
 
     now_seconds: float
     haproxy: Verdict
     leads: bool
     peer_leads: bool
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the file should say, and since when only the other balancer leads to the primary."""
+    """What the file should say, and since when only the other balancer leads to the primary.
+
+    ``cut_off_seconds`` is when the VIP was given up last for a broken path.
+    """
 
     value: int = WELL
     apart_seconds: float | None = None
+    cut_off_seconds: float = float("-inf")
 
 
 def advise(before: Advice, view: View, *, patience_seconds: float = APART_SECONDS) -> Advice:
@@ -56,12 +67,23 @@ def advise(before: Advice, view: View, *, patience_seconds: float = APART_SECOND
     certain whether HAProxy is well, nothing changes.
     """
     apart_seconds = first(before.apart_seconds, view.now_seconds) if view.peer_leads and not view.leads else None
+    seen = replace(before, apart_seconds=apart_seconds)
     if view.haproxy in {Verdict.HUNG, Verdict.GONE}:
-        return Advice(GIVE_UP, apart_seconds)
+        return replace(seen, value=GIVE_UP)
     if view.haproxy == Verdict.SUSPECTED:
-        return Advice(before.value, apart_seconds)
-    is_apart = apart_seconds is not None and view.now_seconds - apart_seconds >= patience_seconds
-    return Advice(GIVE_UP if is_apart else WELL, apart_seconds)
+        return seen
+    if apart_seconds is None or view.now_seconds - apart_seconds < patience_seconds:
+        return replace(seen, value=WELL)
+    return cut_off(seen, view) if view.cut_off else replace(seen, value=GIVE_UP)
+
+
+def cut_off(seen: Advice, view: View) -> Advice:
+    """Return what the file should say where clients reach the primary through another balancer alone."""
+    if seen.value == GIVE_UP:
+        return seen
+    if view.now_seconds - seen.cut_off_seconds < REST_SECONDS:
+        return seen
+    return replace(seen, value=GIVE_UP, cut_off_seconds=view.now_seconds)
 
 
 def first(before_seconds: float | None, now_seconds: float) -> float:

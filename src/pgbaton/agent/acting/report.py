@@ -13,6 +13,7 @@ from pgbaton.agent.kernel.fence_rules import Serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pgbaton.agent.acting.path import Path
     from pgbaton.agent.peers.messages import Heartbeat
     from pgbaton.agent.protocols.http1 import Response
     from pgbaton.agent.protocols.serving import Request
@@ -20,14 +21,23 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Tell of a host; ``mine`` is what it says of itself, ``verdicts`` what is held of its services."""
+    """Tell of a host; ``mine`` is what it says of itself, ``verdicts`` what is held of its services.
+
+    ``path`` is the clients' way through a balancer, where it is tried.
+    """
 
     def __init__(
-        self, sight: Sight, mine: Callable[[float], Heartbeat], verdicts: Callable[[], Mapping[str, Verdict]]
+        self,
+        sight: Sight,
+        mine: Callable[[float], Heartbeat],
+        verdicts: Callable[[], Mapping[str, Verdict]],
+        *,
+        path: Path | None = None,
     ) -> None:
         self._sight = sight
         self._mine = mine
         self._verdicts = verdicts
+        self._path = path
 
     async def answer(self, request: Request) -> Response:
         """Answer a request."""
@@ -50,6 +60,7 @@ class Report:
             server=mine.state,
             fenced=sight.fenced,
             silent=mine.silent,
+            path=self._path.reason if self._path is not None and self._path.is_tried else None,
             gauges=dict(self._gauges(now)),
         )
 
@@ -61,6 +72,7 @@ class Report:
         words = [f"{self._mine(now).role}, {hears}"]
         words += [f"fenced: {', '.join(sorted(self._sight.fenced))}"] if self._sight.fenced else []
         words += [f"clients {self._sight.serving}"] if self._sight.serving is not Serving.OPEN else []
+        words += ["clients do not reach the primary"] if self._path is not None and self._path.is_broken else []
         words += [f"{name} {verdict}" for name, verdict in self._verdicts().items() if verdict is not Verdict.WELL]
         return "; ".join(words)
 
@@ -79,4 +91,13 @@ class Report:
             **{f'heartbeat_gap_seconds{{host="{host}"}}': gap for host, gap in gaps},
             **{f'hung{{service="{name}"}}': float(held is Verdict.HUNG) for name, held in self._verdicts().items()},
             **({} if quorum is None else {"etcd_quorum_age_seconds": now - quorum}),
+            **self._path_gauges(),
         }
+
+    def _path_gauges(self) -> Mapping[str, float]:
+        """Return how long the last login through this balancer took, and how many have failed since."""
+        if self._path is None or not self._path.is_tried:
+            return {}
+        seconds = self._path.seconds
+        took = {} if seconds is None else {"path_seconds": seconds}
+        return {"path_failures": float(self._path.failures), **took}

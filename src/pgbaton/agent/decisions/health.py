@@ -28,8 +28,9 @@ class Health:
 
     ``role`` is primary, standby, none or unknown, ``writable`` whether the server is out of recovery and serves, and
     ``lock`` whether the leader lock is this host's in etcd. ``lag_bytes`` is None where it is not known. ``fenced`` are
-    the hosts that are fenced here, ``silent`` those that are not heard. ``gauges`` are further figures by
-    name, with labels where there are some.
+    the hosts that are fenced here, ``silent`` those that are not heard. ``path`` says why clients do not reach the
+    primary through this balancer, nothing when they do, and is None where nobody tries. ``gauges`` are further figures
+    by name, with labels where there are some.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Health:
     server: str = "unknown"
     fenced: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
+    path: str | None = None
     gauges: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -122,6 +124,7 @@ def described(health: Health) -> dict[str, object]:
         "server": health.server,
         "fenced": sorted(health.fenced),
         "silent": sorted(health.silent),
+        "path": health.path,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.components import agent
+from pgbaton.components import agent, postgres
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import fenced_on
 from pgbaton.topology.model import Role
@@ -106,10 +106,25 @@ def isolated_primary(facts: Facts) -> Iterator[Finding]:
         yield Finding(level, "isolated-primary", spec.name, seen, "in the majority, or a standby", advice, outage)
 
 
+def path_broken(facts: Facts) -> Iterator[Finding]:
+    """Clients must reach the primary through every balancer, by the way that its agent takes as they do."""
+    broken = {name: view.path for name, view in facts.agents.items() if view.path}
+    for name, reason in broken.items():
+        seen = f"clients cannot reach the primary through it: {reason}"
+        advice = (
+            f"pgbaton logs --host {name} --unit pgbouncer says why; on it: systemctl restart pgbouncer@write; "
+            f"pgbaton apply puts certificates and the role {postgres.PROBE_ROLE} right"
+        )
+        # No outage: it may be the agent's own login alone that does not work.
+        level = Level.CRITICAL if name in facts.entries else Level.WARNING
+        yield Finding(level, "path-broken", name, seen, "a login that reaches the primary", advice)
+
+
 def vip_given_up(facts: Facts) -> Iterator[Finding]:
-    """No agent should have to take its balancer out of the election of the VIP's holder."""
+    """No agent should have to take its balancer out of the election of the VIP's holder; why, another rule may say."""
     for spec, view in facts.voters:
-        if view.tracked is not None and view.tracked < 0:
+        is_explained = view.agent is not None and bool(view.agent.path)
+        if view.tracked is not None and view.tracked < 0 and not is_explained:
             seen = "its agent has it give up the VIP: HAProxy hangs, or leads nowhere while another one's leads"
             advice = f"pgbaton logs --host {spec.name} --unit pgbaton-agent; on it: systemctl restart haproxy"
             yield Finding(Level.WARNING, "vip-given-up", spec.name, seen, "a HAProxy that is of use", advice)

@@ -19,6 +19,7 @@ from pgbaton.proof.faults import (
     load,
     operations,
     partitions,
+    paths,
     power,
     processes,
     services,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 CATALOGUE = (
     processes,
     services,
+    paths,
     operations,
     power,
     partitions,

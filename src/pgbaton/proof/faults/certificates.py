@@ -197,8 +197,8 @@ FAULTS = (
         name="pooler-certificate-expired",
         title="PgBouncer's certificate expired",
         does="PgBouncer on the VIP's holder is given a certificate that has expired, and its units are reloaded",
-        right="who is connected goes on, who connects anew and verifies is refused, and status says why; all are "
-        "served again with a certificate that is good",
+        right="who is connected goes on, but for a takeover where agents move the VIP for it; who connects anew and "
+        "verifies is refused there, and status says why; all are served again with a certificate that is good",
         victims=entry,
         inject=replace(POOLER, days=EXPIRED),
         heal=put_back(POOLER),

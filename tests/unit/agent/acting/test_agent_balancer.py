@@ -15,6 +15,7 @@ from pgbaton.agent.acting.balancer import Balancer
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.decisions.hung import Verdict
 from pgbaton.agent.kernel import processes
+from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.processes import Condition, Look, Process
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError
 from pgbaton.agent.services import haproxy, pgbouncer
@@ -299,6 +300,50 @@ async def test_the_vip_is_given_up_where_only_another_balancer_leads(host: Host)
     host.up = {"db1"}
     await host.turn()
     assert host.tracked.read_text() == WELL
+
+
+async def test_a_balancer_whose_path_is_broken_gives_up_the_vip_to_one_whose_leads(host: Host) -> None:
+    host.seen.sight.hear("lb2", replace(NONE, poolers=True))
+    host.balancer.is_cut_off = lambda: True
+    await host.turn()
+    assert (host.balancer.leads_to, host.balancer.leads) == ("db1", False)
+    assert host.tracked.read_text() == WELL
+    await host.turn(41)
+    assert host.tracked.read_text() == GIVE_UP
+    host.balancer.is_cut_off = lambda: False
+    await host.turn()
+    assert host.tracked.read_text() == WELL
+    assert host.told == []
+
+
+async def test_balancers_whose_paths_are_both_broken_leave_the_vip_where_it_is(host: Host) -> None:
+    host.balancer.is_cut_off = lambda: True
+    for _ in range(3):
+        host.seen.sight.hear("lb2", replace(NONE, poolers=True))  # it finds out a little later each time
+        await host.turn(20)
+        host.seen.sight.hear("lb2", replace(NONE, poolers=False))
+        await host.turn(60)
+    assert host.tracked.read_text() == WELL
+
+
+async def test_clients_are_held_whoever_holds_them(host: Host) -> None:
+    assert not host.balancer.is_held
+    host.seen.sight.serving = Serving.HELD
+    assert host.balancer.is_held
+    host.seen.sight.serving = Serving.OPEN
+    host.paused = True  # by an operator
+    await host.turn(2)
+    assert host.balancer.is_held
+
+
+async def test_clients_are_held_while_the_primary_is_away_and_no_longer(host: Host) -> None:
+    host.seen.sight.fenced = frozenset({"db1"})
+    await host.turn()
+    assert host.balancer.is_held
+    host.fail_over()
+    await host.turn(4)
+    assert not host.balancer.is_held
+    assert host.balancer.leads_to == "db2"
 
 
 async def test_a_server_that_was_taken_out_by_hand_is_no_way(host: Host) -> None:

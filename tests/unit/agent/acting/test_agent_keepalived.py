@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgbaton.agent.acting.keepalived import APART_SECONDS, GIVE_UP, WELL, Advice, TrackFile, View, advise
+from pgbaton.agent.acting.keepalived import APART_SECONDS, GIVE_UP, REST_SECONDS, WELL, Advice, TrackFile, View, advise
 from pgbaton.agent.decisions.hung import Verdict
 
 if TYPE_CHECKING:
@@ -59,6 +59,50 @@ def test_a_failover_that_one_balancer_sees_first_moves_no_vip() -> None:
     for now, leads, peer_leads in [(0.0, True, True), (0.1, False, True), (0.3, False, False), (1.9, False, True)]:
         advice = advise(advice, seen(now, leads=leads, peer_leads=peer_leads))
     assert advise(advice, seen(2.2, leads=False)).value == WELL
+
+
+def cut_off(now: float, *, broken: bool = True, peer_leads: bool = True) -> View:
+    return View(now, Verdict.WELL, leads=not broken, peer_leads=peer_leads, cut_off=broken)
+
+
+def test_a_broken_path_gives_up_the_vip_after_the_usual_patience_and_for_as_long_as_it_lasts() -> None:
+    advice = Advice()
+    for now, value in [(10.0, WELL), (11.9, WELL), (12.0, GIVE_UP), (12.0 + 2 * REST_SECONDS, GIVE_UP)]:
+        advice = advise(advice, cut_off(now))
+        assert advice.value == value
+    assert advise(advice, cut_off(133.0, peer_leads=False)).value == WELL
+    advice = advise(advice, cut_off(133.0, broken=False))
+    assert advice.value == WELL
+    for now, value in [(134.0, WELL), (136.0, GIVE_UP)]:  # it was given up long ago
+        advice = advise(advice, cut_off(now))
+        assert advice.value == value
+
+
+def test_a_path_that_clients_break_does_not_send_the_vip_to_and_fro() -> None:
+    """Whoever has the VIP is cut off after a while, and the other one is well as soon as its clients have left."""
+    said, holder, since = {"lb1": Advice(), "lb2": Advice()}, "lb1", 0.0
+    moves = []
+    for tick in range(2 * 10 * round(REST_SECONDS)):
+        now = tick / 10
+        is_broken = {name: name == holder and now - since >= 3.0 for name in said}
+        for name, other in (("lb1", "lb2"), ("lb2", "lb1")):
+            view = cut_off(now, broken=is_broken[name], peer_leads=not is_broken[other])
+            said[name] = advise(said[name], view)
+        if said[holder].value == GIVE_UP:
+            holder, since = "lb2" if holder == "lb1" else "lb1", now
+            moves.append(now)
+    assert len(moves) == 4, "each balancer once a minute"
+    assert moves[2] - moves[0] >= REST_SECONDS
+
+
+def test_rest_is_for_broken_paths_alone() -> None:
+    advice = advise(advise(Advice(), cut_off(10.0)), cut_off(12.0))
+    advice = advise(advice, cut_off(13.0, broken=False))
+    for now, value in [(14.0, WELL), (16.0, GIVE_UP)]:
+        advice = advise(advice, seen(now, leads=False))
+        assert advice.value == value
+    advice = advise(Advice(cut_off_seconds=12.0), seen(13.0, Verdict.GONE))
+    assert advice.value == GIVE_UP
 
 
 @pytest.fixture

@@ -75,6 +75,42 @@ def test_people_are_told_in_one_line() -> None:
     assert reported(seen).line(seen.now).startswith("standby, overslept, cannot tell who lives")
 
 
+class Tried:
+    """The clients' way through a balancer, as far as it is told of."""
+
+    is_tried = True
+    is_broken = False
+    failures = 0
+    reason = ""
+    seconds: float | None = 0.012
+
+
+async def test_the_clients_own_way_is_told_where_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, path = Seen("lb1"), Tried()
+    monkeypatch.setattr(report, "clock", lambda: seen.now)
+    made = Report(seen.sight, lambda _: NONE, dict, path=path)  # type: ignore[arg-type]
+    assert made.health(seen.now).path == ""
+    lines = (await made.answer(Request("GET", "/metrics"))).body.decode().splitlines()
+    assert {"pgbaton_path_seconds 0.012", "pgbaton_path_failures 0"} <= set(lines)
+    path.is_broken, path.failures, path.reason = True, 4, "refused"
+    assert made.health(seen.now).path == "refused"
+    assert made.line(seen.now) == "none, hears 4 of 4; clients do not reach the primary"
+    lines = (await made.answer(Request("GET", "/metrics"))).body.decode().splitlines()
+    assert {"pgbaton_path_seconds 0.012", "pgbaton_path_failures 4"} <= set(lines)
+    path.seconds = None
+    assert "path_seconds" not in (await made.answer(Request("GET", "/metrics"))).body.decode()
+
+
+async def test_of_a_way_that_nobody_tries_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, path = Seen("lb1"), Tried()
+    monkeypatch.setattr(report, "clock", lambda: seen.now)
+    path.is_tried = False
+    for each in (path, None):
+        made = Report(seen.sight, lambda _: NONE, dict, path=each)  # type: ignore[arg-type]
+        assert made.health(seen.now).path is None
+        assert "path" not in (await made.answer(Request("GET", "/metrics"))).body.decode()
+
+
 class Speaker:
     """What one part of this host says, and what was sent."""
 
