@@ -208,7 +208,7 @@ def write_files(directory: Path, hosts: dict[str, Host]) -> None:
     """Write what pgbaton deploys for an agent."""
     authority = pki.make_authority("agents")
     (directory / "ca.crt").write_text(authority.certificate)
-    secrets = {"heartbeat_key": "5a" * 32, "rest_user": "patroni", "rest_password": "one", "pooler_password": "two"}
+    secrets = {"heartbeat_key": "5a" * 32, "rest_user": "patroni", "rest_password": "one"}
     (directory / "secrets.json").write_text(json.dumps(secrets))
     (directory / "secrets.json").chmod(0o600)
     for host in hosts.values():

@@ -131,7 +131,6 @@ class Secrets:
     heartbeat_key: str = field(repr=False)
     rest_user: str
     rest_password: str = field(repr=False)
-    pooler_password: str = field(repr=False)
     probe_password: str | None = field(default=None, repr=False)
 
     @property

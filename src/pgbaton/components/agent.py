@@ -236,7 +236,6 @@ def secrets(host: HostSpec) -> dict[str, str]:
         "heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"),
         "rest_user": patroni.REST_USER,
         "rest_password": secret("password/rest"),
-        "pooler_password": secret(f"password/{postgres.AGENT_ROLE}"),
         **probe,
     }
 

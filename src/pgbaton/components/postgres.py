@@ -255,11 +255,7 @@ def agent_rules(topology: Topology) -> list[str]:
     poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     return [
         f"local {AGENT_DATABASE} {AGENT_ROLE} peer map={AGENT_MAP}",
-        *(
-            f"hostssl {AGENT_DATABASE} {role} {source} scram-sha-256"
-            for role in (AGENT_ROLE, PROBE_ROLE)
-            for source in poolers
-        ),
+        *(f"hostssl {AGENT_DATABASE} {PROBE_ROLE} {source} scram-sha-256" for source in poolers),
     ]
 
 

@@ -68,7 +68,7 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
         pgbouncer_sockets=PgbouncerSockets(directory / "write", directory / "read"),
         state_directory=directory / "state",
         runtime_directory=directory / "run",
-        secrets=Secrets("5a" * 32, "patroni", "one", "two"),
+        secrets=Secrets("5a" * 32, "patroni", "one"),
     )
 
 

@@ -67,7 +67,7 @@ SOUND: tuple[tuple[str, dict[str, Any], object, dict[str, Any]], ...] = (
     ("/let-go", {}, "let go", {}),
     ("/switchover", {"to": "db2", "hold_seconds": 1.5}, ("handed over", "db2", 1.5), {"seconds": {"held": 0.1}}),
 )
-OTHER = Secrets("5a" * 32, "patroni", "another", "two")
+OTHER = Secrets("5a" * 32, "patroni", "another")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])

@@ -52,7 +52,7 @@ class Files:
         )
 
     def write_secrets(self, key: str) -> None:
-        content = {"heartbeat_key": key, "rest_user": "patroni", "rest_password": "one", "pooler_password": "two"}
+        content = {"heartbeat_key": key, "rest_user": "patroni", "rest_password": "one"}
         self.secrets.write_text(json.dumps(content))
         self.secrets.chmod(0o600)
 

@@ -104,8 +104,8 @@ def test_an_order_needs_a_certificate_and_the_password() -> None:
         "Basic ",
         credentials(SECRETS).removeprefix("Basic "),
         credentials(SECRETS)[:-1],
-        credentials(Secrets(SECRETS.heartbeat_key, "patroni", "other", "two")),
-        credentials(Secrets(SECRETS.heartbeat_key, "root", "one", "two")),
+        credentials(Secrets(SECRETS.heartbeat_key, "patroni", "other")),
+        credentials(Secrets(SECRETS.heartbeat_key, "root", "one")),
         "Basic \N{SNOWMAN}",
     ],
 )
