@@ -346,12 +346,12 @@ class Agent:
         if self._balancer is not None:
             self._balancer.turn_soon()
 
-    def _trust_hosts(self, client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    def _trust_hosts(self, client: ssl.SSLContext, server: ssl.SSLContext, bare: ssl.SSLContext) -> None:
         self._patroni.use(client)
         self._agents.use(client)
         self._listener.use(server)
         if self._path is not None:
-            self._path.use(client)
+            self._path.use(bare)
 
     def _trust_secrets(self, secrets: Secrets) -> None:
         self._codec.use(secrets.heartbeat_keys)

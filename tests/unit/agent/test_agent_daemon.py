@@ -181,10 +181,11 @@ def test_whoever_is_told_of_no_way_tries_none(tmp_path: Path) -> None:
 def test_another_password_and_other_certificates_are_used_from_then_on(tmp_path: Path) -> None:
     made = of_balancer(tmp_path, PATH)
     assert made._path
-    client, server = (ssl.SSLContext(each) for each in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER))
-    made._trust_hosts(client, server)
+    kinds = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+    client, server, bare = (ssl.SSLContext(each) for each in kinds)
+    made._trust_hosts(client, server, bare)
     made._trust_secrets(replace(made._settings.secrets, probe_password="four"))
-    assert (made._path._tls, made._path._password) == (client, "four")
+    assert (made._path._tls, made._path._password) == (bare, "four"), "a pooler refuses certificates"
 
 
 class Systemd:

@@ -85,6 +85,11 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     return _context(ssl.PROTOCOL_TLS_CLIENT, identity)
 
 
+def bare_client_context(authority: str) -> ssl.SSLContext:
+    """Return TLS for a client that shows no certificate, as applications do: some refuse one that they cannot check."""
+    return _verifying(ssl.PROTOCOL_TLS_CLIENT, authority)
+
+
 def server_context(identity: Identity, clients: ssl.VerifyMode) -> ssl.SSLContext:
     """Return TLS for a server; ``clients`` says whether a client has to show a certificate, may, or need not."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, identity)
@@ -93,10 +98,15 @@ def server_context(identity: Identity, clients: ssl.VerifyMode) -> ssl.SSLContex
 
 
 def _context(protocol: int, identity: Identity) -> ssl.SSLContext:
+    context = _verifying(protocol, identity.authority)
+    context.load_cert_chain(identity.certificate, identity.key)
+    return context
+
+
+def _verifying(protocol: int, authority: str) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(identity.authority)
-    context.load_cert_chain(identity.certificate, identity.key)
+    context.load_verify_locations(authority)
     return context
 
 

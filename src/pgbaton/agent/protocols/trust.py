@@ -52,7 +52,10 @@ class Kept:
 
 
 class Trust:
-    """TLS for all that the agent talks to; each change is handed on to those who use it."""
+    """TLS for all that the agent talks to; each change is handed on to those who use it.
+
+    ``on_hosts`` gets TLS for a client, for a server, and for a client that shows no certificate.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Trust:
         complaints: Complaints,
         *,
         secrets: Path | None,
-        on_hosts: Callable[[ssl.SSLContext, ssl.SSLContext], None],
+        on_hosts: Callable[[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext], None],
         on_etcd: Callable[[ssl.SSLContext], None],
         on_secrets: Callable[[Secrets], None],
     ) -> None:
@@ -73,7 +76,11 @@ class Trust:
             Kept(
                 "certificates",
                 hosts,
-                lambda: on_hosts(https.client_context(ours), https.server_context(ours, ssl.CERT_OPTIONAL)),
+                lambda: on_hosts(
+                    https.client_context(ours),
+                    https.server_context(ours, ssl.CERT_OPTIONAL),
+                    https.bare_client_context(ours.authority),
+                ),
             ),
             Kept("etcd's certificates", etcd, lambda: on_etcd(https.client_context(theirs))),
         ]

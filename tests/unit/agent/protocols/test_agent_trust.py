@@ -39,7 +39,7 @@ class Files:
         self.certificate = own[1]
         self.secrets = directory / "secrets.json"
         self.write_secrets(OLD)
-        self.hosts: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []
+        self.hosts: list[tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]] = []
         self.etcd: list[ssl.SSLContext] = []
         self.keys: list[Secrets] = []
         self.trust = Trust(
@@ -139,6 +139,25 @@ async def test_it_looks_again_soon_while_something_is_missing(files: Files, monk
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_only_a_client_that_is_to_show_a_certificate_shows_one(files: Files) -> None:
+    certified: list[bool] = []
+
+    async def answer(request: Request) -> Response:
+        certified.append(request.certified)
+        return Response()
+
+    files.trust.look()
+    client_tls, server_tls, bare_tls = files.hosts[0]
+    server = Server(answer, tls=server_tls)
+    port = await server.start("127.0.0.1", 0)
+    for tls in (client_tls, bare_tls):
+        client = Client("127.0.0.1", port, tls=tls)
+        await client.request("GET", "/", deadline_seconds=5.0)
+        client.close()
+    await server.close(grace_seconds=0.0)
+    assert certified == [True, False]
 
 
 async def test_without_certificates_nobody_trusts_and_nobody_is_trusted(files: Files) -> None:
