@@ -18,6 +18,7 @@ import json
 import os
 import socket
 import struct
+import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -108,10 +109,15 @@ def main() -> None:
     parser.add_argument("--cluster", required=True, help="the lab's name")
     parser.add_argument("--seconds", type=float, default=600.0)
     asked = parser.parse_args()
-    enter(f"pgb-{asked.cluster}")
+    namespace = f"pgb-{asked.cluster}"
+    if not (NAMESPACES / namespace).exists():
+        parser.error(f"there is no lab named {asked.cluster}: pgbaton lab up --cluster {asked.cluster} makes one")
+    enter(namespace)
     heard: dict[str, list[float]] = {}
     for sender, at in adverts(asked.seconds):
         heard.setdefault(sender, []).append(at)
+    if not heard:
+        sys.exit("no advert was heard: does the lab have a VIP and two balancers?")
     print(json.dumps({"seconds": asked.seconds, "senders": {name: described(heard[name]) for name in sorted(heard)}}))
 
 
