@@ -54,7 +54,7 @@ from pgbaton.agent.services.notify import Notifier
 from pgbaton.agent.sight import Sight
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pgbaton.agent.acting.keeper import Keeper
@@ -99,35 +99,17 @@ class Agent:
         self._patroni = clients.patroni(settings)
         self._server = self._server_of(settings) if is_database else None
         self._own_fence = self._own_fence_of(self._server) if self._server else None
-        self._followers = (
-            Followers(sight, drop=self._fences.drop, shun=self._fences.shun, nudge=self._server.nudge)
-            if self._server is not None
-            else None
-        )
+        self._followers = self._followers_of(self._server) if self._server else None
         self._balancer = Balancer(settings, sight, complaints) if is_balancer else None
         self._path = self._path_of(self._balancer) if self._balancer else None
-        self._keepers: list[Keeper] = []
-        if is_database:
-            self._keepers.append(keeper.patroni(self._patroni, settings, sight, complaints))
-        if is_balancer:
-            self._keepers += [keeper.pooler(name, settings, sight, complaints) for name in ("write", "read")]
-            self._keepers.append(keeper.keepalived(settings, sight, complaints))
+        self._keepers = (
+            *(self._keepers_of_database() if is_database else ()),
+            *(self._keepers_of_balancer() if is_balancer else ()),
+        )
         with_judges: tuple[Kept | None, ...] = (self._server, self._balancer, *self._keepers)
         self._stopped = Stopped(sight, tuple(each for each in with_judges if each is not None))
-        resigning = Resigning(sight, self._fences, self._server)
-        self._releases = Releases(
-            sight,
-            complaints,
-            rules=terms.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss),
-            post=self._post,
-            fence=self._fencing.put,
-            stands=self._fencing.stands,
-            etcd=self._etcd,
-            prefix=self._prefix,
-            position=lambda: self._server.position if self._server else 0,
-            crashed=resigning.is_wanted,
-            resign=resigning.begin,
-        )
+        rules = terms.Rules(me.name, settings.voters, may_lead=is_database, accept_loss=settings.accept_loss)
+        self._releases = self._releases_of(rules, Resigning(sight, self._fences, self._server))
         self._voice = Voice(sight, self._post, server=self._server, balancer=self._balancer)
         self._report = Report(sight, self._voice.mine, self._verdicts, path=self._path)
         self._stand_in = (
@@ -150,6 +132,32 @@ class Agent:
         notifier = Notifier(os.environ)
         self._vitals = Vitals(notifier, self._report, complaints, etcd=self._etcd, follower=self._follower)
         self._listening = False
+
+    def _keepers_of_database(self) -> Iterator[Keeper]:
+        yield keeper.patroni(self._patroni, self._settings, self._sight, self._complaints)
+
+    def _keepers_of_balancer(self) -> Iterator[Keeper]:
+        known = (self._settings, self._sight, self._complaints)
+        yield from (keeper.pooler(name, *known) for name in ("write", "read"))
+        yield keeper.keepalived(*known)
+
+    def _followers_of(self, server: Server) -> Followers:
+        return Followers(self._sight, drop=self._fences.drop, shun=self._fences.shun, nudge=server.nudge)
+
+    def _releases_of(self, rules: terms.Rules, resigning: Resigning) -> Releases:
+        return Releases(
+            self._sight,
+            self._complaints,
+            rules=rules,
+            post=self._post,
+            fence=self._fencing.put,
+            stands=self._fencing.stands,
+            etcd=self._etcd,
+            prefix=self._prefix,
+            position=lambda: self._server.position if self._server else 0,
+            crashed=resigning.is_wanted,
+            resign=resigning.begin,
+        )
 
     def _server_of(self, settings: Settings) -> Server:
         return Server(settings, self._sight, self._patroni, self._complaints, on_change=self._changed)
