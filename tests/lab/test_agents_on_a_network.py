@@ -244,6 +244,7 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
         "me": host.name,
         "hosts": [{"name": each.name, "address": each.address, "roles": ["dcs"]} for each in hosts.values()],
         "mode": "synchronous",
+        "placement": "balancer",
         "accept_loss": False,
         "ports": {
             "heartbeat": HEARTBEAT,

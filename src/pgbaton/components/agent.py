@@ -168,6 +168,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             for voter in topology.voters
         ],
         "mode": str(topology.replication.mode),
+        "placement": str(topology.pooling.placement),
         "accept_loss": topology.replication.accept_loss,
         "ports": ports(topology),
         "timings": {

@@ -16,12 +16,13 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.generation import is_bookworm
-from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE
+from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE, SOCKETS
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import render
 from pgbaton.components.units import HARDENING, HEADER, section
 from pgbaton.references import secret
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import HostSpec, Topology
 
 USER = "pgbouncer"
+LOOPBACK = "127.0.0.1"
 USERS_FILE = "/etc/pgbouncer/users.txt"
 TEMPLATE_UNIT = "/etc/systemd/system/pgbouncer@.service"
 #: The two processes of a host, by the name of their unit's instance.
@@ -53,11 +55,14 @@ exit 1
 
 
 class Pgbouncer(Component):
-    """Two processes on every balancer."""
+    """Two processes on every host that pools."""
 
     name: ClassVar[str] = "pgbouncer"
     wave: ClassVar[Wave] = Wave.POOLER
-    role: ClassVar[Role | None] = Role.BALANCER
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run where the topology places it."""
+        return host in placement.poolers(topology)
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return PgBouncer, and psql for its console."""
@@ -92,9 +97,12 @@ class Pgbouncer(Component):
         )
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate that clients see: good for the VIP and for every balancer."""
+        """Return the certificate that clients see: good for the VIP and every balancer, and for the host itself."""
         balancers = topology.with_role(Role.BALANCER)
-        addresses = [str(topology.entry_address), *(str(balancer.address) for balancer in balancers)]
+        met = dict.fromkeys((*balancers, host))
+        addresses = [str(topology.entry_address), *(str(each.address) for each in met)]
+        if topology.pooling.placement is Placement.APPLICATION:
+            addresses.append(LOOPBACK)
         return (
             Certificate(
                 f"pgbouncer/{host.name}",
@@ -102,7 +110,7 @@ class Pgbouncer(Component):
                 owner=USER,
                 common_name=topology.name,
                 addresses=tuple(dict.fromkeys(addresses)),
-                dns_names=tuple(balancer.name for balancer in balancers),
+                dns_names=tuple(each.name for each in met),
                 server=True,
                 unit=UNITS,
                 on_change=OnChange.RELOAD,
@@ -146,7 +154,7 @@ def console(topology: Topology, instance: str) -> tuple[str, ...]:
 
 def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
     """Return an instance's configuration: where its clients come in, where its servers are."""
-    balancing = topology.balancing
+    server_host, server_port = way(topology, instance)
     text = render(
         "pgbouncer.ini.j2",
         header=HEADER,
@@ -154,11 +162,14 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         prepared_statements=0 if is_bookworm(topology) else topology.pooling.prepared_statements,
         topology=topology,
         instance=instance,
-        listen_addr=f"127.0.0.1,{host.address}",
+        # Beside an application, nobody else is to be served.
+        listen_addr=LOOPBACK if is_applications(topology) else f"{LOOPBACK},{host.address}",
         listen_port=port(topology, instance),
         # Of its own, for the agents' questions through the pool: no application may connect to it.
         agent_database=AGENT_DATABASE if topology.has_agents else None,
-        server_port=balancing.primary_port if instance == "write" else balancing.standby_port,
+        server_host=server_host,
+        server_port=server_port,
+        by_socket=server_host.startswith("/"),
         socket_directory=socket_directory(instance),
         users_file=USERS_FILE,
         login=POOLER_ROLE,
@@ -167,6 +178,23 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         authority=AUTHORITY_FILE,
     )
     return File(path(instance), text, mode=0o640, group=USER, unit=unit(instance), on_change=OnChange.RELOAD)
+
+
+def is_applications(topology: Topology) -> bool:
+    """Tell whether PgBouncer runs beside applications."""
+    return topology.pooling.placement is Placement.APPLICATION
+
+
+def way(topology: Topology, instance: str) -> tuple[str, int]:
+    """Return where an instance finds its servers: a host, or the directory of a Unix socket, and a port."""
+    balancing, writes = topology.balancing, instance == "write"
+    match topology.pooling.placement:
+        case Placement.DATABASE:
+            return SOCKETS, topology.postgresql.port
+        case Placement.APPLICATION:
+            return str(topology.entry_address), balancing.write_port if writes else balancing.read_port
+        case _:
+            return LOOPBACK, balancing.primary_port if writes else balancing.standby_port
 
 
 def template_unit(topology: Topology) -> str:

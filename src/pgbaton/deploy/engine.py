@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton import blueprint as blueprints
 from pgbaton.deploy import apply as applying
-from pgbaton.deploy import journal, plan, preflight, rollback
+from pgbaton.deploy import journal, moving, plan, preflight, rollback
 from pgbaton.errors import RefusedError
 from pgbaton.secrets import Vault
 from pgbaton.state import write_private
@@ -50,6 +50,9 @@ async def draft(
     vault = Vault(state.vault_directory)
     issued = ensure(vault, topology, drawn, save=False)
     source = plan.Source(text, previous(state), issued)
+    before = moving.former(source.previous_topology)
+    moving.check(before, topology)
+    drawn = moving.with_former(drawn, before)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 
 
@@ -131,4 +134,5 @@ def saved_draft(state: ClusterState, saved: Plan) -> Draft:
         message = f"plan {saved.id} was made before another apply changed the cluster"
         raise RefusedError(message, hint="make a new plan, and look at it")
     topology = load.loads(saved.topology, source=f"plan {saved.id}")
-    return Draft(saved, topology, blueprints.draw(topology), Vault(state.vault_directory))
+    drawn = moving.with_former(blueprints.draw(topology), moving.former(saved.previous_topology))
+    return Draft(saved, topology, drawn, Vault(state.vault_directory))

@@ -105,8 +105,8 @@ def assemble(
 
 
 def present(blueprint: Blueprint) -> list[HostBlueprint]:
-    """Return the hosts that get anything; those of applications alone may be out of our reach."""
-    return [host for host in blueprint.hosts if host.parts]
+    """Return the hosts that get anything, or did; those of applications alone may be out of our reach."""
+    return [host for host in blueprint.hosts if host.parts or host.was_managed]
 
 
 async def survey(topology: Topology, blueprint: Blueprint, hosts: Mapping[str, Host], wanted: Desired) -> Survey:

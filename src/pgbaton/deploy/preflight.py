@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.inventory import HOME, parse_manifest
 from pgbaton.errors import CommandError, RefusedError, UnreachableError
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Look:
 
 async def check(topology: Topology, hosts: Mapping[str, Host]) -> None:
     """Raise RefusedError, or UnreachableError when that is all there is, with everything that stands in the way."""
-    members = [host for host in topology.hosts if set(host.roles) != {Role.APPLICATION}]
+    members = [host for host in topology.hosts if placement.is_managed(topology, host)]
     found = await together(*(problems(topology, host, hosts[host.name]) for host in members))
     wrong = [problem for each in found for problem in each]
     if not wrong:
@@ -156,18 +157,19 @@ def about_earlier(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tu
 def ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
     """Return the ports that a host's roles need, with what for."""
     orchestration, balancing, pooling = topology.orchestration, topology.balancing, topology.pooling
-    wanted = {
-        Role.DATABASE: {topology.postgresql.port: "PostgreSQL", orchestration.rest_port: "Patroni"},
-        Role.DCS: {orchestration.etcd_client_port: "etcd's clients", orchestration.etcd_peer_port: "etcd's peers"},
-        Role.BALANCER: {
-            balancing.write_port: "writes",
-            balancing.read_port: "reads",
-            balancing.statistics_port: "HAProxy's statistics",
-            balancing.primary_port: "the way to the primary",
-            balancing.standby_port: "the way to the standbys",
-            pooling.write_port: "PgBouncer's writes",
-            pooling.read_port: "PgBouncer's reads",
-        },
-    }
-    agent = {orchestration.health_port: "the agent's health"} if spec in topology.voters else {}
-    return {port: purpose for role in spec.roles for port, purpose in wanted.get(role, {}).items()} | agent
+    wanted: dict[int, str] = {}
+    if spec.has(Role.DATABASE):
+        wanted |= {topology.postgresql.port: "PostgreSQL", orchestration.rest_port: "Patroni"}
+    if spec.has(Role.DCS):
+        wanted |= {orchestration.etcd_client_port: "etcd's clients", orchestration.etcd_peer_port: "etcd's peers"}
+    if spec.has(Role.BALANCER):
+        wanted |= {balancing.write_port: "writes", balancing.read_port: "reads"}
+    if spec in placement.proxies(topology):
+        wanted |= {balancing.statistics_port: "HAProxy's statistics"}
+    if spec in placement.holders(topology):
+        wanted |= {balancing.primary_port: "the way to the primary", balancing.standby_port: "the way to the standbys"}
+    if spec in placement.poolers(topology):
+        wanted |= {pooling.write_port: "PgBouncer's writes", pooling.read_port: "PgBouncer's reads"}
+    if spec in topology.voters:
+        wanted |= {orchestration.health_port: "the agent's health"}
+    return wanted

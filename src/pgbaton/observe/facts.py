@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer
-from pgbaton.topology.model import ReplicationMode, Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, ReplicationMode, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,21 +106,41 @@ class Facts:
 
     @cached_property
     def routes(self) -> dict[str, tuple[str, ...]]:
-        """Return the servers that each balancer takes for the primary, by balancer."""
-        return {name: proxies.get(PRIMARY_PROXY, ()) for name, proxies in self._balancers.items()}
+        """Return the servers that each router takes for the primary, by router, which balancers mostly are."""
+        routers = {spec.name for spec in placement.routers(self.topology)}
+        return {name: up.get(PRIMARY_PROXY, ()) for name, up in self._proxies.items() if name in routers}
 
     @cached_property
     def read_routes(self) -> dict[str, tuple[str, ...]]:
-        """Return the standbys that each balancer sends reads to, by balancer: without a primary, those left behind."""
+        """Return the standbys that each router sends reads to, by router: without a primary, those left behind."""
         return {
-            name: proxies.get(STANDBY_PROXY) or (() if self.routes[name] else proxies.get(STRANDED_PROXY, ()))
-            for name, proxies in self._balancers.items()
+            name: up.get(STANDBY_PROXY) or (() if self.routes[name] else up.get(STRANDED_PROXY, ()))
+            for name, up in self._proxies.items()
+            if name in self.routes
         }
 
     @cached_property
-    def _balancers(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        views = ((spec.name, view.haproxy) for spec, view in self.reached(Role.BALANCER))
+    def carriers(self) -> frozenset[str]:
+        """Return the routers that clients' writes go through now: the entries, or every pooler."""
+        routers = frozenset(spec.name for spec in placement.routers(self.topology))
+        return routers if self.topology.pooling.placement is Placement.POOLER else frozenset(self.entries)
+
+    @cached_property
+    def proxied(self) -> tuple[tuple[HostSpec, HostView], ...]:
+        """Return the reachable hosts that HAProxy runs on."""
+        views = ((spec, self.snapshot.host(spec.name)) for spec in placement.proxies(self.topology))
+        return tuple((spec, view) for spec, view in views if view.reachable)
+
+    @cached_property
+    def _proxies(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        views = ((spec.name, view.haproxy) for spec, view in self.proxied)
         return {name: {proxy.name: proxy.up for proxy in view.proxies} for name, view in views if view}
+
+    @cached_property
+    def pool_fronts(self) -> tuple[str, ...]:
+        """Return the balancers that answer and lead to pools."""
+        leads = placement.leads_to_pools(self.topology)
+        return tuple(spec.name for spec, view in self.reached(Role.BALANCER) if view.haproxy) if leads else ()
 
     @cached_property
     def voters(self) -> tuple[tuple[HostSpec, HostView], ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
@@ -22,8 +23,14 @@ OWN_FILES = 100
 
 
 def poolers(topology: Topology) -> int:
-    """Return the number of hosts that run PgBouncer."""
-    return len(topology.with_role(Role.BALANCER))
+    """Return the number of hosts whose PgBouncer can have connections to one server."""
+    return 1 if topology.pooling.placement is Placement.DATABASE else len(placement.poolers(topology))
+
+
+def room(topology: Topology) -> int:
+    """Return how many connections of clients a server has room for."""
+    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology) + lookup_connections(topology)
+    return max(1, topology.postgresql.max_connections - topology.postgresql.reserved_connections - own)
 
 
 def pool_per_user(topology: Topology) -> int:
@@ -58,8 +65,9 @@ def agent_connections(topology: Topology) -> int:
 
 
 def probe_connections(topology: Topology) -> int:
-    """Return the connections of the agents' way through the poolers on one server: one each, and one being closed."""
-    return PROBE_CONNECTIONS * poolers(topology) if topology.has_agents else 0
+    """Return the connections of the balancers' agents on one server by the clients' way: two for each way there."""
+    ways = max(poolers(topology), len(topology.with_role(Role.BALANCER)))
+    return PROBE_CONNECTIONS * ways if topology.has_agents else 0
 
 
 def needed_connections(topology: Topology) -> int:

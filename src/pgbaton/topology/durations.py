@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 from pgbaton.topology.prediction import Range
 
@@ -131,6 +132,16 @@ class Durations:
         balancers = self.topology.with_role(Role.BALANCER)
         priorities = sorted((self.topology.priority(host) for host in balancers), reverse=True)
         return (256 - priorities[1]) / 256 * self.topology.timings.advert_interval
+
+    @property
+    def is_pooled(self) -> bool:
+        """Tell whether PgBouncer runs anywhere."""
+        return bool(placement.poolers(self.topology))
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether pools can hold all clients while there is no primary."""
+        return bool(placement.holders(self.topology))
 
     @property
     def floats(self) -> bool:

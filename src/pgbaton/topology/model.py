@@ -170,10 +170,27 @@ class PoolMode(StrEnum):
     STATEMENT = "statement"
 
 
+class Placement(StrEnum):
+    """The hosts PgBouncer runs on."""
+
+    BALANCER = "balancer"
+    POOLER = "pooler"
+    DATABASE = "database"
+    APPLICATION = "application"
+    NONE = "none"
+
+
 class Pooling(Section):
     """PgBouncer."""
 
-    placement: Literal["balancer"] = Field(default="balancer", description="The hosts PgBouncer runs on.")
+    placement: Placement = Field(
+        default=Placement.BALANCER,
+        description=(
+            "Where PgBouncer runs. balancer: beside HAProxy; pooler: on hosts of its own, with the role pooler; "
+            "database: beside each server; application: beside each application, on hosts with the role application; "
+            "none: nowhere."
+        ),
+    )
     mode: PoolMode = Field(default=PoolMode.TRANSACTION, description="When a server connection returns to its pool.")
     size: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=20, description="Server connections per database, user, pooler and port (writes, reads)."

@@ -59,6 +59,7 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
         me=me,
         hosts=hosts,
         mode="synchronous",
+        placement="balancer",
         accept_loss=False,
         ports=PORTS,
         timings=TIMINGS,

@@ -26,6 +26,7 @@ DOCUMENT = {
         {"name": "lb1", "address": "fd00::23", "roles": ["balancer", "pooler", "dcs"]},
     ],
     "mode": "synchronous",
+    "placement": "balancer",
     "accept_loss": False,
     "ports": {
         "heartbeat": 7790,

@@ -281,7 +281,14 @@ HOSTS = (
         LB2.replace('"balancer"]', '"balancer", "balancer"] # here'),
         LB2,
     ),
-    Case("pooler elsewhere", "hosts[4].roles", "no balancer", DB3.replace('"dcs"]', '"dcs", "pooler"] # here'), DB3),
+    Case("no pooler", "pooling.placement", "no host has the role pooler", '[pooling]\nplacement = "pooler" # here'),
+    Case(
+        "no application",
+        "pooling.placement",
+        "no host has the role application",
+        '[pooling]\nplacement = "application" # here',
+    ),
+    Case("no such placement", "pooling.placement", "must be 'balancer'", '[pooling]\nplacement = "vip" # here'),
     Case(
         "one database",
         "hosts",
@@ -637,6 +644,21 @@ ACCESS = (
 REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *ACCESS)
 
 DOUBTED = (
+    Case(
+        "pooler elsewhere",
+        "hosts[4].roles",
+        "pooling.placement is balancer",
+        DB3.replace('"dcs"]', '"dcs", "pooler"] # here'),
+        DB3,
+    ),
+    Case(
+        "one pooler",
+        "pooling.placement",
+        "without it, no client reaches a server",
+        DB3.replace('"dcs"]', '"dcs", "pooler"]'),
+        DB3,
+        more=(("", '[pooling]\nplacement = "pooler" # here'),),
+    ),
     Case("failover of a balancer", "hosts[1].failover", "no database", f"{LB2}\nfailover = false # here", LB2),
     Case("priority of a database", "hosts[4].priority", "no balancer", f"{DB3}\npriority = 9 # here", DB3),
     Case(

@@ -64,12 +64,19 @@ class NotHeldError(Exception):
 
 
 class Balancer:
-    """Lead this balancer's clients to the primary, whoever that is."""
+    """Lead those who come through this host's HAProxy to the primary, whoever that is.
+
+    A host *enters* that has the VIP or may get it, *routes* whose HAProxy leads to the servers, and *holds* that has a
+    pooler in front of that. Beside poolers with hosts of their own, a balancer does only the first, they the others.
+    """
 
     def __init__(self, settings: Settings, sight: Sight, complaints: Complaints, *, tracked: Path = TRACKED) -> None:
         self._settings = settings
         self._sight = sight
         self._complaints = complaints
+        me = settings.me_host
+        self._enters = "balancer" in me.roles
+        self._routes, self._holds = me in settings.routers, me in settings.holders
         self._haproxy = UnixSocket(settings.haproxy_socket)
         self._deadline = settings.timings.deadline_seconds
         self._memory = routing.Memory()
@@ -80,7 +87,7 @@ class Balancer:
         self._process = Follower(lambda: processes.main(*HAPROXY), self._ended)
         self._poolers = {
             name: Follower(functools.partial(processes.main, f"pgbouncer@{name}.service", PGBOUNCER), hint)
-            for name, hint in ((name, functools.partial(self._pooler_ended, name)) for name in POOLED)
+            for name, hint in ((name, functools.partial(self._pooler_ended, name)) for name in POOLED if self._holds)
         }
         self._tasks: set[asyncio.Task[None]] = set()
         #: Until when clients are held for a hand-over that is planned.
@@ -140,6 +147,9 @@ class Balancer:
 
         Raises NotHeldError, after which nobody is held: some have a server for too long, or the pooler cannot do it.
         """
+        if not self._holds:
+            message = "no pooler of this host leads to the primary"
+            raise NotHeldError(message)
         seconds = min(seconds, self._settings.timings.pause_seconds)
         self._plan += 1
         mine, self._planned_until = self._plan, clock() + seconds
@@ -249,21 +259,29 @@ class Balancer:
         question = self.judge.ask()
         for each in (self._process, *self._poolers.values()):
             each.look()
-        asking = self._ask_pooler()
+        asking = self._ask_pooler() if self._holds else None
         ends = self._ends
         outcome, found = await self._asked()
         if ends == self._ends:
             self.judge.hear(question, outcome)
-        servers = self._servers(question.asked_seconds, found)
-        if self._pooling is None or not await self._route(servers):
-            await asyncio.wait([asking], timeout=POOLING_SECONDS)
-            if asking.done():
-                asking.result()  # raises what is an error of ours
-            await self._route(servers)
+        if self._routes:
+            await self._lead(self._servers(question.asked_seconds, found), asking)
+        else:
+            self._look_at_pools(found or ())
         if not self._ending:
             self._advise()
         if self.judge.verdict is Verdict.HUNG:
             self._end(question)
+
+    async def _lead(self, servers: routing.Servers | None, asking: asyncio.Task[None] | None) -> None:
+        """Decide and act: at once on what is known, and again when the pooler has answered, if nothing was to do."""
+        if asking is None:
+            await self._route(servers)
+        elif self._pooling is None or not await self._route(servers):
+            await asyncio.wait([asking], timeout=POOLING_SECONDS)
+            if asking.done():
+                asking.result()  # raises what is an error of ours
+            await self._route(servers)
 
     async def _route(self, servers: routing.Servers | None) -> bool:
         """Decide on what is known now, and do it; tell whether anything was done."""
@@ -284,7 +302,7 @@ class Balancer:
 
     def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
         cluster, now = self._sight.cluster, clock()
-        poolers, planned = {POOLER: pooling}, now < self._planned_until
+        poolers, planned = {POOLER: pooling} if self._holds else {}, now < self._planned_until
         if self._sight.hearing.stalled(now):
             return routing.View(poolers=poolers, planned=planned)
         databases = tuple(self._database(host.name, now) for host in self._settings.databases)
@@ -330,6 +348,17 @@ class Balancer:
         self.leads_to = used[0] if len(used) == 1 else None
         return None if found is None else routing.Servers(asked_seconds, servers)
 
+    def _look_at_pools(self, found: tuple[haproxy.Server, ...]) -> None:
+        """Note whether some pooler takes clients: it leads to the primary, whom agents tell of."""
+        now, name_of = clock(), POOLED[POOLER]
+        is_open = any(it.backend == name_of and it.up and it.in_service for it in found)
+        writing = [host.name for host in self._settings.databases if self._writes(host.name, now)]
+        self.leads_to = writing[0] if is_open and len(writing) == 1 else None
+
+    def _writes(self, name: str, now: float) -> bool:
+        said = self._sight.said(name, now)
+        return said is not None and said.role == "primary" and said.writable and name not in self._sight.fenced
+
     async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
         """Ask HAProxy for its servers; its answer also says that it does not hang."""
         try:
@@ -373,6 +402,8 @@ class Balancer:
 
     def _advise(self) -> None:
         """Give up the VIP when HAProxy here is of no use, or only another balancer leads to the primary."""
+        if not self._enters:
+            return
         now = clock()
         peers = (host.name for host in self._settings.others if "balancer" in host.roles)
         peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
@@ -390,8 +421,10 @@ class Balancer:
 
 
 async def let_go(settings: Settings, *, tracked: Path = TRACKED) -> None:
-    """Resume this balancer's pooler, and take back what Keepalived was told: the agent is gone. Raises OSError."""
-    where, deadline = console(settings, POOLER), settings.timings.deadline_seconds
-    with contextlib.suppress(ServiceError):
-        await pgbouncer.resume(where, pgbouncer.login(), deadline_seconds=deadline)
-    keepalived.TrackFile(tracked).write(keepalived.WELL)
+    """Resume this host's pooler, and take back what Keepalived was told: the agent is gone. Raises OSError."""
+    me, deadline = settings.me_host, settings.timings.deadline_seconds
+    if me in settings.holders:
+        with contextlib.suppress(ServiceError):
+            await pgbouncer.resume(console(settings, POOLER), pgbouncer.login(), deadline_seconds=deadline)
+    if "balancer" in me.roles:
+        keepalived.TrackFile(tracked).write(keepalived.WELL)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
@@ -86,14 +87,30 @@ def roles_differ(topology: Topology) -> Iterator[Objection]:
             yield Objection(("hosts", index, "roles", role), reason, "name each role once")
 
 
-@rule("hosts")
-def poolers_are_balancers(topology: Topology) -> Iterator[Objection]:
-    """PgBouncer runs on the balancer hosts, and nowhere else."""
+@rule("hosts", "pooling")
+def poolers_pool(topology: Topology) -> Iterator[Objection]:
+    """Hosts have the role pooler where PgBouncer has hosts of its own."""
+    where = topology.pooling.placement
     for index, host in enumerate(topology.hosts):
-        if host.has(Role.POOLER) and not host.has(Role.BALANCER):
-            reason = f"{host.name} would pool, and is no balancer: PgBouncer runs on the balancer hosts"
-            fix = 'give the host the role "balancer", or take "pooler" out'
-            yield Objection(("hosts", index, "roles"), reason, fix)
+        if host.has(Role.POOLER) and not host.has(Role.BALANCER) and where is not Placement.POOLER:
+            reason = f"has no effect: {host.name} would pool, and pooling.placement is {where}"
+            fix = 'set pooling.placement = "pooler", or take the role out'
+            yield warning(("hosts", index, "roles"), reason, fix)
+
+
+@rule("hosts", "pooling")
+def pools_have_hosts(topology: Topology) -> Iterator[Objection]:
+    """There are hosts where PgBouncer is placed, and more than one pooler."""
+    where = topology.pooling.placement
+    role = placement.POOLED[where]
+    if role not in {Role.POOLER, Role.APPLICATION}:
+        return
+    count, place = len(topology.with_role(role)), ("pooling", "placement")
+    if not count:
+        yield Objection(place, f"no host has the role {role}", f'give it to a host, or set "{Placement.BALANCER}"')
+    elif role is Role.POOLER and count == 1:
+        reason = "one host has the role pooler: without it, no client reaches a server"
+        yield warning(place, reason, "give the role to a second host")
 
 
 @rule("hosts")
@@ -204,7 +221,8 @@ RULES: tuple[Rule, ...] = (
     addresses_differ,
     addresses_are_usable,
     roles_differ,
-    poolers_are_balancers,
+    poolers_pool,
+    pools_have_hosts,
     enough_databases,
     some_standby_may_lead,
     failover_is_for_databases,

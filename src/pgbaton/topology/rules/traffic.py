@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import capacity
-from pgbaton.topology.model import PoolMode, Role
+from pgbaton.topology import capacity, placement
+from pgbaton.topology.model import Placement, PoolMode, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pgbaton.topology.lines import Path
     from pgbaton.topology.model import HostSpec, Topology
 
 SSH_PORT = 22
 FIRST_FREE_PORT = 1024
-#: Where each port is set, and on hosts of which role it is bound.
-PORTS: tuple[tuple[str, str, Role], ...] = (
-    ("postgresql", "port", Role.DATABASE),
-    ("orchestration", "rest_port", Role.DATABASE),
-    ("orchestration", "etcd_client_port", Role.DCS),
-    ("orchestration", "etcd_peer_port", Role.DCS),
-    ("balancing", "write_port", Role.BALANCER),
-    ("balancing", "read_port", Role.BALANCER),
-    ("balancing", "statistics_port", Role.BALANCER),
-    ("balancing", "primary_port", Role.BALANCER),
-    ("balancing", "standby_port", Role.BALANCER),
-    ("pooling", "write_port", Role.BALANCER),
-    ("pooling", "read_port", Role.BALANCER),
+
+
+def with_role(role: Role) -> Callable[[Topology], tuple[HostSpec, ...]]:
+    """Return what finds the hosts of a role."""
+    return lambda topology: topology.with_role(role)
+
+
+#: Where each port is set, and on which hosts it is bound.
+PORTS: tuple[tuple[str, str, Callable[[Topology], tuple[HostSpec, ...]]], ...] = (
+    ("postgresql", "port", with_role(Role.DATABASE)),
+    ("orchestration", "rest_port", with_role(Role.DATABASE)),
+    ("orchestration", "etcd_client_port", with_role(Role.DCS)),
+    ("orchestration", "etcd_peer_port", with_role(Role.DCS)),
+    ("balancing", "write_port", with_role(Role.BALANCER)),
+    ("balancing", "read_port", with_role(Role.BALANCER)),
+    ("balancing", "statistics_port", placement.proxies),
+    ("balancing", "primary_port", placement.holders),
+    ("balancing", "standby_port", placement.holders),
+    ("pooling", "write_port", placement.poolers),
+    ("pooling", "read_port", placement.poolers),
 )
 #: The same of agents, on every host that has one. The first is UDP's: one number is still one program's.
 AGENT_PORTS: tuple[tuple[str, str], ...] = (("orchestration", "heartbeat_port"), ("orchestration", "health_port"))
@@ -39,7 +46,7 @@ SSH: Path = ("ssh", "port")
 
 def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
     """Yield where each port is set that is bound on a host."""
-    yield from ((section, key) for section, key, role in PORTS if host.has(role))
+    yield from ((section, key) for section, key, bound in PORTS if host in bound(topology))
     if host in topology.voters:
         yield from AGENT_PORTS
 
@@ -76,7 +83,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     servers = topology.postgresql
     free = servers.max_connections - servers.reserved_connections
     needed = capacity.needed_connections(topology)
-    if needed <= free:
+    if needed <= free or topology.pooling.placement is Placement.NONE:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
@@ -105,6 +112,8 @@ def limits_cover_pools(topology: Topology) -> Iterator[Objection]:
 def features_survive_pooling(topology: Topology) -> Iterator[Objection]:
     """Features that need one session are not pooled by transaction."""
     mode = topology.pooling.mode
+    if topology.pooling.placement is Placement.NONE:
+        return
     for index in range(len(topology.pooling.features)):
         if mode != PoolMode.SESSION:
             reason = (
@@ -150,7 +159,7 @@ def files_suffice(topology: Topology) -> Iterator[Objection]:
 def poolers_take_what_comes(topology: Topology) -> Iterator[Objection]:
     """One pooler takes no fewer clients than HAProxy sends."""
     clients, room = topology.balancing.max_connections, topology.pooling.max_clients
-    if room < clients:
+    if room < clients and topology.pooling.placement not in {Placement.APPLICATION, Placement.NONE}:
         reason = f"HAProxy lets {clients} clients in on each port, and sends all to one PgBouncer, which takes {room}"
         yield warning(("pooling", "max_clients"), reason, f"set it to {clients}, or lower balancing.max_connections")
 
