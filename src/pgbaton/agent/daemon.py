@@ -140,7 +140,7 @@ class Agent:
 
     def _keepers_of_poolers(self) -> Iterator[Keeper]:
         known = (self._settings, self._sight, self._complaints)
-        yield from (keeper.pooler(name, *known) for name in ("write", "read"))
+        yield from (keeper.pooler(name, *known) for name in keeper.pooler_names(self._settings))
 
     def _keepers_of_balancer(self) -> Iterator[Keeper]:
         yield keeper.keepalived(self._settings, self._sight, self._complaints)

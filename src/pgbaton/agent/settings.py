@@ -105,11 +105,22 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
-class PgbouncerSockets:
-    """The directories of the poolers' Unix sockets."""
+class Pooler:
+    """A PgBouncer process: the instance of its unit, and the directory of its Unix socket."""
 
-    write: Path
-    read: Path
+    instance: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PgbouncerSockets:
+    """The poolers of a host that has some: those that lead to the primary, and those for reads.
+
+    Several of a kind share its port.
+    """
+
+    write: tuple[Pooler, ...]
+    read: tuple[Pooler, ...]
 
 
 @dataclass(frozen=True, slots=True)

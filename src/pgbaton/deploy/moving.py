@@ -33,9 +33,7 @@ def check(before: Topology | None, topology: Topology) -> None:
             f"pooling.placement changes from {before.pooling.placement} to {topology.pooling.placement}, and {names} "
             "would be gone, where clients are led through until everything is in its new place"
         )
-        raise RefusedError(
-            message, hint=f"keep {names} in the file, apply, then take them out and apply again"
-        )
+        raise RefusedError(message, hint=f"keep {names} in the file, apply, then take them out and apply again")
 
 
 def with_former(blueprint: Blueprint, before: Topology | None) -> Blueprint:

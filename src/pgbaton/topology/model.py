@@ -19,6 +19,8 @@ SETTING = r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$"
 FAILURE_DOMAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 INTERFACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"
 LOGIN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
+LOCALE = r"^[A-Za-z][A-Za-z0-9_.@-]{0,62}$"
+EXTENSION = r"^[a-z][a-z0-9_-]{0,62}$"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -27,6 +29,7 @@ HostName = Annotated[str, Field(pattern=HOST_NAME)]
 Slug = Annotated[str, Field(pattern=SLUG)]
 SettingName = Annotated[str, Field(pattern=SETTING)]
 Feature = Literal["listen", "session-variables", "advisory-locks", "temporary-tables", "with-hold-cursors"]
+Encoding = Literal["UTF8", "LATIN1", "LATIN9", "WIN1252", "SQL_ASCII"]
 
 
 class Section(BaseModel):
@@ -114,12 +117,34 @@ class Postgresql(Section):
     )
 
 
+class PoolMode(StrEnum):
+    """When a server connection returns to its pool."""
+
+    SESSION = "session"
+    TRANSACTION = "transaction"
+    STATEMENT = "statement"
+
+
 class User(Section):
     """A role that can log in; pgbaton generates its password."""
 
     name: Identifier = Field(description="Role name.")
     connection_limit: Annotated[int, Field(ge=-1, le=10_000)] = Field(
         default=-1, description="Connections at once; -1: no limit."
+    )
+    roles: tuple[Identifier, ...] | None = Field(
+        default=None,
+        description="Roles that it is a member of, and no others, as pg_read_all_data; by default they are left alone.",
+    )
+    pool_mode: PoolMode | None = Field(
+        default=None, description="Mode of its pools (PgBouncer 1.23 or later); by default the database's."
+    )
+    pool_size: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Server connections of each of its pools (1.23 or later); by default the database's."
+    )
+    max_user_connections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None,
+        description="Server connections of all its pools on one pooler and port, reserve included; by default no limit.",
     )
 
 
@@ -130,6 +155,27 @@ class Database(Section):
     owner: Identifier = Field(description="A role named in [[users]].")
     pool_size: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Server connections for this database; by default pooling.size."
+    )
+    pool_mode: PoolMode | None = Field(default=None, description="Mode of its pools; by default pooling.mode.")
+    max_db_connections: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
+        default=None,
+        description="Server connections to it from one pooler and port, over all users, reserve and look-ups included; "
+        "by default no limit.",
+    )
+    features: tuple[Feature, ...] = Field(
+        default=(), description="Session features that its applications use, besides pooling.features."
+    )
+    connection_limit: Annotated[int, Field(ge=-1, le=10_000)] = Field(
+        default=-1, description="Connections to it at once, on the server; -1: no limit."
+    )
+    encoding: Encoding | None = Field(
+        default=None, description="Set when it is created, and never changed; by default the server's, UTF8."
+    )
+    locale: Annotated[str, Field(pattern=LOCALE)] | None = Field(
+        default=None, description="Set when it is created, and never changed; by default the server's, C.UTF-8."
+    )
+    extensions: tuple[Annotated[str, Field(pattern=EXTENSION)], ...] = Field(
+        default=(), description='Extensions that it has, as "pg_stat_statements"; others are left alone.'
     )
 
 
@@ -162,14 +208,6 @@ class Replication(Section):
     )
 
 
-class PoolMode(StrEnum):
-    """When a server connection returns to its pool."""
-
-    SESSION = "session"
-    TRANSACTION = "transaction"
-    STATEMENT = "statement"
-
-
 class Placement(StrEnum):
     """The hosts PgBouncer runs on."""
 
@@ -193,11 +231,19 @@ class Pooling(Section):
     )
     mode: PoolMode = Field(default=PoolMode.TRANSACTION, description="When a server connection returns to its pool.")
     size: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=20, description="Server connections per database, user, pooler and port (writes, reads)."
+        default=20,
+        description="Server connections per database, user, pooler and port (writes, reads); processes share them.",
     )
-    reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(default=5, description="More of them under pressure.")
+    reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        default=5, description="More of them under pressure; processes share them."
+    )
     max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(
-        default=3_000, description="Clients per pooler and port."
+        default=3_000, description="Clients per pooler and port; each process may have them all."
+    )
+    processes: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description="PgBouncer processes on each pooler and port, among which the kernel spreads clients (PgBouncer "
+        "1.21 or later): one uses one processor.",
     )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
@@ -206,6 +252,11 @@ class Pooling(Section):
     )
     features: tuple[Feature, ...] = Field(
         default=(), description="Session features that the applications use; refused where the pool mode breaks them."
+    )
+    application_name_add_host: bool = Field(
+        default=False,
+        description="Add the address and port that PgBouncer sees, HAProxy's, to each client's application_name: the "
+        "server's log and pg_stat_activity then lead to the client. Costs a SET whenever a server changes clients.",
     )
 
 
@@ -233,6 +284,10 @@ class Balancing(Section):
     )
     file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
         default=20_000, description="Files that one program on a balancer can open: the hosts' hard limit."
+    )
+    log_connections: bool = Field(
+        default=False,
+        description="Log each client's connection: its address and port, and those by which PgBouncer knows it.",
     )
 
 

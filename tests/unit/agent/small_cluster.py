@@ -14,6 +14,7 @@ from pgbaton.agent.settings import (
     Host,
     PgbouncerSockets,
     Placement,
+    Pooler,
     Ports,
     Postgresql,
     Secrets,
@@ -69,7 +70,9 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
         postgresql=Postgresql(17, directory / "data", directory, "pgbaton_agent", "postgres"),
         tls=Tls(*(tls / name for name in ("ca.crt", "me.crt", "me.key", "ca.crt", "me.crt", "me.key"))),
         haproxy_socket=directory / "haproxy",
-        pgbouncer_sockets=PgbouncerSockets(directory / "write", directory / "read"),
+        pgbouncer_sockets=PgbouncerSockets(
+            (Pooler("write", directory / "write"),), (Pooler("read", directory / "read"),)
+        ),
         state_directory=directory / "state",
         runtime_directory=directory / "run",
         secrets=Secrets("5a" * 32, "patroni", "one"),

@@ -641,7 +641,89 @@ ACCESS = (
     ),
 )
 
-REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *ACCESS)
+APP = '[[users]]\nname = "app"\n'
+OWNED = '[[databases]]\nname = "app"\nowner = "app"\n'
+POOLING = (
+    Case(
+        "listen where one user's pools are by transaction",
+        "pooling.features[0]",
+        "by transaction for app in app",
+        f'{APP}pool_mode = "transaction"\n[pooling]\nmode = "session"\nfeatures = ["listen"] # here',
+    ),
+    Case(
+        "locks in a database pooled by transaction",
+        "databases[0].features[0]",
+        "needs one server session",
+        f'{OWNED}features = ["advisory-locks"] # here',
+    ),
+    Case(
+        "processes on Debian 12",
+        "pooling.processes",
+        "cancel request",
+        "[pooling]\nprocesses = 2 # here\n[postgresql]\nversion = 15",
+    ),
+    Case("no processes", "pooling.processes", "at least 1", "[pooling]\nprocesses = 0 # here"),
+    Case(
+        "a pool too small to share",
+        "pooling.size",
+        "too few for 4 processes",
+        "[pooling]\nprocesses = 4\nsize = 3 # here",
+    ),
+    Case(
+        "a database's limit too small to share",
+        "databases[0].max_db_connections",
+        "needs 2 connections",
+        f"[pooling]\nprocesses = 2\n{OWNED}max_db_connections = 3 # here",
+    ),
+    Case(
+        "a user's limit too small to share",
+        "users[0].max_user_connections",
+        "needs one connection",
+        f"[pooling]\nprocesses = 2\n{APP}max_user_connections = 1 # here",
+    ),
+    Case(
+        "a user's pools on Debian 12",
+        "users[0].pool_mode",
+        "needs PgBouncer 1.23",
+        f'{APP}pool_mode = "session" # here\n[postgresql]\nversion = 15',
+    ),
+    Case(
+        "unknown mode of one database",
+        "databases[0].pool_mode",
+        "must be 'session'",
+        f'{OWNED}pool_mode = "query" # here',
+    ),
+)
+INSIDE = (
+    Case("a role that is none", "users[0].roles[0]", "predefined", f'{APP}roles = ["pg_read_all"] # here'),
+    Case("a service's role", "users[0].roles[0]", "own services", f'{APP}roles = ["replicator"] # here'),
+    Case("a role twice", "users[0].roles[1]", "roles[0] too", f'{APP}roles = ["pg_monitor", "pg_monitor"] # here'),
+    Case("a member of itself", "users[0].roles[0]", "a circle", f'{APP}roles = ["app"] # here'),
+    Case(
+        "members of each other",
+        "users[1].roles[0]",
+        "a circle",
+        f'{APP}roles = ["other"]\n[[users]]\nname = "other"\nroles = ["app"] # here',
+    ),
+    Case("an encoding for UTF8's locale", "databases[0].encoding", "UTF8's", f'{OWNED}encoding = "LATIN1" # here'),
+    Case("a locale that is none", "databases[0].locale", "no name of a locale", f'{OWNED}locale = "de DE" # here'),
+    Case(
+        "an extension twice",
+        "databases[0].extensions[1]",
+        "extensions[0] too",
+        f'{OWNED}extensions = ["citext", "citext"] # here',
+    ),
+    Case(
+        "an extension that is a statement",
+        "databases[0].extensions[0]",
+        "no name of an extension",
+        f'{OWNED}extensions = ["a; drop"] # here',
+    ),
+)
+
+REFUSED = (
+    *STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *ACCESS, *POOLING, *INSIDE
+)  # fmt: skip
 
 DOUBTED = (
     Case(
@@ -696,6 +778,31 @@ DOUBTED = (
         '[[users]]\nname = "app"\nconnection_limit = 5 # here',
     ),
     Case("pooling by statement", "pooling.mode", "more than one statement", '[pooling]\nmode = "statement" # here'),
+    Case(
+        "one database pooled by statement",
+        "databases[0].pool_mode",
+        "more than one statement",
+        f'{OWNED}pool_mode = "statement" # here',
+    ),
+    Case(
+        "processes that nobody watches",
+        "pooling.processes",
+        "nobody notices",
+        f"[pooling]\nprocesses = 2 # here\n{NO_AGENT}",
+    ),
+    Case(
+        "limit of a database below its pools",
+        "databases[0].connection_limit",
+        "pools and look-ups",
+        f"{OWNED}connection_limit = 50 # here",
+    ),
+    Case("a strong role", "users[0].roles[0]", "root's", f'{APP}roles = ["pg_execute_server_program"] # here'),
+    Case(
+        "an extension that is not loaded",
+        "databases[0].extensions[0]",
+        "loads it at its start",
+        f'{OWNED}extensions = ["pg_stat_statements"] # here',
+    ),
     Case(
         "prepared on Debian 12",
         "pooling.prepared_statements",

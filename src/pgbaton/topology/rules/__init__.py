@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.rules import access, agents, hosts, network, servers, timings, traffic
+from pgbaton.topology.rules import access, agents, hosts, inside, network, pooling, servers, timings, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -18,6 +18,8 @@ RULES: tuple[Rule, ...] = (
     *network.RULES,
     *servers.RULES,
     *traffic.RULES,
+    *pooling.RULES,
+    *inside.RULES,
     *timings.RULES,
     *agents.RULES,
     *access.RULES,

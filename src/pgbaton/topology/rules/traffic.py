@@ -1,12 +1,12 @@
-"""Rules about pools, ports and what the balancers can carry."""
+"""Rules about ports, and about what servers and balancers can carry."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import capacity, placement
-from pgbaton.topology.model import Placement, PoolMode, Role
+from pgbaton.topology import capacity, placement, pools
+from pgbaton.topology.model import Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
@@ -88,8 +88,8 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
     reason = (
-        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {len(topology.users)} users x "
-        f"{capacity.pool_per_user(topology)} connections (size and reserve, over all databases) make up to "
+        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {pools.of_port(topology)} connections "
+        "(size and reserve, of every user in every database, within their limits) make up to "
         f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
         "are not reserved"
     )
@@ -100,44 +100,12 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
 @rule("hosts", "pooling", "users", "databases")
 def limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A user's own limit is not below what its pools may open."""
-    share = capacity.pools_a_user(topology)
     for index, user in enumerate(topology.users):
+        share = capacity.pools_a_user(topology, user)
         if 0 <= user.connection_limit < share:
             reason = f"is below the {share} connections that the pools may open for {user.name}: they would see errors"
             fix = "raise it, or lower pooling.size"
             yield warning(("users", index, "connection_limit"), reason, fix)
-
-
-@rule("pooling")
-def features_survive_pooling(topology: Topology) -> Iterator[Objection]:
-    """Features that need one session are not pooled by transaction."""
-    mode = topology.pooling.mode
-    if topology.pooling.placement is Placement.NONE:
-        return
-    for index in range(len(topology.pooling.features)):
-        if mode != PoolMode.SESSION:
-            reason = (
-                f"needs one server session throughout, and pooling.mode is {mode}: each transaction may get another"
-            )
-            fix = 'set pooling.mode = "session", or do without the feature'
-            yield Objection(("pooling", "features", index), reason, fix)
-
-
-@rule("pooling")
-def statements_are_few(topology: Topology) -> Iterator[Objection]:
-    """Pooling by statement is meant."""
-    if topology.pooling.mode == PoolMode.STATEMENT:
-        reason = "refuses every transaction of more than one statement"
-        yield warning(("pooling", "mode"), reason, 'use "transaction" unless all work is autocommitted')
-
-
-@rule("pooling", "postgresql")
-def prepared_statements_are_known(topology: Topology) -> Iterator[Objection]:
-    """Prepared statements are asked of a PgBouncer that knows them."""
-    pooling, version = topology.pooling, topology.postgresql.version
-    if "prepared_statements" in pooling.model_fields_set and pooling.prepared_statements and version == 15:  # noqa: PLR2004 - Debian 12's
-        reason = "has no effect: the release with PostgreSQL 15 has PgBouncer 1.18, and they came with 1.21"
-        yield warning(("pooling", "prepared_statements"), reason, "take it out, or use postgresql.version = 17")
 
 
 @rule("balancing", "pooling", "postgresql", "users", "databases")
@@ -169,9 +137,6 @@ RULES: tuple[Rule, ...] = (
     ports_need_no_privilege,
     pools_fit,
     limits_cover_pools,
-    features_survive_pooling,
-    statements_are_few,
-    prepared_statements_are_known,
     files_suffice,
     poolers_take_what_comes,
 )
