@@ -141,7 +141,7 @@ def test_another_placement_asks_for_no_other_access_so_that_nobody_is_locked_out
 def test_a_server_has_room_for_the_pools_that_can_reach_it(where: Placement, pools: int) -> None:
     made = topology(where)
     assert capacity.poolers(made) == pools
-    assert capacity.pools_a_user(made) == pools * 2 * 25
+    assert capacity.pools_a_user(made, made.users[0]) == pools * 2 * 25
 
 
 @pytest.mark.parametrize("where", Placement)
