@@ -124,6 +124,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         host=host,
         balancers=sorted(topology.with_role(Role.BALANCER), key=lambda balancer: balancer.name != host.name),
         databases=topology.with_role(Role.DATABASE),
+        readers=topology.readers,
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
         primary_inter=milliseconds(topology.primary_check_seconds),
