@@ -114,7 +114,7 @@ def clone(topology: Topology) -> str:
     if wal is not None:
         left += [f"{wal}/[0-9A-F]*", f"{wal}/archive_status", f"{wal}/summaries", f"{wal}/xlogtemp.*"]
     return f"""#!/bin/sh
-{HEADER}# Patroni has thrown the data directory away before. What is left elsewhere of a copy that was cut short goes here.
+{HEADER}# Patroni has thrown the data directory away before. What a copy that was cut short left elsewhere goes here.
 set -eu
 data=
 for word; do

@@ -272,8 +272,10 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
 def cloning(topology: Topology) -> dict[str, Any]:
     """Return what a standby is cloned with: pg_basebackup, by a program of ours where directories must be emptied."""
     if not topology.directories:
-        options = ["verbose", *({key: value} for key, value in COPY.items())]
-        return {"create_replica_methods": ["basebackup"], "basebackup": options}
+        return {
+            "create_replica_methods": ["basebackup"],
+            "basebackup": ["verbose", *({key: value} for key, value in COPY.items())],
+        }
     wal = topology.postgresql.wal_directory
     options = {**COPY, **({"waldir": wal} if wal else {})}
     return {"create_replica_methods": ["clone"], "clone": {"command": directories.CLONE, **options}}
