@@ -136,6 +136,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         standby_port=pooling.read_port if beside_servers else topology.postgresql.port,
         server_maxconn=room(topology) if placement.leads_to_servers(topology) else None,
         databases=topology.with_role(Role.DATABASE),
+        readers=topology.readers,
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
         primary_inter=milliseconds(topology.primary_check_seconds),

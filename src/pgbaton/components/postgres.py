@@ -156,6 +156,15 @@ class DatabaseSpec:
     owner: str
 
 
+@dataclass(frozen=True)
+class TablespaceSpec:
+    """A tablespace, its owner and its directory on every database host."""
+
+    name: str
+    owner: str
+    location: str
+
+
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
     """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
     users = tuple(DatabaseRole(user.name, f"user/{user.name}", user.connection_limit) for user in topology.users)
@@ -170,6 +179,11 @@ def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
         DatabaseRole(AGENT_ROLE, AGENT_ROLE, agent_connections(topology), ("pg_monitor",)),
         DatabaseRole(PROBE_ROLE, PROBE_ROLE, probe_connections(topology)),
     )
+
+
+def tablespaces(topology: Topology) -> tuple[TablespaceSpec, ...]:
+    """Return the tablespaces that deploying creates."""
+    return tuple(TablespaceSpec(each.name, each.owner, each.location) for each in topology.tablespaces)
 
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:

@@ -116,7 +116,7 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "postgres_port": topology.postgresql.port,
         "rest_port": topology.orchestration.rest_port,
         "etcd_port": topology.orchestration.etcd_client_port,
-        "data_directory": topology.data_directory,
+        "directories": (topology.data_directory, *topology.directories),
         **agent_request(topology, spec, deadline=deadline),
     }
 

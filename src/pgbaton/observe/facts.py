@@ -93,6 +93,15 @@ class Facts:
         return {row.name: row for row in sorted(rows, key=lambda row: row.state == "streaming")}
 
     @cached_property
+    def followers(self) -> dict[str, StandbyView]:
+        """Return the same with the standbys that are put behind another, as that one knows them."""
+        upstreams = {spec.name: spec.replicate_from for spec in self.topology.with_role(Role.DATABASE)}
+        rows = (row for name, server in self.servers.items() if name != self.primary for row in server.standbys)
+        # A row of the primary's own counts before any other's.
+        behind = {row.name: row for row in rows if upstreams.get(row.name) is not None}
+        return behind | self.standbys
+
+    @cached_property
     def vip_holders(self) -> tuple[str, ...]:
         """Return the hosts that have the VIP on their interface."""
         return tuple(spec.name for spec, view in self.reached(Role.BALANCER) if view.holds_vip)

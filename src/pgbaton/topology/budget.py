@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 
-#: A primary and one standby: no other standby could take its reads.
+#: A primary and one standby that take reads: no other standby could take them.
 PAIR = 2
 
 
@@ -146,7 +146,7 @@ def _standby_power_off(sizes: Durations) -> Prediction:
     parts = _stall(sizes, spare=sizes.spare_standbys > 0)
     down = sizes.standby_silent + sizes.reconnection
     reads = Range(0.0, down.typical, down.maximum)
-    alone = len(sizes.topology.with_role(Role.DATABASE)) == PAIR
+    alone = len(sizes.topology.readers) <= PAIR
     if alone and sizes.topology.balancing.read_policy == ReadPolicy.STANDBY_ONLY:
         reads = UNTIL_REPAIRED
     explanation = (

@@ -84,8 +84,9 @@ class Durations:
 
     @property
     def race_without_one(self) -> Range:
-        """Return the election when one member is silent."""
-        is_local = all(host.has(Role.DCS) for host in self.topology.with_role(Role.DATABASE))
+        """Return the election when one member is silent, among those that may become primary."""
+        candidates = (host for host in self.topology.with_role(Role.DATABASE) if host.failover)
+        is_local = all(host.has(Role.DCS) for host in candidates)
         return RACE_WITH_SILENCE if is_local else RACE_WITH_SILENCE + REMOTE_ETCD
 
     @property
@@ -151,8 +152,7 @@ class Durations:
     @property
     def spare_standbys(self) -> int:
         """Return the standbys that may confirm commits, beyond those that must."""
-        able = [host for host in self.topology.with_role(Role.DATABASE) if host.failover]
-        return len(able) - 1 - self.topology.replication.count
+        return len(self.topology.confirmers) - 1 - self.topology.replication.count
 
     @property
     def advert_silence(self) -> Range:

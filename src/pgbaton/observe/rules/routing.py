@@ -85,7 +85,7 @@ def balancer_misroutes(facts: Facts) -> Iterator[Finding]:
 
 def standby_takes_no_reads(facts: Facts) -> Iterator[Finding]:
     """A streaming standby must take reads on every balancer."""
-    for name, row in facts.standbys.items():
+    for name, row in facts.followers.items():
         out = {
             balancer: down for balancer in facts.routes if (down := server_down(facts, balancer, STANDBY_PROXY, name))
         }

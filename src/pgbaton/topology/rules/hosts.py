@@ -12,8 +12,9 @@ from pgbaton.topology.rules.base import Rule, rule, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from ipaddress import IPv4Network
 
-    from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.model import HostSpec, Network, Topology
 
 FEWEST_ETCD_MEMBERS = 3
 MOST_ETCD_MEMBERS = 7
@@ -54,28 +55,39 @@ def addresses_differ(topology: Topology) -> Iterator[Objection]:
 
 @rule("hosts", "network")
 def addresses_are_usable(topology: Topology) -> Iterator[Objection]:
-    """Every address is one that a host of the subnet can have."""
-    subnet = topology.network.subnet
+    """Every address is one that a host of the subnet, or of another site's, can have."""
     for index, host in enumerate(topology.hosts):
         if reason := unusable(host, topology):
-            fix = f"use one of {subnet} that nothing else has, or mend network.subnet"
+            fix = f"use one of {subnet_of(host, topology)} that nothing else has, or mend network.subnet"
             yield Objection(("hosts", index, "address"), reason, fix)
 
 
 def unusable(host: HostSpec, topology: Topology) -> str | None:
     """Return why a host cannot have its address; None when it can."""
-    address, network = host.address, topology.network
+    address, network, subnet = host.address, topology.network, subnet_of(host, topology)
     reasons = (
         (address.is_loopback, "is a loopback address: no other host can reach it"),
         (address.is_multicast, "is a multicast address"),
         (address.is_unspecified, "is the address that means any"),
         (int(address) == 2**32 - 1, "is the broadcast address"),
-        (address not in network.subnet, f"is outside network.subnet, {network.subnet}"),
-        (address == network.subnet.network_address, f"is the network address of {network.subnet}"),
-        (address == network.subnet.broadcast_address, f"is the broadcast address of {network.subnet}"),
+        (address not in subnet, f"is outside network.subnet, {network.subnet}{elsewhere(network)}"),
+        (address == subnet.network_address, f"is the network address of {subnet}"),
+        (address == subnet.broadcast_address, f"is the broadcast address of {subnet}"),
         (address == network.gateway, "is the gateway's address"),
     )
     return next((reason for applies, reason in reasons if applies), None)
+
+
+def subnet_of(host: HostSpec, topology: Topology) -> IPv4Network:
+    """Return the network that a host is in, of those that are known; the cluster's own when it is in none."""
+    network = topology.network
+    return next((subnet for subnet in network.other_subnets if host.address in subnet), network.subnet)
+
+
+def elsewhere(network: Network) -> str:
+    """Return in words which other networks a host might be in."""
+    others = ", ".join(map(str, network.other_subnets))
+    return f", and in none of network.other_subnets: {others}" if others else ""
 
 
 @rule("hosts")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pgbaton.topology import capacity, placement, pools
-from pgbaton.topology.model import Placement, Role
+from pgbaton.topology.model import ETCD_METRICS_PORT, Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
@@ -42,6 +42,9 @@ PORTS: tuple[tuple[str, str, Callable[[Topology], tuple[HostSpec, ...]]], ...] =
 #: The same of agents, on every host that has one. The first is UDP's: one number is still one program's.
 AGENT_PORTS: tuple[tuple[str, str], ...] = (("orchestration", "heartbeat_port"), ("orchestration", "health_port"))
 SSH: Path = ("ssh", "port")
+METRICS: Path = ("etcd", "metrics")
+#: Whose a port is that no key of the topology has to be named for.
+OWNERS: dict[Path, str] = {SSH: "sshd's", METRICS: "etcd's own metrics"}
 
 
 def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
@@ -51,19 +54,21 @@ def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
         yield from AGENT_PORTS
 
 
-@rule("hosts", "postgresql", "orchestration", "balancing", "pooling", "ssh")
+@rule("hosts", "network", "postgresql", "orchestration", "balancing", "pooling", "ssh")
 def ports_are_free(topology: Topology) -> Iterator[Objection]:
     """No two programs of a host have the same port."""
     clashes: dict[tuple[Path, Path], list[str]] = defaultdict(list)
     for host in topology.hosts:
         taken: dict[int, Path] = {topology.ssh.port or SSH_PORT: SSH}
+        if host.has(Role.DCS):
+            taken[ETCD_METRICS_PORT] = METRICS
         for section, key in ports(topology, host):
             port = getattr(getattr(topology, section), key)
             if taken.setdefault(port, (section, key)) != (section, key):
                 clashes[(section, key), taken[port]].append(host.name)
     for (place, other), hosts in clashes.items():
-        owner = "sshd" if other == SSH else ".".join(map(str, other))
-        reason = f"is {owner}'s port too, on {', '.join(hosts)}"
+        owner = OWNERS.get(other) or f"{'.'.join(map(str, other))}'s"
+        reason = f"is {owner} port too, on {', '.join(hosts)}"
         yield Objection(place, reason, "choose a port that nothing else on those hosts has")
 
 
@@ -77,7 +82,7 @@ def ports_need_no_privilege(topology: Topology) -> Iterator[Objection]:
             yield Objection((section, key), reason, "choose a port from 1024 to 65535")
 
 
-@rule("hosts", "postgresql", "pooling", "users", "databases", "orchestration")
+@rule("hosts", "network", "postgresql", "pooling", "users", "databases", "orchestration")
 def pools_fit(topology: Topology) -> Iterator[Objection]:
     """All pools together leave the server what it needs for itself."""
     servers = topology.postgresql
