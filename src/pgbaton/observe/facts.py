@@ -32,7 +32,7 @@ UNIT_OF = {
     "etcd": etcd.UNIT,
     "haproxy": haproxy.UNIT,
     "agent": agent.UNIT,
-    **{f"pooler {instance}": pgbouncer.unit(instance) for instance in pgbouncer.INSTANCES},
+    **{f"pooler {instance}": pgbouncer.unit(instance) for instance in pgbouncer.PURPOSES},
 }
 #: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
 CONFIRMING = frozenset({"sync", "quorum"})

@@ -15,7 +15,7 @@ from pgbaton.topology.model import Role
 if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Act, Strike
 
-WRITE_POOLER, READ_POOLER = map(pgbouncer.unit, pgbouncer.INSTANCES)
+WRITE_POOLER, READ_POOLER = map(pgbouncer.unit, pgbouncer.PURPOSES)
 ONE, PAIR = ((Role.BALANCER, 1),), ((Role.BALANCER, 2),)
 #: HAProxy gives a pooler that accepts and does not answer ``timeout check`` for each of ``check_fall`` checks, at the
 #: healthy and then the fast interval; then clients connect again. With the defaults 2.3 s, and a login.
