@@ -121,7 +121,7 @@ def _sizes(topology: Topology) -> Iterator[tuple[Path, int | None, int]]:
         yield ("users", index, "max_user_connections"), user.max_user_connections, 1
 
 
-@rule("hosts", "pooling", "postgresql", "orchestration", "balancing")
+@rule("hosts", "network", "pooling", "postgresql", "orchestration")
 def processes_are_watched(topology: Topology) -> Iterator[Objection]:
     """Somebody notices when one of several processes hangs."""
     if topology.pooling.processes > 1 and capacity.poolers(topology) and not topology.has_agents:
