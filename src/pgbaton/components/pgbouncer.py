@@ -151,6 +151,11 @@ def unit(instance: str) -> str:
     return f"pgbouncer@{instance}.service"
 
 
+def units(purpose: str) -> str:
+    """Return the pattern of the units of all processes of a purpose, as systemctl takes it."""
+    return f"pgbouncer@{purpose}*.service"
+
+
 def path(instance: str) -> str:
     """Return the configuration file of an instance."""
     return f"/etc/pgbouncer/{instance}.ini"
@@ -185,7 +190,7 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         purpose=purpose,
         listen_addr=f"127.0.0.1,{host.address}",
         listen_port=port(topology, instance),
-        listen_backlog=min(topology.pooling.max_clients, BACKLOG),
+        listen_backlog=backlog(topology),
         databases=tuple(pool_settings(topology, instance, database) for database in topology.databases),
         users=(lookup_settings(topology), *(user_settings(topology, instance, user) for user in topology.users)),
         size=own_share(topology, instance, topology.pooling.size),
@@ -277,4 +282,21 @@ def template_unit(topology: Topology) -> str:
         "OOMScoreAdjust": "-500",
     }
     install = {"WantedBy": "multi-user.target"}
-    return f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
+    text = f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
+    return f"{text}\n# PgBouncer reads these at its start only, so that a change here has to restart it.\n{at_start(topology)}"
+
+
+def at_start(topology: Topology) -> str:
+    """Return a section, which systemd does not read, of settings that a reload does not bring into effect."""
+    pooling = topology.pooling
+    values = {
+        "Ports": f"{pooling.write_port} {pooling.read_port}",
+        "Backlog": str(backlog(topology)),
+        "Processes": str(pooling.processes),
+    }
+    return f"[X-pgbaton]\n{section(values)}"
+
+
+def backlog(topology: Topology) -> int:
+    """Return how many clients may wait for a process to accept them: all that HAProxy may send at once."""
+    return min(topology.pooling.max_clients, BACKLOG)

@@ -90,7 +90,7 @@ async def look(topology: Topology, spec: HostSpec, host: Host, *, timeout: float
 def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str, Any]:
     """Return what a host is asked: the parts that its roles have, and where to find them."""
     units = host_units(topology, spec)
-    instances = pgbouncer.INSTANCES if pgbouncer.Pgbouncer().runs_on(topology, spec) else ()
+    instances = pgbouncer.instances(topology) if pgbouncer.Pgbouncer().runs_on(topology, spec) else ()
     parts = [
         "certificates",
         *(["units"] if units else []),

@@ -163,7 +163,7 @@ async def pooler(request: dict[str, Any], instance: str) -> list[str]:
     shows = (f"SHOW {table}" for table in ("VERSION", "STATE", "POOLS", "DATABASES"))
     commands = (part for show in shows for part in ("-c", r"\echo ==", "-c", show))
     version, state, *rest = (await psql("pgbouncer", "--csv", *console, *commands)).split("==\n")[1:]
-    if not state and "agent" in request and instance == "write":
+    if not state and "agent" in request and instance.startswith("write"):
         state = await untold_state(*console)
     return [version, state, *rest]
 
