@@ -130,25 +130,36 @@ def client_certificate(role: str, host: HostSpec) -> Certificate:
 
 @dataclass(frozen=True)
 class DatabaseRole:
-    """A login role; ``password`` names the generated password in the vault, without ``password/``."""
+    """A login role; ``password`` names the generated password in the vault, without ``password/``.
+
+    ``only``: it is a member of nothing but ``member_of``; without it, further memberships are left alone.
+    """
 
     name: str
     password: str
     connection_limit: int = -1
     member_of: tuple[str, ...] = ()
+    only: bool = False
 
 
 @dataclass(frozen=True)
 class DatabaseSpec:
-    """A database and its owner."""
+    """A database, its owner, and what it has; ``encoding`` and ``locale`` are for its creation alone."""
 
     name: str
     owner: str
+    connection_limit: int = -1
+    encoding: str | None = None
+    locale: str | None = None
+    extensions: tuple[str, ...] = ()
 
 
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
     """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
-    users = tuple(DatabaseRole(user.name, f"user/{user.name}", user.connection_limit) for user in topology.users)
+    users = tuple(
+        DatabaseRole(user.name, f"user/{user.name}", user.connection_limit, user.roles or (), user.roles is not None)
+        for user in topology.users
+    )
     return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *users)
 
 
@@ -164,7 +175,10 @@ def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
     """Return the databases that deploying creates."""
-    return tuple(DatabaseSpec(database.name, database.owner) for database in topology.databases)
+    return tuple(
+        DatabaseSpec(each.name, each.owner, each.connection_limit, each.encoding, each.locale, each.extensions)
+        for each in topology.databases
+    )
 
 
 def lookup_sql() -> str:

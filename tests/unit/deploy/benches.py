@@ -200,13 +200,16 @@ class Server:
         first = {
             "roles": {"postgres": [True, -1, None], **self.roles},
             "memberships": {"pg_monitor": ["pg_read_all_stats"]},
-            "databases": self.databases,
+            "databases": {name: [owner, -1, "UTF8", "C.UTF-8"] for name, owner in self.databases.items()},
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,
             "limits": {"max_connections": self.max_connections},
         }
-        lines = [first, *({"lookup": name, "mark": self.lookups.get(name)} for name in self.databases)]
+        lines = [first, *(self.inside(name) for name in self.databases)]
         return "".join(json.dumps(line) + "\n" for line in lines) + "---\n" + yaml.safe_dump(self.dynamic)
+
+    def inside(self, database: str) -> dict[str, Any]:
+        return {"lookup": database, "mark": self.lookups.get(database), "extensions": ["plpgsql"]}
 
     def psql(self, sql: str) -> str:
         self.statements.append(sql)
