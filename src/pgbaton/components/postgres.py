@@ -274,11 +274,14 @@ def agent_rules(topology: Topology) -> list[str]:
 
 
 def access_rules(topology: Topology) -> list[str]:
-    """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers."""
+    """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers.
+
+    Poolers bring every role that has a password, those made by hand too; the services' own have rules of their own.
+    """
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
     poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     names = ",".join(database.name for database in topology.databases)
-    users = ",".join(user.name for user in topology.users)
+    services = ",".join(("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE))
     return [
         "local all postgres peer",
         *agent_rules(topology),
@@ -288,7 +291,8 @@ def access_rules(topology: Topology) -> list[str]:
         ),
         *(f"hostssl postgres {REWIND_ROLE} {source} scram-sha-256 clientcert=verify-full" for source in servers),
         *(f"hostssl {names},postgres {POOLER_ROLE} {source} scram-sha-256" for source in poolers),
-        *(f"hostssl {names} {users} {source} scram-sha-256" for source in poolers),
+        f"host all {services} all reject",
+        *(f"hostssl {names} all {source} scram-sha-256" for source in poolers),
         "local all all reject",
         "host all all all reject",
         "host replication all all reject",

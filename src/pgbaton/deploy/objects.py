@@ -317,7 +317,7 @@ def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str
     """Yield the SQL for psql: roles, then what they are members of, then the template, then each database."""
     changed = [role for role in wanted.roles if f"role {role.name}" in todo]
     for role in changed:
-        yield role_sql(role, vault, create=todo[f"role {role.name}"].action == "create")
+        yield role_sql(role, vault, todo[f"role {role.name}"])
     yield from map(membership_sql, changed)
     specs = {database.name: database for database in wanted.databases}
     for place in wanted.lookup_places:
@@ -333,11 +333,15 @@ def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str
             yield f"\\connect {quoted(place)}\n{''.join(map(databases.extension_sql, missing))}"
 
 
-def role_sql(role: DatabaseRole, vault: Vault, *, create: bool) -> str:
-    """Return the statement that makes a role; its password goes as a verifier."""
-    verifier = scram_verifier(vault.value(f"password/{role.password}"))
-    verb, limit = "CREATE" if create else "ALTER", role.connection_limit
-    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit} PASSWORD '{verifier}';\n"
+def role_sql(role: DatabaseRole, vault: Vault, step: Step) -> str:
+    """Return the statement that makes a role; a password goes as a verifier, and only where it is another.
+
+    A new verifier has another salt: poolers could open no server connection for clients that logged in before.
+    """
+    name = f"password/{role.password}"
+    password = "" if secret(name) in step.before else f" PASSWORD '{scram_verifier(vault.value(name))}'"
+    verb, limit = "CREATE" if step.action == "create" else "ALTER", role.connection_limit
+    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit}{password};\n"
 
 
 #: Statements that take a role out of all that it should not be in, whoever put it there; psql carries them out.

@@ -218,9 +218,10 @@ class Server:
             if found := re.match(r'\\connect "?(\w+)', line):
                 place = found[1]
             if found := re.match(
-                r'(?:CREATE|ALTER) ROLE "(\w+)" LOGIN CONNECTION LIMIT (\S+) PASSWORD \'(.+)\';', line
+                r'(?:CREATE|ALTER) ROLE "(\w+)" LOGIN CONNECTION LIMIT ([^ ;]+)(?: PASSWORD \'(.+)\')?;', line
             ):
-                self.roles[found[1]] = [True, int(found[2]), found[3]]
+                kept = self.roles.get(found[1], [True, -1, None])[2]
+                self.roles[found[1]] = [True, int(found[2]), found[3] or kept]
             if found := re.match(r'(?:CREATE|ALTER) DATABASE "(\w+)" OWNER (?:TO )?"(\w+)"', line):
                 self.databases[found[1]] = found[2]
             if found := re.match(r"COMMENT ON SCHEMA pgbaton IS '(.+)'", line):
