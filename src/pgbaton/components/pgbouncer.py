@@ -237,8 +237,8 @@ def user_settings(topology: Topology, instance: str, user: User) -> tuple[str, s
 def lookup_settings(topology: Topology) -> tuple[str, str]:
     """Return PgBouncer's own role, and what keeps its look-ups to one connection for each database.
 
-    Each login is one, and a thousand at once would fill a pool of their own: the server would have that many less. Before
-    1.23 only the number for all databases can be limited.
+    Each login is one, and a thousand at once would fill a pool of their own: the server would have that many less.
+    Before 1.23 only the number for all databases can be limited.
     """
     if not is_bookworm(topology):
         return POOLER_ROLE, _words({"pool_size": 1, "reserve_pool_size": 0})
@@ -246,7 +246,7 @@ def lookup_settings(topology: Topology) -> tuple[str, str]:
 
 
 def peers(topology: Topology, instance: str) -> tuple[tuple[int, str], ...]:
-    """Return the numbers and socket directories of all processes of an instance's port; none where it is the only one."""
+    """Return the numbers and socket directories of all processes of an instance's port; none where there is one."""
     named = processes(topology, purpose_of(instance))
     return tuple((number_of(name), socket_directory(name)) for name in named) if len(named) > 1 else ()
 
@@ -283,7 +283,8 @@ def template_unit(topology: Topology) -> str:
     }
     install = {"WantedBy": "multi-user.target"}
     text = f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
-    return f"{text}\n# PgBouncer reads these at its start only, so that a change here has to restart it.\n{at_start(topology)}"
+    why = "# PgBouncer reads these at its start only, so that a change here has to restart it."
+    return f"{text}\n{why}\n{at_start(topology)}"
 
 
 def at_start(topology: Topology) -> str:

@@ -35,6 +35,8 @@ AGENT_ROLE = "pgbaton_agent"
 AGENT_DATABASE = "postgres"
 #: Agents of balancers log in with it by the clients' own way, and ask who answers. It may do nothing else.
 PROBE_ROLE = "pgbaton_probe"
+#: Whom no rule for everybody is for.
+SERVICE_ROLES = ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE)
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
 
@@ -281,7 +283,7 @@ def access_rules(topology: Topology) -> list[str]:
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
     poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     names = ",".join(database.name for database in topology.databases)
-    services = ",".join(("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE))
+    services = ",".join(SERVICE_ROLES)
     return [
         "local all postgres peer",
         *agent_rules(topology),

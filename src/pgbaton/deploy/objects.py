@@ -133,12 +133,18 @@ def parse(output: str) -> Current:
         dynamic=yaml.safe_load(configuration) or {},
         roles={name: (row[0], row[1], row[2]) for name, row in server["roles"].items()},
         memberships={name: tuple(groups) for name, groups in server["memberships"].items()},
-        databases={name: DatabaseNow(*row, extensions.get(name)) for name, row in server["databases"].items()},
+        databases={name: database_now(row, extensions.get(name)) for name, row in server["databases"].items()},
         lookups={row["lookup"]: row["mark"] for row in lookups},
         restart_settings=frozenset(server["restart_settings"]),
         pending=tuple(server["pending"]),
         limits=server["limits"],
     )
+
+
+def database_now(row: list[Any], extensions: tuple[str, ...] | None) -> DatabaseNow:
+    """Read a database's row."""
+    owner, limit, encoding, locale = row
+    return DatabaseNow(owner, limit, encoding, locale, extensions)
 
 
 def steps(wanted: Desired, current: Current | None, vault: Vault, *, standbys: bool) -> tuple[Step, ...]:
@@ -328,7 +334,11 @@ def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str
         if f"lookup in {place}" in todo:
             comment = f"COMMENT ON SCHEMA pgbaton IS '{wanted.lookup_mark}';\n"
             yield f"\\connect {quoted(place)}\nBEGIN;\n{wanted.lookup_sql}\n{comment}COMMIT;\n"
-        missing = [name for name in specs[place].extensions if f"extension {name} in {place}" in todo] if place in specs else []
+        missing = (
+            [name for name in specs[place].extensions if f"extension {name} in {place}" in todo]
+            if place in specs
+            else []
+        )
         if missing:
             yield f"\\connect {quoted(place)}\n{''.join(map(databases.extension_sql, missing))}"
 

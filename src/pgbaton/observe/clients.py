@@ -1,4 +1,4 @@
-"""Who is connected: HAProxy knows each client's own address, PgBouncer its user, database and server. Joined here. Pure.
+"""Who is connected: HAProxy knows each client's own address, PgBouncer its user, database and server. Pure.
 
 PgBouncer sees HAProxy's end of a connection, and HAProxy tells which client is behind that: one address and port on
 both sides. PgBouncer has no PROXY protocol, so no address comes to it or to the server on the wire itself.
@@ -133,10 +133,11 @@ def pooled_clients(instance: str, tables: list[str]) -> Iterator[PooledClient]:
 def join(told: Mapping[str, Told]) -> Connected:
     """Return every client with what HAProxy and PgBouncer know of it; what only one of them knows is there too."""
     pooled = {(host, each.seen_as): each for host, said in told.items() for each in said.pooled}
-    found: list[Client] = []
-    for balancer, said in told.items():
-        for session in said.sessions:
-            found.append(known(balancer, session, pooled.pop((session.pooler, session.source), None)))
+    found = [
+        known(balancer, session, pooled.pop((session.pooler, session.source), None))
+        for balancer, said in told.items()
+        for session in said.sessions
+    ]
     found += [unknown(host, client) for (host, _), client in pooled.items()]
     problems = {host: said.problems for host, said in told.items() if said.problems}
     return Connected(tuple(sorted(found, key=order)), problems)
@@ -145,9 +146,7 @@ def join(told: Mapping[str, Told]) -> Connected:
 def known(balancer: str, session: Session, pooled: PooledClient | None) -> Client:
     """Return a client whose address HAProxy told."""
     address, port = session.client
-    return Client(
-        balancer, address, port, session.frontend, session.pooler, place(session.source), **details(pooled)
-    )
+    return Client(balancer, address, port, session.frontend, session.pooler, place(session.source), **details(pooled))
 
 
 def unknown(host: str, pooled: PooledClient) -> Client:

@@ -37,8 +37,6 @@ POOLER_PART = "pooler "
 CONFIRMING = frozenset({"sync", "quorum"})
 
 
-
-
 def unit_of(part: str) -> str | None:
     """Return the unit that a part of a host is run by; None for a part without one."""
     if part.startswith(POOLER_PART):

@@ -46,7 +46,9 @@ def pools_a_user(topology: Topology, user: User) -> int:
 def pooled_connections(topology: Topology) -> int:
     """Return the connections that all pools can hold on one server; a user's own limit bounds its share."""
     shares = {user: pools_a_user(topology, user) for user in topology.users}
-    by_user = sum(share if user.connection_limit < 0 else min(share, user.connection_limit) for user, share in shares.items())
+    by_user = sum(
+        share if user.connection_limit < 0 else min(share, user.connection_limit) for user, share in shares.items()
+    )
     return min(by_user, poolers(topology) * PORTS_PER_POOLER * pools.of_port(topology))
 
 
@@ -85,7 +87,7 @@ def needed_slots(topology: Topology) -> int:
 
 
 def pgbouncer_files(topology: Topology) -> int:
-    """Return the files one PgBouncer can have open: one a connection; its share of the pools is counted as the whole."""
+    """Return the files one PgBouncer can have open: one a connection, and its share of pools taken as all."""
     return topology.pooling.max_clients + pools.of_port(topology) + len(topology.databases) + OWN_FILES
 
 

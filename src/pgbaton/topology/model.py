@@ -144,7 +144,8 @@ class User(Section):
     )
     max_user_connections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None,
-        description="Server connections of all its pools on one pooler and port, reserve included; by default no limit.",
+        description="Server connections of all its pools on one pooler and port, reserve included (PgBouncer 1.23 or "
+        "later); by default no limit.",
     )
 
 

@@ -59,9 +59,7 @@ def test_processes_of_a_port_share_its_pools_and_know_each_other() -> None:
 def test_units_of_further_processes_come_after_the_first_ones() -> None:
     made = topology(pooling={"processes": 2})
     units = pgbouncer.Pgbouncer().units(made, made.host("lb1"))
-    assert units[2:] == tuple(
-        Unit(f"pgbouncer@{name}.service") for name in ("write", "read", "write-2", "read-2")
-    )
+    assert units[2:] == tuple(Unit(f"pgbouncer@{name}.service") for name in ("write", "read", "write-2", "read-2"))
 
 
 def test_what_a_reload_does_not_bring_into_effect_restarts_poolers() -> None:

@@ -49,7 +49,9 @@ async def said(vault: Vault, desired: Desired, now: Current | None) -> str:
 
 def shown(vault: Vault, desired: Desired, now: Current | None) -> list[tuple[str, str, str]]:
     steps = objects.steps(desired, now, vault, standbys=True)
-    return [(f"{step.action} {step.subject}", step.before, step.after) for step in steps if "lookup" not in step.subject]
+    return [
+        (f"{step.action} {step.subject}", step.before, step.after) for step in steps if "lookup" not in step.subject
+    ]
 
 
 def topology(more: str) -> Topology:

@@ -63,7 +63,9 @@ def test_a_client_is_told_with_its_own_address_and_who_it_is() -> None:
 
 def test_a_client_past_every_balancer_that_answered_is_told_without_its_address() -> None:
     past = [client for client in clients.join({"lb1": told()}).clients if client.user == "old"]
-    assert [(client.address, client.seen_as, client.server_pid) for client in past] == [(None, "10.77.0.12:40001", None)]
+    assert [(client.address, client.seen_as, client.server_pid) for client in past] == [
+        (None, "10.77.0.12:40001", None)
+    ]
     assert clientview.row(past[0])[0] == "? (10.77.0.12:40001)"
 
 

@@ -680,7 +680,12 @@ POOLING = (
         "needs PgBouncer 1.23",
         f'{APP}pool_mode = "session" # here\n[postgresql]\nversion = 15',
     ),
-    Case("unknown mode of one database", "databases[0].pool_mode", "must be 'session'", f'{OWNED}pool_mode = "query" # here'),
+    Case(
+        "unknown mode of one database",
+        "databases[0].pool_mode",
+        "must be 'session'",
+        f'{OWNED}pool_mode = "query" # here',
+    ),
 )
 INSIDE = (
     Case("a role that is none", "users[0].roles[0]", "predefined", f'{APP}roles = ["pg_read_all"] # here'),

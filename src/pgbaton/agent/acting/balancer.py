@@ -167,8 +167,10 @@ class Balancer:
 
     def close(self) -> None:
         """Watch no process any more."""
-        for each in (self._process, *self._poolers.values(), *self._pools):
+        for each in (self._process, *self._poolers.values()):
             each.close()
+        for pool in self._pools:
+            pool.close()
         for task in self._tasks:
             task.cancel()
 
@@ -270,9 +272,7 @@ class Balancer:
             self._soon.set()  # what was done is seen by asking again, and more may depend on that
         return any(done)
 
-    def _view(
-        self, servers: routing.Servers | None, poolers: Mapping[str, routing.Pooling | None]
-    ) -> routing.View:
+    def _view(self, servers: routing.Servers | None, poolers: Mapping[str, routing.Pooling | None]) -> routing.View:
         cluster, now = self._sight.cluster, clock()
         planned = now < self._planned_until
         if self._sight.hearing.stalled(now):

@@ -81,8 +81,8 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
     reason = (
-        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {pools.of_port(topology)} connections "
-        "(size and reserve, of every user in every database, within their limits) make up to "
+        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {pools.of_port(topology)} "
+        "connections (size and reserve, of every user in every database, within their limits) make up to "
         f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
         "are not reserved"
     )

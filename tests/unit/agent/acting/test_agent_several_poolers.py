@@ -150,7 +150,7 @@ async def test_clients_of_every_process_for_writes_are_held_and_let_go(host: Hos
 
 async def test_a_planned_hold_waits_until_no_process_has_a_busy_server(host: Host) -> None:
     host.busy = {"write-2"}
-    with pytest.raises(NotHeldError, match="^PgBouncer write-2: 1 transactions are under way"):
+    with pytest.raises(NotHeldError, match=r"^PgBouncer write-2: 1 transactions are under way"):
         await host.hold()
     await host.turn(3)
     assert not host.paused
@@ -161,7 +161,7 @@ async def test_a_planned_hold_waits_until_no_process_has_a_busy_server(host: Hos
 
 async def test_nobody_is_held_for_a_plan_where_one_process_does_not_answer(host: Host) -> None:
     host.silent["write-2"] = SilentError("write-2 is silent")
-    with pytest.raises(NotHeldError, match="^PgBouncer write-2: write-2 is silent"):
+    with pytest.raises(NotHeldError, match=r"^PgBouncer write-2: write-2 is silent"):
         await host.hold()
     await host.turn(3)
     assert not host.paused
