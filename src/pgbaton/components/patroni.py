@@ -271,14 +271,14 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
 
 def cloning(topology: Topology) -> dict[str, Any]:
     """Return what a standby is cloned with: pg_basebackup, by a program of ours where directories must be emptied."""
-    if not topology.directories:
-        return {
-            "create_replica_methods": ["basebackup"],
-            "basebackup": ["verbose", *({key: value} for key, value in COPY.items())],
-        }
     wal = topology.postgresql.wal_directory
     options = {**COPY, **({"waldir": wal} if wal else {})}
-    return {"create_replica_methods": ["clone"], "clone": {"command": directories.CLONE, **options}}
+    made = {
+        "create_replica_methods": ["clone" if topology.directories else "basebackup"],
+        # Patroni falls back on it when a person asks for a copy of the leader.
+        "basebackup": ["verbose", *({key: value} for key, value in options.items())],
+    }
+    return made | ({"clone": {"command": directories.CLONE, **options}} if topology.directories else {})
 
 
 def login(role: str) -> dict[str, str]:
