@@ -146,8 +146,8 @@ class Patroni(Component):
 def unit_section(topology: Topology) -> dict[str, str]:
     """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted."""
     data = topology.postgresql.data_directory
-    places = (*((data,) if data else ()), *topology.directories)
-    return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": " ".join(places)} if places else {})}
+    made = {"Wants": directories.UNIT, "After": directories.UNIT} if topology.directories else {}
+    return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": data} if data else {}), **made}
 
 
 def writable(topology: Topology) -> tuple[str, ...]:
@@ -172,10 +172,12 @@ def is_below(directory: str, places: Iterable[str]) -> bool:
 def service(topology: Topology) -> dict[str, str | list[str]]:
     """Return the [Service] section of the drop-in."""
     parent = parent_of(topology.data_directory)
+    # Not Requires=, which would stop the server with that unit.
+    ready = [f"+/usr/bin/systemctl --quiet is-active {directories.UNIT}"] if topology.directories else []
     return {
         **HARDENING,
         "Environment": ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"],
-        "ExecStartPre": f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}",
+        "ExecStartPre": [f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}", *ready],
         "Restart": "always",
         "RestartSec": "500ms",
         "TimeoutStopSec": "90",

@@ -58,12 +58,17 @@ def test_only_database_hosts_have_them() -> None:
 def test_the_server_may_write_to_them_and_waits_for_their_disks() -> None:
     places = patroni.writable(APART)
     assert {"/srv/pg", "/srv/wal", "/srv/fast/orders"} <= set(places)
-    assert patroni.unit_section(APART)["RequiresMountsFor"] == "/srv/pg/data /srv/wal/main /srv/fast/orders"
+    assert patroni.unit_section(APART)["RequiresMountsFor"] == "/srv/pg/data"
+    assert patroni.unit_section(APART)["After"] == directories.UNIT
+    assert f"+/usr/bin/systemctl --quiet is-active {directories.UNIT}" in patroni.service(APART)["ExecStartPre"]
+    assert "RequiresMountsFor=/srv/wal/main /srv/fast/orders\n" in directories.service(APART)
 
 
 def test_a_place_below_one_that_may_be_written_to_needs_no_restart() -> None:
-    near = APART.tablespaces[0].model_copy(update={"location": "/srv/pg/fast"})
-    assert "/srv/pg/fast" not in patroni.writable(APART.model_copy(update={"tablespaces": (near,)}))
+    near = APART.tablespaces[0].model_copy(update={"name": "near", "location": "/srv/pg/fast"})
+    more = APART.model_copy(update={"tablespaces": (*APART.tablespaces, near)})
+    assert patroni.service(more) == patroni.service(APART)
+    assert patroni.unit_section(more) == patroni.unit_section(APART)
 
 
 def test_the_first_server_and_every_clone_put_wal_where_it_belongs() -> None:
