@@ -177,7 +177,9 @@ def copy() -> str:
         with cursor.copy("COPY django_orders (id, item, quantity) FROM STDIN") as rows:
             for number in range(1000):
                 rows.write_row((f"{batch}-{number}", "coffee", number))
-        with cursor.copy("COPY (SELECT quantity FROM django_orders WHERE id LIKE %s) TO STDOUT", (f"{batch}-%",)) as rows:
+        with cursor.copy(
+            "COPY (SELECT quantity FROM django_orders WHERE id LIKE %s) TO STDOUT", (f"{batch}-%",)
+        ) as rows:
             total = sum(int(quantity) for (quantity,) in rows.rows())
     assert total == sum(range(1000)), total
     return "1000 rows in and out"
