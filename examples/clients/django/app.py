@@ -96,7 +96,7 @@ class Order(models.Model):
 
 def make_table() -> None:
     """Make the table, as a migration would."""
-    if Order._meta.db_table not in connection.introspection.table_names():
+    if "django_orders" not in connection.introspection.table_names():
         with connection.schema_editor() as editor:
             editor.create_model(Order)
 
@@ -162,11 +162,13 @@ def transact() -> str:
 def prepare() -> str:
     """Run one statement often: psycopg prepares it at the fifth time, and PgBouncer sees that every server knows it."""
     with connection.cursor() as cursor:
-        for number in range(20):  # each is a transaction, and may be on another server connection
-            cursor.execute("SELECT %s::int + 1", [number])
-            assert cursor.fetchone() == (number + 1,), number
-        cursor.execute("SELECT count(*) FROM pg_prepared_statements")
-        assert cursor.fetchone() > (0,)
+        for number in range(20):
+            with transaction.atomic():  # each may be on another server connection
+                cursor.execute("SELECT %s::int + 1", [number])
+                assert cursor.fetchone() == (number + 1,), number
+                cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+                (names,) = cursor.fetchone()
+        assert names > 0, names
     return "20 transactions with one prepared statement"
 
 
@@ -177,9 +179,8 @@ def copy() -> str:
         with cursor.copy("COPY django_orders (id, item, quantity) FROM STDIN") as rows:
             for number in range(1000):
                 rows.write_row((f"{batch}-{number}", "coffee", number))
-        with cursor.copy(
-            "COPY (SELECT quantity FROM django_orders WHERE id LIKE %s) TO STDOUT", (f"{batch}-%",)
-        ) as rows:
+        query = "COPY (SELECT quantity FROM django_orders WHERE id LIKE %s) TO STDOUT"
+        with cursor.copy(query, (f"{batch}-%",)) as rows:
             total = sum(int(quantity) for (quantity,) in rows.rows())
     assert total == sum(range(1000)), total
     return "1000 rows in and out"

@@ -134,9 +134,8 @@ def copy(pool: ConnectionPool) -> str:
             for number in range(1000):
                 rows.write_row((f"{batch}-{number}", "coffee", number))
         connection.commit()
-        with cursor.copy(
-            "COPY (SELECT quantity FROM psycopg_orders WHERE id LIKE %s) TO STDOUT", (f"{batch}-%",)
-        ) as rows:
+        query = "COPY (SELECT quantity FROM psycopg_orders WHERE id LIKE %s) TO STDOUT"
+        with cursor.copy(query, (f"{batch}-%",)) as rows:
             total = sum(int(quantity) for (quantity,) in rows.rows())
     assert total == sum(range(1000)), total
     return "1000 rows in and out"

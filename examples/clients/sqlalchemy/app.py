@@ -131,9 +131,9 @@ def prepare(engine: Engine) -> str:
     with engine.connect() as connection:
         for number in range(20):
             answer = connection.execute(select(text("CAST(:number AS int) + 1")), {"number": number}).scalar_one()
+            names = connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one()
             connection.commit()  # from here on it may be another server connection
             assert answer == number + 1, answer
-        names = connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one()
     assert names > 0, names
     return "20 transactions with one prepared statement"
 
@@ -145,9 +145,8 @@ def copy(engine: Engine) -> str:
         with cursor.copy("COPY sqlalchemy_orders (id, item, quantity) FROM STDIN") as rows:
             for number in range(1000):
                 rows.write_row((f"{batch}-{number}", "coffee", number))
-        with cursor.copy(
-            "COPY (SELECT quantity FROM sqlalchemy_orders WHERE id LIKE %s) TO STDOUT", (f"{batch}-%",)
-        ) as rows:
+        query = "COPY (SELECT quantity FROM sqlalchemy_orders WHERE id LIKE %s) TO STDOUT"
+        with cursor.copy(query, (f"{batch}-%",)) as rows:
             total = sum(int(quantity) for (quantity,) in rows.rows())
     assert total == sum(range(1000)), total
     return "1000 rows in and out"
