@@ -32,7 +32,8 @@ OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,  # milliseconds; the same for what was sent and nobody confirms
     "application_name": "orders",
-    "prepare_threshold": 5,  # Django's own default is to prepare nothing
+    "server_side_binding": True,  # by default Django writes values into its statements, and each is another one
+    "prepare_threshold": 5,  # and prepares nothing; so what runs for the fifth time is prepared
 }
 
 
