@@ -25,7 +25,9 @@ with the line, the key, the value, the reason and what to do. Nothing is guessed
 TITLES = {
     "hosts": "Hosts and roles",
     "network": "Network and VIP",
+    "sites": "Standbys apart, and other sites",
     "servers": "PostgreSQL, users, databases, replication",
+    "directories": "Directories of data, WAL and tablespaces",
     "traffic": "Ports, pools and balancing",
     "timings": "Timings",
     "agents": "Agents",

@@ -244,6 +244,7 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
         "me": host.name,
         "hosts": [{"name": each.name, "address": each.address, "roles": ["dcs"]} for each in hosts.values()],
         "mode": "synchronous",
+        "placement": "balancer",
         "accept_loss": False,
         "ports": {
             "heartbeat": HEARTBEAT,
@@ -272,7 +273,9 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
         },
         "tls": {**own, **{f"etcd_{name}": value for name, value in own.items()}},
         "haproxy_socket": f"{nowhere}/haproxy.sock",
-        "pgbouncer_sockets": {"write": f"{nowhere}/write", "read": f"{nowhere}/read"},
+        "pgbouncer_sockets": {
+            purpose: [{"instance": purpose, "directory": f"{nowhere}/{purpose}"}] for purpose in ("write", "read")
+        },
         "state_directory": str(directory / f"state-{host.name}"),
         "runtime_directory": str(directory / f"run-{host.name}"),
     }

@@ -168,6 +168,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             for voter in topology.voters
         ],
         "mode": str(topology.replication.mode),
+        "placement": str(topology.pooling.placement),
         "accept_loss": topology.replication.accept_loss,
         "ports": ports(topology),
         "timings": {
@@ -194,11 +195,19 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
         },
         "haproxy_socket": haproxy.SOCKET,
-        "pgbouncer_sockets": {name: pgbouncer.socket_directory(name) for name in pgbouncer.INSTANCES},
+        "pgbouncer_sockets": {purpose: poolers(topology, purpose) for purpose in pgbouncer.PURPOSES},
         "state_directory": f"/var/lib/{STATE_DIRECTORY}",
         "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
         **({"path": client_path(topology)} if host.has(Role.BALANCER) else {}),
     }
+
+
+def poolers(topology: Topology, purpose: str) -> list[dict[str, str]]:
+    """Return the PgBouncer processes of a purpose, as every host that runs PgBouncer has them."""
+    return [
+        {"instance": instance, "directory": pgbouncer.socket_directory(instance)}
+        for instance in pgbouncer.processes(topology, purpose)
+    ]
 
 
 def client_path(topology: Topology) -> dict[str, Any]:

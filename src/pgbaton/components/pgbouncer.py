@@ -1,4 +1,8 @@
-"""PgBouncer: one process for writes and one for reads, each with a pool of its own."""
+"""PgBouncer: processes for writes and processes for reads, each with pools of its own.
+
+The processes of one port share it by ``so_reuseport``, and know each other as peers: a cancel request comes over a
+connection of its own, to any of them, and is passed on to the one whose query it is.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +20,30 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.generation import is_bookworm
-from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE
+from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE, SOCKETS
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import render
 from pgbaton.components.units import HARDENING, HEADER, section
 from pgbaton.references import secret
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement, pools
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgbaton.hosts.base import Host
-    from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.model import Database, HostSpec, Topology, User
 
 USER = "pgbouncer"
+LOOPBACK = "127.0.0.1"
 USERS_FILE = "/etc/pgbouncer/users.txt"
 TEMPLATE_UNIT = "/etc/systemd/system/pgbouncer@.service"
-#: The two processes of a host, by the name of their unit's instance.
-INSTANCES = ("write", "read")
-#: Both of them, for files that concern both.
+#: What a process is for: each has a port. Its first process is called so, further ones write-2 and so on.
+PURPOSES = ("write", "read")
+#: All of a host's processes, for files that concern all.
 UNITS = "pgbouncer@.service"
+#: The most clients that wait for a process to accept them: Linux allows no more (net.core.somaxconn) unless it is told.
+BACKLOG = 4096
 
 #: PgBouncer has no option that only reads its configuration: start a copy that listens nowhere, and see it live on.
 VALIDATE = """
@@ -53,11 +61,14 @@ exit 1
 
 
 class Pgbouncer(Component):
-    """Two processes on every balancer."""
+    """One process for writes and one for reads on every host that pools, or several of each."""
 
     name: ClassVar[str] = "pgbouncer"
     wave: ClassVar[Wave] = Wave.POOLER
-    role: ClassVar[Role | None] = Role.BALANCER
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run where the topology places it."""
+        return host in placement.poolers(topology)
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return PgBouncer, and psql for its console."""
@@ -74,27 +85,30 @@ class Pgbouncer(Component):
         return (
             File(TEMPLATE_UNIT, template_unit(topology), unit=UNITS, on_change=OnChange.RESTART),
             File(USERS_FILE, login, mode=0o600, owner=USER, group=USER, unit=UNITS, on_change=OnChange.RELOAD),
-            *(configuration(topology, host, instance) for instance in INSTANCES),
+            *(configuration(topology, host, instance) for instance in instances(topology)),
         )
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
-        """Mask Debian's units, which would take the port; run the two instances of ours."""
-        del topology, host
+        """Mask Debian's units, which would take the port; run the instances of ours."""
+        del host
         masked = (Unit(name, masked=True) for name in ("pgbouncer.socket", "pgbouncer.service"))
-        return (*masked, *(Unit(unit(instance)) for instance in INSTANCES))
+        return (*masked, *(Unit(unit(instance)) for instance in instances(topology)))
 
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return a trial start of each configuration."""
-        del topology, host
+        del host
         return tuple(
             Check(("sh", "-c", VALIDATE, "sh", f"{{{path(instance)}}}", f"{{{USERS_FILE}}}"), user=USER)
-            for instance in INSTANCES
+            for instance in instances(topology)
         )
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate that clients see: good for the VIP and for every balancer."""
+        """Return the certificate that clients see: good for the VIP and every balancer, and for the host itself."""
         balancers = topology.with_role(Role.BALANCER)
-        addresses = [str(topology.entry_address), *(str(balancer.address) for balancer in balancers)]
+        met = dict.fromkeys((*balancers, host))
+        addresses = [str(topology.entry_address), *(str(each.address) for each in met)]
+        if topology.pooling.placement is Placement.APPLICATION:
+            addresses.append(LOOPBACK)
         return (
             Certificate(
                 f"pgbouncer/{host.name}",
@@ -102,7 +116,7 @@ class Pgbouncer(Component):
                 owner=USER,
                 common_name=topology.name,
                 addresses=tuple(dict.fromkeys(addresses)),
-                dns_names=tuple(balancer.name for balancer in balancers),
+                dns_names=tuple(each.name for each in met),
                 server=True,
                 unit=UNITS,
                 on_change=OnChange.RELOAD,
@@ -110,12 +124,33 @@ class Pgbouncer(Component):
         )
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
-        """Return when both consoles answer."""
-        for instance in INSTANCES:
+        """Return when every console answers."""
+        for instance in instances(topology):
             argv = console(topology, instance)
             await require_success(
                 hosts[host.name], *argv, "-c", "SHOW VERSION", what=f"{unit(instance)} does not answer"
             )
+
+
+def instances(topology: Topology) -> tuple[str, ...]:
+    """Return the processes of a host, by the names of their units' instances: first those of each port, then others."""
+    named = [processes(topology, purpose) for purpose in PURPOSES]
+    return tuple(name for of_a_rank in zip(*named, strict=True) for name in of_a_rank)
+
+
+def processes(topology: Topology, purpose: str) -> tuple[str, ...]:
+    """Return the processes that share a purpose's port."""
+    return pools.instances(purpose, topology.pooling.processes)
+
+
+def purpose_of(instance: str) -> str:
+    """Return what an instance is for: ``write`` or ``read``."""
+    return instance.partition("-")[0]
+
+
+def number_of(instance: str) -> int:
+    """Return which of its port's processes an instance is, from 1 on."""
+    return int(instance.partition("-")[2] or 1)
 
 
 def unit(instance: str) -> str:
@@ -135,7 +170,7 @@ def socket_directory(instance: str) -> str:
 
 def port(topology: Topology, instance: str) -> int:
     """Return the port of an instance."""
-    return topology.pooling.write_port if instance == "write" else topology.pooling.read_port
+    return topology.pooling.write_port if purpose_of(instance) == "write" else topology.pooling.read_port
 
 
 def console(topology: Topology, instance: str) -> tuple[str, ...]:
@@ -146,7 +181,8 @@ def console(topology: Topology, instance: str) -> tuple[str, ...]:
 
 def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
     """Return an instance's configuration: where its clients come in, where its servers are."""
-    balancing = topology.balancing
+    purpose = purpose_of(instance)
+    server_host, server_port = way(topology, purpose)
     text = render(
         "pgbouncer.ini.j2",
         header=HEADER,
@@ -154,11 +190,21 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         prepared_statements=0 if is_bookworm(topology) else topology.pooling.prepared_statements,
         topology=topology,
         instance=instance,
-        listen_addr=f"127.0.0.1,{host.address}",
+        purpose=purpose,
+        # Beside an application, nobody else is to be served.
+        listen_addr=LOOPBACK if is_applications(topology) else f"{LOOPBACK},{host.address}",
         listen_port=port(topology, instance),
+        listen_backlog=min(topology.pooling.max_clients, BACKLOG),
+        databases=tuple(pool_settings(topology, instance, database) for database in topology.databases),
+        users=(lookup_settings(topology), *(user_settings(topology, instance, user) for user in topology.users)),
+        size=own_share(topology, instance, topology.pooling.size),
+        reserve=own_share(topology, instance, topology.pooling.reserve),
+        peers=peers(topology, instance),
         # Of its own, for the agents' questions through the pool: no application may connect to it.
         agent_database=AGENT_DATABASE if topology.has_agents else None,
-        server_port=balancing.primary_port if instance == "write" else balancing.standby_port,
+        server_host=server_host,
+        server_port=server_port,
+        by_socket=server_host.startswith("/"),
         socket_directory=socket_directory(instance),
         users_file=USERS_FILE,
         login=POOLER_ROLE,
@@ -167,6 +213,73 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         authority=AUTHORITY_FILE,
     )
     return File(path(instance), text, mode=0o640, group=USER, unit=unit(instance), on_change=OnChange.RELOAD)
+
+
+def is_applications(topology: Topology) -> bool:
+    """Tell whether PgBouncer runs beside applications."""
+    return topology.pooling.placement is Placement.APPLICATION
+
+
+def way(topology: Topology, purpose: str) -> tuple[str, int]:
+    """Return where the processes of a purpose find their servers: a host or the directory of a socket, and a port."""
+    balancing, writes = topology.balancing, purpose == "write"
+    match topology.pooling.placement:
+        case Placement.DATABASE:
+            return SOCKETS, topology.postgresql.port
+        case Placement.APPLICATION:
+            return str(topology.entry_address), balancing.write_port if writes else balancing.read_port
+        case _:
+            return LOOPBACK, balancing.primary_port if writes else balancing.standby_port
+
+
+def own_share(topology: Topology, instance: str, total: int) -> int:
+    """Return what one of a port's processes has of a number that is that of all together."""
+    return pools.share(total, topology.pooling.processes, number_of(instance))
+
+
+def pool_settings(topology: Topology, instance: str, database: Database) -> tuple[str, str]:
+    """Return a database's name, and its own settings in PgBouncer's words."""
+    settings = {
+        "pool_size": own_share(topology, instance, database.pool_size or topology.pooling.size),
+        "pool_mode": database.pool_mode,
+        "max_db_connections": _shared(topology, instance, database.max_db_connections),
+    }
+    return database.name, _words(settings)
+
+
+def user_settings(topology: Topology, instance: str, user: User) -> tuple[str, str]:
+    """Return a user's name, and its own settings in PgBouncer's words; they may be none."""
+    settings = {
+        "pool_mode": user.pool_mode,
+        "pool_size": _shared(topology, instance, user.pool_size),
+        "max_user_connections": _shared(topology, instance, user.max_user_connections),
+    }
+    return user.name, _words(settings)
+
+
+def lookup_settings(topology: Topology) -> tuple[str, str]:
+    """Return PgBouncer's own role, and what keeps its look-ups to one connection for each database.
+
+    Each login is one, and a thousand at once would fill a pool of their own: the server would have that many less. Before
+    1.23 only the number for all databases can be limited.
+    """
+    if not is_bookworm(topology):
+        return POOLER_ROLE, _words({"pool_size": 1, "reserve_pool_size": 0})
+    return POOLER_ROLE, _words({"max_user_connections": len(topology.databases) + topology.has_agents})
+
+
+def peers(topology: Topology, instance: str) -> tuple[tuple[int, str], ...]:
+    """Return the numbers and socket directories of all processes of an instance's port; none where it is the only one."""
+    named = processes(topology, purpose_of(instance))
+    return tuple((number_of(name), socket_directory(name)) for name in named) if len(named) > 1 else ()
+
+
+def _shared(topology: Topology, instance: str, total: int | None) -> int | None:
+    return None if total is None else own_share(topology, instance, total)
+
+
+def _words(settings: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items() if value is not None)
 
 
 def template_unit(topology: Topology) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from pgbaton.errors import UsageError
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,11 +67,11 @@ def endpoints(
     database = chosen("database", database, [entry.name for entry in topology.databases])
     owner = next(entry.owner for entry in topology.databases if entry.name == database)
     user = chosen("user", user or owner, [entry.name for entry in topology.users])
-    address = str(topology.entry_address)
-    prepared = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
-    balancing = topology.balancing
-    write = Endpoint("write", address, balancing.write_port, database, user, authority, prepared)
-    return write, Endpoint("read", address, balancing.read_port, database, user, authority, prepared)
+    known = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
+    prepared = known or topology.pooling.placement is Placement.NONE
+    address, write_port, read_port = placement.entrance(topology)
+    write = Endpoint("write", address, write_port, database, user, authority, prepared)
+    return write, Endpoint("read", address, read_port, database, user, authority, prepared)
 
 
 def chosen(kind: str, name: str | None, names: list[str]) -> str:

@@ -1,65 +1,80 @@
-"""How many connections and files a topology can come to need, at worst."""
+"""How many connections and files a topology can come to need, at worst.
+
+The size of a pool is that of all processes of a port together. Each process has look-ups and agents' pools of its own.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement, pools
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
-    from pgbaton.topology.model import Topology
+    from pgbaton.topology.model import Topology, User
 
-#: PgBouncers on each pooler host: one for writes, one for reads.
+#: Ports of each pooler host: one for writes, one for reads.
 PORTS_PER_POOLER = 2
 #: Connections that are nobody's pool: Patroni's loop and REST (3), pg_rewind (1), an administrator (1).
 OWN_CONNECTIONS = 5
 #: Connections of a host's agent to its own server: one that asks, and one that is still being closed.
 AGENT_CONNECTIONS = 2
-#: Connections of a balancer's agent by the clients' own way: one that is pooled, and one that is still being closed.
-PROBE_CONNECTIONS = 2
+#: Connections of a balancer's agent by the clients' own way that are still being closed.
+CLOSING = 1
 #: Files of a program besides its connections: listeners, logs, libraries, checks in flight.
 OWN_FILES = 100
 
 
 def poolers(topology: Topology) -> int:
-    """Return the number of hosts that run PgBouncer."""
-    return len(topology.with_role(Role.BALANCER))
+    """Return the number of hosts whose PgBouncer can have connections to one server."""
+    return 1 if topology.pooling.placement is Placement.DATABASE else len(placement.poolers(topology))
 
 
-def pool_per_user(topology: Topology) -> int:
-    """Return the server connections one PgBouncer can hold for one user, over all databases."""
-    pooling = topology.pooling
-    return sum((database.pool_size or pooling.size) + pooling.reserve for database in topology.databases)
+def room(topology: Topology) -> int:
+    """Return how many connections of clients a server has room for."""
+    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology) + lookup_connections(topology)
+    return max(1, topology.postgresql.max_connections - topology.postgresql.reserved_connections - own)
 
 
-def pools_a_user(topology: Topology) -> int:
+def processes(topology: Topology) -> int:
+    """Return the number of PgBouncer processes on all pooler hosts."""
+    return poolers(topology) * PORTS_PER_POOLER * topology.pooling.processes
+
+
+def pools_a_user(topology: Topology, user: User) -> int:
     """Return the connections that all poolers can hold for one user on one server.
 
     Reads count too: they go to the primary when no standby is left.
     """
-    return poolers(topology) * PORTS_PER_POOLER * pool_per_user(topology)
+    return poolers(topology) * PORTS_PER_POOLER * pools.of_user(topology, user)
 
 
 def pooled_connections(topology: Topology) -> int:
     """Return the connections that all pools can hold on one server; a user's own limit bounds its share."""
-    share = pools_a_user(topology)
-    limits = (user.connection_limit for user in topology.users)
-    return sum(share if limit < 0 else min(share, limit) for limit in limits)
+    shares = {user: pools_a_user(topology, user) for user in topology.users}
+    by_user = sum(
+        share if user.connection_limit < 0 else min(share, user.connection_limit) for user, share in shares.items()
+    )
+    return min(by_user, poolers(topology) * PORTS_PER_POOLER * pools.of_port(topology))
 
 
 def lookup_connections(topology: Topology) -> int:
-    """Return the connections that PgBouncer's look-ups of passwords hold: one a database and PgBouncer."""
-    return poolers(topology) * PORTS_PER_POOLER * len(topology.databases)
+    """Return the connections that PgBouncer's look-ups of passwords hold: one a database and process."""
+    return processes(topology) * len(topology.databases)
 
 
 def agent_connections(topology: Topology) -> int:
-    """Return the connections for agents on one server: its own host's, and of each PgBouncer a pool and a look-up."""
-    return AGENT_CONNECTIONS + 2 * poolers(topology) * PORTS_PER_POOLER if topology.has_agents else 0
+    """Return the connections for agents on one server: its own host's, and of each process a pool and a look-up."""
+    return AGENT_CONNECTIONS + 2 * processes(topology) if topology.has_agents else 0
 
 
 def probe_connections(topology: Topology) -> int:
-    """Return the connections of the agents' way through the poolers on one server: one each, and one being closed."""
-    return PROBE_CONNECTIONS * poolers(topology) if topology.has_agents else 0
+    """Return the connections of the balancers' agents on one server, by the clients' way.
+
+    Each process for writes may come to pool one, and on each balancer one is still being closed.
+    """
+    pooled, balancers = topology.pooling.processes * poolers(topology), len(topology.with_role(Role.BALANCER))
+    return max(pooled, balancers) + CLOSING * balancers if topology.has_agents else 0
 
 
 def needed_connections(topology: Topology) -> int:
@@ -79,9 +94,8 @@ def needed_slots(topology: Topology) -> int:
 
 
 def pgbouncer_files(topology: Topology) -> int:
-    """Return the files one PgBouncer can have open: one a connection."""
-    pools = pool_per_user(topology) * len(topology.users) + len(topology.databases)
-    return topology.pooling.max_clients + pools + OWN_FILES
+    """Return the files one PgBouncer can have open: one a connection; its share of the pools is counted as the whole."""
+    return topology.pooling.max_clients + pools.of_port(topology) + len(topology.databases) + OWN_FILES
 
 
 def haproxy_connections(topology: Topology) -> int:

@@ -19,6 +19,8 @@ SETTING = r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$"
 FAILURE_DOMAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 INTERFACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"
 LOGIN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
+LOCALE = r"^[A-Za-z][A-Za-z0-9_.@-]{0,62}$"
+EXTENSION = r"^[a-z][a-z0-9_-]{0,62}$"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -27,6 +29,7 @@ HostName = Annotated[str, Field(pattern=HOST_NAME)]
 Slug = Annotated[str, Field(pattern=SLUG)]
 SettingName = Annotated[str, Field(pattern=SETTING)]
 Feature = Literal["listen", "session-variables", "advisory-locks", "temporary-tables", "with-hold-cursors"]
+Encoding = Literal["UTF8", "LATIN1", "LATIN9", "WIN1252", "SQL_ASCII"]
 
 
 class Section(BaseModel):
@@ -58,6 +61,15 @@ class HostSpec(Section):
         default=None, description="Hosts that fail together share one (rack, zone)."
     )
     failover: bool = Field(default=True, description="Whether this database may ever become primary.")
+    synchronous: bool = Field(
+        default=True,
+        description="Whether this database may confirm commits; one that may never become primary does not.",
+    )
+    reads: bool = Field(default=True, description="Whether this database takes reads while it is a standby.")
+    replicate_from: HostName | None = Field(
+        default=None,
+        description="The database that this one receives from, while that one is a standby; by default the primary.",
+    )
     ssh: str | None = Field(
         default=None,
         description='What to give ssh as destination; by default the address. "local": the machine pgbaton runs on.',
@@ -66,6 +78,11 @@ class HostSpec(Section):
     def has(self, role: Role) -> bool:
         """Tell whether the host has a role."""
         return role in self.roles
+
+    @property
+    def confirms(self) -> bool:
+        """Tell whether the host's server may confirm commits: whoever does has to be one that can be promoted."""
+        return self.failover and self.synchronous
 
 
 class Cluster(Section):
@@ -80,6 +97,10 @@ class Network(Section):
 
     subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
     vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
+    other_subnets: tuple[IPv4Network, ...] = Field(
+        default=(),
+        description="Networks of other sites, where applications may be, and databases that never become primary.",
+    )
     gateway: IPv4Address | None = Field(
         default=None, description="The router, so that no host or VIP takes its address."
     )
@@ -100,6 +121,11 @@ class Postgresql(Section):
     version: Literal[15, 17] = Field(default=17, description="Major version, the same on every database host.")
     port: Port = Field(default=5432, description="Port of every server.")
     data_directory: str | None = Field(default=None, description="By default /var/lib/postgresql/VERSION/CLUSTER.")
+    wal_directory: str | None = Field(
+        default=None,
+        description="A directory for WAL alone, in one of its own that becomes the server's; by default in "
+        "data_directory.",
+    )
     max_connections: Annotated[int, Field(ge=25, le=10_000)] = Field(default=200, description="Server limit.")
     reserved_connections: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3, description="Kept back for superusers, out of max_connections."
@@ -114,12 +140,34 @@ class Postgresql(Section):
     )
 
 
+class PoolMode(StrEnum):
+    """When a server connection returns to its pool."""
+
+    SESSION = "session"
+    TRANSACTION = "transaction"
+    STATEMENT = "statement"
+
+
 class User(Section):
     """A role that can log in; pgbaton generates its password."""
 
     name: Identifier = Field(description="Role name.")
     connection_limit: Annotated[int, Field(ge=-1, le=10_000)] = Field(
         default=-1, description="Connections at once; -1: no limit."
+    )
+    roles: tuple[Identifier, ...] | None = Field(
+        default=None,
+        description="Roles that it is a member of, and no others, as pg_read_all_data; by default they are left alone.",
+    )
+    pool_mode: PoolMode | None = Field(
+        default=None, description="Mode of its pools (PgBouncer 1.23 or later); by default the database's."
+    )
+    pool_size: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Server connections of each of its pools (1.23 or later); by default the database's."
+    )
+    max_user_connections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None,
+        description="Server connections of all its pools on one pooler and port, reserve included; by default no limit.",
     )
 
 
@@ -131,6 +179,35 @@ class Database(Section):
     pool_size: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Server connections for this database; by default pooling.size."
     )
+    pool_mode: PoolMode | None = Field(default=None, description="Mode of its pools; by default pooling.mode.")
+    max_db_connections: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
+        default=None,
+        description="Server connections to it from one pooler and port, over all users, reserve and look-ups included; "
+        "by default no limit.",
+    )
+    features: tuple[Feature, ...] = Field(
+        default=(), description="Session features that its applications use, besides pooling.features."
+    )
+    connection_limit: Annotated[int, Field(ge=-1, le=10_000)] = Field(
+        default=-1, description="Connections to it at once, on the server; -1: no limit."
+    )
+    encoding: Encoding | None = Field(
+        default=None, description="Set when it is created, and never changed; by default the server's, UTF8."
+    )
+    locale: Annotated[str, Field(pattern=LOCALE)] | None = Field(
+        default=None, description="Set when it is created, and never changed; by default the server's, C.UTF-8."
+    )
+    extensions: tuple[Annotated[str, Field(pattern=EXTENSION)], ...] = Field(
+        default=(), description='Extensions that it has, as "pg_stat_statements"; others are left alone.'
+    )
+
+
+class Tablespace(Section):
+    """A directory outside of the data directory that tables can be put in, the same on every database host."""
+
+    name: Identifier = Field(description="Tablespace name.")
+    location: str = Field(description="Its directory, on every database host.")
+    owner: Identifier = Field(description="A role named in [[users]].")
 
 
 class ReplicationMode(StrEnum):
@@ -162,25 +239,42 @@ class Replication(Section):
     )
 
 
-class PoolMode(StrEnum):
-    """When a server connection returns to its pool."""
+class Placement(StrEnum):
+    """The hosts PgBouncer runs on."""
 
-    SESSION = "session"
-    TRANSACTION = "transaction"
-    STATEMENT = "statement"
+    BALANCER = "balancer"
+    POOLER = "pooler"
+    DATABASE = "database"
+    APPLICATION = "application"
+    NONE = "none"
 
 
 class Pooling(Section):
     """PgBouncer."""
 
-    placement: Literal["balancer"] = Field(default="balancer", description="The hosts PgBouncer runs on.")
+    placement: Placement = Field(
+        default=Placement.BALANCER,
+        description=(
+            "Where PgBouncer runs. balancer: beside HAProxy; pooler: on hosts of its own, with the role pooler; "
+            "database: beside each server; application: beside each application, on hosts with the role application; "
+            "none: nowhere."
+        ),
+    )
     mode: PoolMode = Field(default=PoolMode.TRANSACTION, description="When a server connection returns to its pool.")
     size: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=20, description="Server connections per database, user, pooler and port (writes, reads)."
+        default=20,
+        description="Server connections per database, user, pooler and port (writes, reads); processes share them.",
     )
-    reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(default=5, description="More of them under pressure.")
+    reserve: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        default=5, description="More of them under pressure; processes share them."
+    )
     max_clients: Annotated[int, Field(ge=10, le=100_000)] = Field(
-        default=3_000, description="Clients per pooler and port."
+        default=3_000, description="Clients per pooler and port; each process may have them all."
+    )
+    processes: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description="PgBouncer processes on each pooler and port, among which the kernel spreads clients (PgBouncer "
+        "1.21 or later): one uses one processor.",
     )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
@@ -189,6 +283,11 @@ class Pooling(Section):
     )
     features: tuple[Feature, ...] = Field(
         default=(), description="Session features that the applications use; refused where the pool mode breaks them."
+    )
+    application_name_add_host: bool = Field(
+        default=False,
+        description="Add the address and port that PgBouncer sees, HAProxy's, to each client's application_name: the "
+        "server's log and pg_stat_activity then lead to the client. Costs a SET whenever a server changes clients.",
     )
 
 
@@ -217,6 +316,14 @@ class Balancing(Section):
     file_limit: Annotated[int, Field(ge=256, le=500_000)] = Field(
         default=20_000, description="Files that one program on a balancer can open: the hosts' hard limit."
     )
+    log_connections: bool = Field(
+        default=False,
+        description="Log each client's connection: its address and port, and those by which PgBouncer knows it.",
+    )
+
+
+#: Where etcd tells its figures, on the loopback address only; nothing sets it.
+ETCD_METRICS_PORT = 2381
 
 
 class Orchestration(Section):
@@ -231,8 +338,8 @@ class Orchestration(Section):
     )
     agent: bool | None = Field(
         default=None,
-        description="An agent on every host that is not only an application's; by default where agents can run: with "
-        "PostgreSQL 17 and three such hosts.",
+        description="An agent on every host of network.subnet that is not only an application's; by default where "
+        "agents can run: with PostgreSQL 17 and three such hosts.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")
@@ -339,6 +446,9 @@ class Topology(Section):
     databases: Annotated[tuple[Database, ...], Field(min_length=1)] = Field(
         default=(Database(name="app", owner="app"),), description="Databases: [[databases]] tables."
     )
+    tablespaces: tuple[Tablespace, ...] = Field(
+        default=(), description="Directories for tables: [[tablespaces]] tables."
+    )
     replication: Replication = Replication()
     pooling: Pooling = Pooling()
     balancing: Balancing = Balancing()
@@ -363,6 +473,12 @@ class Topology(Section):
         return self.postgresql.data_directory or f"/var/lib/postgresql/{self.postgresql.version}/{self.scope}"
 
     @property
+    def directories(self) -> tuple[str, ...]:
+        """Return the directories outside of the data directory that servers write to: of WAL, of tablespaces."""
+        wal = (self.postgresql.wal_directory,) if self.postgresql.wal_directory else ()
+        return (*wal, *(tablespace.location for tablespace in self.tablespaces))
+
+    @property
     def client_networks(self) -> tuple[IPv4Network, ...]:
         """Return the networks that may use the clients' ports."""
         return self.security.client_networks or (self.network.subnet,)
@@ -377,10 +493,24 @@ class Topology(Section):
         return tuple(host for host in self.hosts if host.has(role))
 
     @property
+    def confirmers(self) -> tuple[HostSpec, ...]:
+        """Return the databases that may confirm commits, the primary among them."""
+        return tuple(host for host in self.with_role(Role.DATABASE) if host.confirms)
+
+    @property
+    def readers(self) -> tuple[HostSpec, ...]:
+        """Return the databases that take reads while they are standbys."""
+        return tuple(host for host in self.with_role(Role.DATABASE) if host.reads)
+
+    def is_near(self, host: HostSpec) -> bool:
+        """Tell whether a host is in the cluster's own subnet, and not in another site's."""
+        return host.address in self.network.subnet
+
+    @property
     def has_agents(self) -> bool:
         """Tell whether hosts have agents: as the file says, and where it says nothing, if they can run and decide."""
         wanted = self.orchestration.agent
-        can_run = self.postgresql.version >= AGENTS_SINCE and len(self.parts) >= FEWEST_VOTERS
+        can_run = self.postgresql.version >= AGENTS_SINCE and len(self.electorate) >= FEWEST_VOTERS
         return can_run if wanted is None else wanted
 
     @property
@@ -389,9 +519,18 @@ class Topology(Section):
         return tuple(host for host in self.hosts if set(host.roles) != {Role.APPLICATION})
 
     @property
+    def electorate(self) -> tuple[HostSpec, ...]:
+        """Return the hosts that agents would run on: none in other sites.
+
+        A cut line between sites takes no vote away from those who can be promoted, and none is needed from there: a
+        server that confirms nothing has nothing to promise.
+        """
+        return tuple(host for host in self.parts if self.is_near(host))
+
+    @property
     def voters(self) -> tuple[HostSpec, ...]:
         """Return the hosts that have an agent, and so a vote: none without agents."""
-        return self.parts if self.has_agents else ()
+        return self.electorate if self.has_agents else ()
 
     @property
     def primary_check_seconds(self) -> float:

@@ -53,6 +53,14 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
         "is no login name; one that begins with - would be taken for an option of ssh",
         "use letters, digits, dots, hyphens and underscores, beginning with a letter",
     ),
+    model.LOCALE: (
+        "is no name of a locale",
+        "write one that `locale -a` shows on every database host, as C.UTF-8 or de_DE.utf8",
+    ),
+    model.EXTENSION: (
+        "is no name of an extension: small letters, digits, hyphens and underscores",
+        "write it as pg_available_extensions does, as pg_stat_statements",
+    ),
 }
 
 #: Where a number's unit is in its name or table: the unit, and what to write.

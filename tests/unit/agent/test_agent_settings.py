@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgbaton.agent.settings import Host, Settings, SettingsError, Way, load, parse
+from pgbaton.agent.settings import Host, Pooler, Settings, SettingsError, Way, load, parse
 
 KEY = "5a" * 32
 OTHER_KEY = "a5" * 32
@@ -26,6 +26,7 @@ DOCUMENT = {
         {"name": "lb1", "address": "fd00::23", "roles": ["balancer", "pooler", "dcs"]},
     ],
     "mode": "synchronous",
+    "placement": "balancer",
     "accept_loss": False,
     "ports": {
         "heartbeat": 7790,
@@ -61,7 +62,13 @@ DOCUMENT = {
         "etcd_key": "/etc/pgbaton/tls/agent-etcd.key",
     },
     "haproxy_socket": "/run/haproxy/admin.sock",
-    "pgbouncer_sockets": {"write": "/run/pgbouncer-write", "read": "/run/pgbouncer-read"},
+    "pgbouncer_sockets": {
+        "write": [
+            {"instance": "write", "directory": "/run/pgbouncer-write"},
+            {"instance": "write-2", "directory": "/run/pgbouncer-write-2"},
+        ],
+        "read": [{"instance": "read", "directory": "/run/pgbouncer-read"}],
+    },
     "state_directory": "/var/lib/pgbaton-agent",
     "runtime_directory": "/run/pgbaton-agent",
 }
@@ -101,7 +108,7 @@ def test_every_value_arrives_with_its_type() -> None:
     assert isinstance(found.timings.pause_seconds, float)
     assert found.ports.pool_read == 6433
     assert found.tls.etcd_key == Path("/etc/pgbaton/tls/agent-etcd.key")
-    assert found.pgbouncer_sockets.write == Path("/run/pgbouncer-write")
+    assert found.pgbouncer_sockets.write[1] == Pooler("write-2", Path("/run/pgbouncer-write-2"))
     assert found.postgresql.version == 17
     assert found.mode == "synchronous"
     assert found.accept_loss is False

@@ -158,6 +158,7 @@ def test_what_the_primary_said_is_read() -> None:
         "roles": {"a": [True, 5, None]},
         "memberships": {"a": ["pg_monitor"]},
         "databases": {"d": "a"},
+        "tablespaces": {"fast": ["a", "/srv/fast"]},
         "restart_settings": ["x"],
         "pending": ["x"],
         "limits": {"x": 5},
@@ -168,4 +169,5 @@ def test_what_the_primary_said_is_read() -> None:
     assert read.roles == {"a": (True, 5, None)}
     assert read.memberships == {"a": ("pg_monitor",)}
     assert read.lookups == {"d": "m"}
+    assert read.tablespaces == {"fast": ("a", "/srv/fast")}
     assert (read.pending, read.limits) == (("x",), {"x": 5})

@@ -9,10 +9,10 @@ import pytest
 from refusals import BASE
 
 from pgbaton.cli.demo import STOCK
-from pgbaton.topology import capacity, load, presets
+from pgbaton.topology import capacity, load, pools, presets
 from pgbaton.topology.budget import budget, prediction
 from pgbaton.topology.durability import durability, promise
-from pgbaton.topology.model import ReplicationMode, Topology
+from pgbaton.topology.model import PoolMode, ReplicationMode, Topology
 from pgbaton.topology.prediction import NONE, UNTIL_REPAIRED, Range, total
 
 #: Outages that clients saw in a lab of the standard preset's shape, in seconds.
@@ -178,3 +178,39 @@ def test_connections_are_counted_over_poolers_ports_users_and_databases() -> Non
     assert capacity.lookup_connections(counted) == 2 * 2 * 2
     limited = topology('[[users]]\nname = "app"\nconnection_limit = 9\n')
     assert capacity.pooled_connections(limited) == 9
+
+
+def test_users_own_sizes_and_limits_count() -> None:
+    users = '[[users]]\nname = "u1"\npool_size = 5\n[[users]]\nname = "u2"\nmax_user_connections = 6\n'
+    databases = '[[databases]]\nname = "a"\nowner = "u1"\n[[databases]]\nname = "b"\nowner = "u2"\npool_size = 7\n'
+    counted = topology(f"{users}{databases}[pooling]\nsize = 3\nreserve = 1\n")
+    assert [pools.of_user(counted, user) for user in counted.users] == [(5 + 1) + (5 + 1), 6]
+    assert capacity.pooled_connections(counted) == 2 * 2 * (12 + 6)
+    bounded = topology(f"{users}{databases}max_db_connections = 4\n[pooling]\nsize = 3\nreserve = 1\n")
+    assert [pools.of_database(bounded, database) for database in bounded.databases] == [6 + 4, 4]
+    assert capacity.pooled_connections(bounded) == 2 * 2 * (10 + 4)
+
+
+def test_processes_share_pools_and_have_look_ups_of_their_own() -> None:
+    one, three = load.loads(BASE), load.loads(f"{BASE}\n[pooling]\nprocesses = 3\n")
+    assert capacity.pooled_connections(three) == capacity.pooled_connections(one)
+    assert capacity.lookup_connections(three) == 3 * capacity.lookup_connections(one)
+    assert capacity.agent_connections(three) - capacity.agent_connections(one) == 2 * 2 * 2 * 2
+    assert capacity.probe_connections(three) - capacity.probe_connections(one) == 2 * 2
+
+
+def test_shares_of_processes_make_the_whole_again() -> None:
+    for total, processes in ((20, 1), (20, 3), (3, 3), (2, 3), (0, 4)):
+        shares = [pools.share(total, processes, number) for number in range(1, processes + 1)]
+        assert sum(shares) == total
+        assert max(shares) - min(shares) <= 1
+    assert pools.instances("write", 3) == ("write", "write-2", "write-3")
+
+
+def test_a_users_mode_comes_before_the_databases() -> None:
+    modes = '[[users]]\nname = "app"\n[[users]]\nname = "old"\npool_mode = "session"\n'
+    made = topology(
+        f'{modes}[[databases]]\nname = "app"\nowner = "app"\npool_mode = "statement"\n[pooling]\nsize = 5\n'
+    )
+    found = [pools.mode(made, made.databases[0], user) for user in made.users]
+    assert found == [PoolMode.STATEMENT, PoolMode.SESSION]

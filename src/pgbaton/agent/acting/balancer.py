@@ -2,7 +2,7 @@
 
 HAProxy is asked, then it is decided and done, in one task and in this order, so that no answer of its is older than
 what was done last. While nothing happens that is once a second; a heartbeat, a fence or news of etcd's begin it at
-once. The pooler takes longer to say how it fares, and nobody waits for that: what it said last is known, and when.
+once. The poolers take longer to say how they fare, and nobody waits for that: what they said last is known, and when.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pgbaton.agent.acting import judge, keepalived
 from pgbaton.agent.acting.judge import Judge
-from pgbaton.agent.acting.keeper import PGBOUNCER, console
+from pgbaton.agent.acting.keeper import console, pooler_names, pooler_unit
+from pgbaton.agent.acting.pool import NotHeldError, Pool, resume_all
 from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, routing
 from pgbaton.agent.decisions.hung import Outcome, Service, Verdict
@@ -24,10 +25,10 @@ from pgbaton.agent.kernel import processes
 from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.watches import Follower
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError, UnixSocket
-from pgbaton.agent.services import haproxy, pgbouncer
+from pgbaton.agent.services import haproxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.kernel.processes import Process
@@ -37,39 +38,37 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 #: The backend whose servers are the databases, for writes.
 BACKEND = "primary"
-#: The pooler that leads to the primary.
-POOLER = "write"
 HAPROXY = ("haproxy.service", "haproxy")
-#: The backends that lead to the poolers, by their names; this host's own server there is called like the host.
-POOLED = {"write": "pooled_write", "read": "pooled_read"}
+#: The backends that lead to the poolers for writes and for reads; this host's own server there is called like the host.
+POOLED_WRITE, POOLED_READ = "pooled_write", "pooled_read"
 #: Keepalived watches the directory, which therefore must outlive the agent.
 TRACKED = Path("/run/pgbaton-agent-haproxy")
 #: Between two turns: usually, and while HAProxy does not answer or clients are held. What clients are held for is news,
 #: and comes sooner: each turn takes processor time that a new primary on the same host may need.
 USUAL_SECONDS = 1.0
 UNWELL_SECONDS = 0.1
-#: Between two looks at whether a client has a server yet, where that was not so at once; and the wait for the order to
-#: hold, before the first of them.
-QUIET_SECONDS = 0.01
+#: The wait for the order to hold, before it is asked for.
 HELD_SECONDS = 0.1
 #: So long the end of a HAProxy that was killed may take: its kernel closes thousands of connections.
 CLOSING_SECONDS = 0.2
-#: A turn in which nothing had to be done waits so long for what the pooler says of itself, which is believed so long.
+#: A turn in which nothing had to be done waits so long for what the poolers say of themselves.
 POOLING_SECONDS = 0.1
-BELIEVED_SECONDS = 1.5
-
-
-class NotHeldError(Exception):
-    """Clients are not held for a hand-over, and why."""
 
 
 class Balancer:
-    """Lead this balancer's clients to the primary, whoever that is."""
+    """Lead those who come through this host's HAProxy to the primary, whoever that is.
+
+    A host *enters* that has the VIP or may get it, *routes* whose HAProxy leads to the servers, and *holds* that has a
+    pooler in front of that. Beside poolers with hosts of their own, a balancer does only the first, they the others.
+    """
 
     def __init__(self, settings: Settings, sight: Sight, complaints: Complaints, *, tracked: Path = TRACKED) -> None:
         self._settings = settings
         self._sight = sight
         self._complaints = complaints
+        me = settings.me_host
+        self._enters = "balancer" in me.roles
+        self._routes, self._holds = me in settings.routers, me in settings.holders
         self._haproxy = UnixSocket(settings.haproxy_socket)
         self._deadline = settings.timings.deadline_seconds
         self._memory = routing.Memory()
@@ -78,9 +77,14 @@ class Balancer:
         patience = hung.table(settings.timings)[Service.HAPROXY]
         self.judge = Judge("HAProxy", functools.partial(judge.of_unit, *HAPROXY), patience, sight)
         self._process = Follower(lambda: processes.main(*HAPROXY), self._ended)
+        #: The processes that lead to the primary, whose clients are held.
+        self._pools = tuple(
+            Pool(each.instance, functools.partial(console, settings, each.instance), deadline_seconds=self._deadline)
+            for each in (settings.pgbouncer_sockets.write if self._holds else ())
+        )
         self._poolers = {
-            name: Follower(functools.partial(processes.main, f"pgbouncer@{name}.service", PGBOUNCER), hint)
-            for name, hint in ((name, functools.partial(self._pooler_ended, name)) for name in POOLED)
+            name: Follower(functools.partial(processes.main, *pooler_unit(name)), hint)
+            for name, hint in ((name, functools.partial(self._pooler_ended, name)) for name in pooler_names(settings))
         }
         self._tasks: set[asyncio.Task[None]] = set()
         #: Until when clients are held for a hand-over that is planned.
@@ -92,14 +96,8 @@ class Balancer:
         self._ends = 0
         self._advice = keepalived.Advice()
         self._track = keepalived.TrackFile(tracked)
-        #: Whether the pooler's last order was to pause; None when it has had none.
-        self._ordered: bool | None = None
-        #: What the pooler last said of itself, and the question to it that is under way.
-        self._pooling: routing.Pooling | None = None
-        self._asking: asyncio.Task[None] | None = None
-        #: Set while the last order to the pooler was to pause; and whether no client had a server any more at once.
+        #: Set while the last order to every pooler was to pause.
         self._held = asyncio.Event()
-        self._is_quiet = False
         #: The one server that HAProxy leads to; None when that is none, or more than one.
         self.leads_to: str | None = None
         #: Tells whether clients do not reach the primary although HAProxy leads there.
@@ -113,7 +111,7 @@ class Balancer:
     @property
     def is_held(self) -> bool:
         """Tell whether clients are held here, by this agent or by whoever paused the pooler, or are about to be."""
-        paused = self._pooling is not None and self._pooling.paused is True
+        paused = any(pool.is_paused for pool in self._pools)
         is_served = self._sight.serving is Serving.OPEN
         return bool(self._memory.held) or paused or clock() < self._planned_until or not is_served
 
@@ -138,8 +136,11 @@ class Balancer:
     async def hold(self, seconds: float) -> None:
         """Hold clients for a planned hand-over, for so long at most, and return when none has a server.
 
-        Raises NotHeldError, after which nobody is held: some have a server for too long, or the pooler cannot do it.
+        Raises NotHeldError, after which nobody is held: some have a server for too long, or a pooler cannot do it.
         """
+        if not self._holds:
+            message = "no pooler of this host leads to the primary"
+            raise NotHeldError(message)
         seconds = min(seconds, self._settings.timings.pause_seconds)
         self._plan += 1
         mine, self._planned_until = self._plan, clock() + seconds
@@ -160,24 +161,10 @@ class Balancer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HELD_SECONDS):
                 await self._held.wait()
-        if self._held.is_set() and self._is_quiet:
+        if self._held.is_set() and all(pool.is_held_in_quiet for pool in self._pools):
             return
-        why = "it does not answer"
-        while clock() < until:
-            try:
-                state = await pgbouncer.state(self._pooler(), pgbouncer.login(), deadline_seconds=self._deadline)
-            except ServiceError as error:
-                why = str(error)
-            else:
-                if state.session_pooling:
-                    message = "in session pooling a client keeps its server, and cannot be held"
-                    raise NotHeldError(message)
-                if state.paused and not state.busy_servers:
-                    return
-                why = f"{state.busy_servers} transactions are under way" if state.paused else "it is not paused"
-            await asyncio.sleep(QUIET_SECONDS)
-        message = f"PgBouncer {POOLER}: {why}"
-        raise NotHeldError(message)
+        for pool in self._pools:  # whoever is quiet stays so
+            await pool.until_quiet(until)
 
     async def end_stopped(self) -> None:
         """End HAProxy: it was stopped."""
@@ -187,9 +174,11 @@ class Balancer:
 
     def close(self) -> None:
         """Watch no process any more."""
-        for each in (self._process, *self._poolers.values()):
-            each.close()
-        for task in (*self._tasks, *filter(None, [self._asking])):
+        for process in (self._process, *self._poolers.values()):
+            process.close()
+        for pool in self._pools:
+            pool.close()
+        for task in self._tasks:
             task.cancel()
 
     def _pace_seconds(self) -> float:
@@ -223,12 +212,20 @@ class Balancer:
         self._soon.set()
 
     def _pooler_ended(self, name: str, ended: Process) -> None:
-        """Have HAProxy lead to another balancer's pooler in the moment in which this host's ends."""
-        if name == POOLER:
-            self._ordered = self._pooling = None
-            self._held.clear()
+        """Have HAProxy lead to another balancer's pooler in the moment in which the last one here of its port ends.
+
+        As long as another shares the port, new clients come to that one, and those that it has are not to be cut off.
+        """
+        for pool in self._pools:
+            if pool.name == name:
+                pool.ended()
+                self._held.clear()
         LOG.warning("PgBouncer %s, process %d, has ended", name, ended.pid)
-        self._begin(self._avoid(POOLED[name]))
+        sockets = self._settings.pgbouncer_sockets
+        is_write = any(each.instance == name for each in sockets.write)
+        siblings = (each.instance for each in (sockets.write if is_write else sockets.read) if each.instance != name)
+        if not any(processes.main(*pooler_unit(sibling)) for sibling in siblings):
+            self._begin(self._avoid(POOLED_WRITE if is_write else POOLED_READ))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -249,42 +246,48 @@ class Balancer:
         question = self.judge.ask()
         for each in (self._process, *self._poolers.values()):
             each.look()
-        asking = self._ask_pooler()
+        asking = [pool.ask() for pool in self._pools]
         ends = self._ends
         outcome, found = await self._asked()
         if ends == self._ends:
             self.judge.hear(question, outcome)
-        servers = self._servers(question.asked_seconds, found)
-        if self._pooling is None or not await self._route(servers):
-            await asyncio.wait([asking], timeout=POOLING_SECONDS)
-            if asking.done():
-                asking.result()  # raises what is an error of ours
-            await self._route(servers)
+        if self._routes:
+            await self._lead(self._servers(question.asked_seconds, found), asking)
+        else:
+            self._look_at_pools(found or ())
         if not self._ending:
             self._advise()
         if self.judge.verdict is Verdict.HUNG:
             self._end(question)
 
+    async def _lead(self, servers: routing.Servers | None, asking: list[asyncio.Task[None]]) -> None:
+        """Decide and act: at once on what is known, and again when poolers have answered, if nothing was to do."""
+        is_known = not asking or any(pool.pooling for pool in self._pools)
+        if is_known and (await self._route(servers) or not asking):
+            return
+        done, _ = await asyncio.wait(asking, timeout=POOLING_SECONDS)
+        for answer in done:
+            answer.result()  # raises what is an error of ours
+        await self._route(servers)
+
     async def _route(self, servers: routing.Servers | None) -> bool:
         """Decide on what is known now, and do it; tell whether anything was done."""
         now, patience = clock(), self._settings.timings.pause_seconds
-        pooling = self._pooling
-        is_new = pooling is not None and now - pooling.asked_seconds <= BELIEVED_SECONDS
-        view = self._view(servers, pooling if is_new else None)
+        view = self._view(servers, {pool.name: pool.known(now) for pool in self._pools})
         decision = routing.decide(self._memory, view, now_seconds=now, pause_seconds=patience)
         self._memory = decision.memory
         for alarm in decision.alarms:
             if alarm not in self._alarms:
                 LOG.error("%s", alarm)
         self._alarms = decision.alarms
-        done = [await self._act(action) for action in decision.actions]
+        done = await self._act_on(decision.actions)
         if any(done):
             self._soon.set()  # what was done is seen by asking again, and more may depend on that
         return any(done)
 
-    def _view(self, servers: routing.Servers | None, pooling: routing.Pooling | None) -> routing.View:
+    def _view(self, servers: routing.Servers | None, poolers: Mapping[str, routing.Pooling | None]) -> routing.View:
         cluster, now = self._sight.cluster, clock()
-        poolers, planned = {POOLER: pooling}, now < self._planned_until
+        planned = now < self._planned_until
         if self._sight.hearing.stalled(now):
             return routing.View(poolers=poolers, planned=planned)
         databases = tuple(self._database(host.name, now) for host in self._settings.databases)
@@ -295,6 +298,13 @@ class Balancer:
         said = self._sight.said(name, now)
         says = None if said is None else routing.Says(said.role, said.writable, said.timeline)
         return routing.Database(name, says, fenced=name in self._sight.fenced)
+
+    async def _act_on(self, actions: tuple[routing.Action, ...]) -> list[bool]:
+        """Carry out what was decided, in its order, but all pauses at once: one pooler that hangs holds up no other."""
+        pauses = [action for action in actions if isinstance(action, routing.Pause)]
+        others = [action for action in actions if not isinstance(action, routing.Pause)]
+        done = await asyncio.gather(*map(self._act, pauses))
+        return [*done, *[await self._act(action) for action in others]]
 
     async def _act(self, action: routing.Action) -> bool:
         """Carry out one decision, and tell whether that worked; what fails is decided anew with the next turn."""
@@ -313,15 +323,16 @@ class Balancer:
                 await haproxy.set_health(self._haproxy, BACKEND, server, health, deadline_seconds=deadline)
             case routing.CutSessions(server):
                 await haproxy.shutdown_sessions(self._haproxy, BACKEND, server, deadline_seconds=deadline)
-            case routing.Pause():
-                self._ordered = None  # it may take the order and fail to say so
-                self._is_quiet = await pgbouncer.pause(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
-                self._ordered = True
-                self._held.set()
-            case routing.Resume():
+            case routing.Pause(name):
+                await self._pool(name).pause()
+                if all(pool.is_held for pool in self._pools):
+                    self._held.set()
+            case routing.Resume(name):
                 self._held.clear()
-                await pgbouncer.resume(self._pooler(), pgbouncer.login(), deadline_seconds=deadline)
-                self._ordered = False
+                await self._pool(name).resume()
+
+    def _pool(self, name: str) -> Pool:
+        return next(pool for pool in self._pools if pool.name == name)
 
     def _servers(self, asked_seconds: float, found: tuple[haproxy.Server, ...] | None) -> routing.Servers | None:
         """Return the servers of the primary's backend."""
@@ -329,6 +340,17 @@ class Balancer:
         used = [server.name for server in servers if server.up and server.in_service]
         self.leads_to = used[0] if len(used) == 1 else None
         return None if found is None else routing.Servers(asked_seconds, servers)
+
+    def _look_at_pools(self, found: tuple[haproxy.Server, ...]) -> None:
+        """Note whether some pooler takes clients: it leads to the primary, whom agents tell of."""
+        now = clock()
+        is_open = any(it.backend == POOLED_WRITE and it.up and it.in_service for it in found)
+        writing = [host.name for host in self._settings.databases if self._writes(host.name, now)]
+        self.leads_to = writing[0] if is_open and len(writing) == 1 else None
+
+    def _writes(self, name: str, now: float) -> bool:
+        said = self._sight.said(name, now)
+        return said is not None and said.role == "primary" and said.writable and name not in self._sight.fenced
 
     async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
         """Ask HAProxy for its servers; its answer also says that it does not hang."""
@@ -344,26 +366,6 @@ class Balancer:
         self._complaints.over("HAProxy's socket")
         return Outcome.ANSWERED, found
 
-    def _ask_pooler(self) -> asyncio.Task[None]:
-        """Have the pooler asked, unless it still is, and return the question."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._learn_pooling())
-        return self._asking
-
-    async def _learn_pooling(self) -> None:
-        asked, who = clock(), pgbouncer.login()
-        try:
-            state = await pgbouncer.state(self._pooler(), who, deadline_seconds=self._deadline, ordered=self._ordered)
-        except ServiceError as error:
-            if isinstance(error, AbsentError):
-                self._ordered = None  # the next one that is there has had no order
-            self._pooling = None
-        else:
-            self._pooling = routing.Pooling(asked, state.paused, session=state.session_pooling)
-
-    def _pooler(self) -> UnixSocket:
-        return console(self._settings, POOLER)
-
     def _end(self, question: judge.Question) -> None:
         """End a HAProxy that hangs, for systemd to start it anew."""
         try:
@@ -373,6 +375,8 @@ class Balancer:
 
     def _advise(self) -> None:
         """Give up the VIP when HAProxy here is of no use, or only another balancer leads to the primary."""
+        if not self._enters:
+            return
         now = clock()
         peers = (host.name for host in self._settings.others if "balancer" in host.roles)
         peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
@@ -390,8 +394,10 @@ class Balancer:
 
 
 async def let_go(settings: Settings, *, tracked: Path = TRACKED) -> None:
-    """Resume this balancer's pooler, and take back what Keepalived was told: the agent is gone. Raises OSError."""
-    where, deadline = console(settings, POOLER), settings.timings.deadline_seconds
-    with contextlib.suppress(ServiceError):
-        await pgbouncer.resume(where, pgbouncer.login(), deadline_seconds=deadline)
-    keepalived.TrackFile(tracked).write(keepalived.WELL)
+    """Resume this host's poolers, and take back what Keepalived was told: the agent is gone. Raises OSError."""
+    me = settings.me_host
+    if me in settings.holders:
+        sockets = (console(settings, each.instance) for each in settings.pgbouncer_sockets.write)
+        await resume_all(sockets, deadline_seconds=settings.timings.deadline_seconds)
+    if "balancer" in me.roles:
+        keepalived.TrackFile(tracked).write(keepalived.WELL)

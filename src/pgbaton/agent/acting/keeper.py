@@ -1,4 +1,4 @@
-"""The services beside the server, each asked now and then, and ended when it hangs: PgBouncer's two, and Patroni.
+"""The services beside the server, each asked now and then, and ended when it hangs: PgBouncer's processes, and Patroni.
 
 Keepalived is asked nothing. But one that was stopped keeps its address while its peer takes it as well, so it is ended.
 """
@@ -92,10 +92,10 @@ class Keeper:
 
 
 def pooler(name: str, settings: Settings, sight: Sight, complaints: Complaints) -> Keeper:
-    """Return the keeper of one of the host's poolers: ``write`` or ``read``."""
-    service = {"write": Service.POOL_WRITE, "read": Service.POOL_READ}[name]
-    patience = hung.table(settings.timings)[service]
-    found = functools.partial(judge.of_unit, f"pgbouncer@{name}.service", PGBOUNCER)
+    """Return the keeper of one of the host's poolers, by its instance's name: ``write``, ``read`` or another."""
+    leads_to_primary = any(each.instance == name for each in settings.pgbouncer_sockets.write)
+    patience = hung.table(settings.timings)[Service.POOL_WRITE if leads_to_primary else Service.POOL_READ]
+    found = functools.partial(judge.of_unit, *pooler_unit(name))
     asked = functools.partial(answer_of_console, name, settings, patience)
     return Keeper(Judge(f"PgBouncer {name}", found, patience, sight), asked, complaints, every_seconds=POOLER_SECONDS)
 
@@ -157,12 +157,24 @@ async def answer_of_patroni(client: Patroni, patience: Patience) -> Outcome:
 
 
 def console(settings: Settings, name: str) -> UnixSocket:
-    """Return the Unix socket of a pooler's console."""
-    directory, port = {
-        "write": (settings.pgbouncer_sockets.write, settings.ports.pool_write),
-        "read": (settings.pgbouncer_sockets.read, settings.ports.pool_read),
-    }[name]
+    """Return the Unix socket of a pooler's console, by its instance's name; raises KeyError when there is none."""
+    sockets, ports = settings.pgbouncer_sockets, settings.ports
+    places = {each.instance: (each.directory, ports.pool_write) for each in sockets.write}
+    places |= {each.instance: (each.directory, ports.pool_read) for each in sockets.read}
+    directory, port = places[name]
     return wire.unix_socket(directory, port, as_uid=uid(pgbouncer.USER))
+
+
+def pooler_unit(name: str) -> tuple[str, str]:
+    """Return a pooler's unit, and the name of its process."""
+    return f"pgbouncer@{name}.service", PGBOUNCER
+
+
+def pooler_names(settings: Settings) -> tuple[str, ...]:
+    """Return the instances of all poolers of this host; none where PgBouncer does not run."""
+    if not settings.is_pooler:
+        return ()
+    return tuple(each.instance for each in (*settings.pgbouncer_sockets.write, *settings.pgbouncer_sockets.read))
 
 
 def uid(user: str) -> int | None:

@@ -8,8 +8,8 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pgbaton.agent.acting.balancer import NotHeldError
 from pgbaton.agent.acting.handover import BusyError, NotHandedOverError, UnfinishedError
+from pgbaton.agent.acting.pool import NotHeldError
 from pgbaton.agent.decisions.health import told
 from pgbaton.agent.protocols.http1 import MalformedError, json_object
 from pgbaton.agent.services import agents

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent.acting import judge
-from pgbaton.agent.acting.balancer import HAPROXY, POOLER
-from pgbaton.agent.acting.keeper import PGBOUNCER
+from pgbaton.agent.acting.balancer import HAPROXY
+from pgbaton.agent.acting.keeper import pooler_unit
 from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import hung, path
 from pgbaton.agent.decisions.hung import Evidence, Outcome, Service
@@ -147,10 +147,10 @@ class Path:
         is_primary = said is not None and said.role == "primary" and said.writable and name not in self._sight.fenced
         return name if is_primary else None
 
-    @staticmethod
-    def _processes() -> tuple[Process, ...]:
-        """Return the processes that the path leads through on this host."""
-        return (*judge.of_unit(*HAPROXY), *judge.of_unit(f"pgbouncer@{POOLER}.service", PGBOUNCER))
+    def _processes(self) -> tuple[Process, ...]:
+        """Return the processes that the path may lead through on this host: of several poolers, it comes to any."""
+        units = (HAPROXY, *(pooler_unit(each.instance) for each in self._settings.pgbouncer_sockets.write))
+        return tuple(process for unit in units for process in judge.of_unit(*unit))
 
     def _note(self, held: path.Path) -> None:
         """Remember what is held of the path; say so when it breaks, and when it is mended."""

@@ -118,3 +118,28 @@ RESERVED_USERS: frozenset[str] = frozenset(
 RESERVED_DATABASES: frozenset[str] = frozenset(
     {"all", "pgbouncer", "postgres", "replication", "samegroup", "samerole", "sameuser", "template0", "template1"}
 )
+
+#: Predefined roles that both supported versions have, but for pg_database_owner, which has no members.
+PREDEFINED_ROLES: frozenset[str] = frozenset(
+    {
+        "pg_checkpoint",
+        "pg_execute_server_program",
+        "pg_monitor",
+        "pg_read_all_data",
+        "pg_read_all_settings",
+        "pg_read_all_stats",
+        "pg_read_server_files",
+        "pg_signal_backend",
+        "pg_stat_scan_tables",
+        "pg_write_all_data",
+        "pg_write_server_files",
+    }
+)
+
+#: Those that reach beyond the server.
+STRONG_ROLES: frozenset[str] = frozenset({"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"})
+
+#: Extensions of PostgreSQL and of Debian's other packages that work only when the server loaded them at its start.
+PRELOADED_EXTENSIONS: frozenset[str] = frozenset(
+    {"pg_cron", "pg_partman_bgw", "pg_stat_statements", "pg_wait_sampling", "pgaudit", "timescaledb"}
+)

@@ -1,62 +1,74 @@
-"""Rules about pools, ports and what the balancers can carry."""
+"""Rules about ports, and about what servers and balancers can carry."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import capacity
-from pgbaton.topology.model import PoolMode, Role
+from pgbaton.topology import capacity, placement, pools
+from pgbaton.topology.model import ETCD_METRICS_PORT, Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pgbaton.topology.lines import Path
     from pgbaton.topology.model import HostSpec, Topology
 
 SSH_PORT = 22
 FIRST_FREE_PORT = 1024
-#: Where each port is set, and on hosts of which role it is bound.
-PORTS: tuple[tuple[str, str, Role], ...] = (
-    ("postgresql", "port", Role.DATABASE),
-    ("orchestration", "rest_port", Role.DATABASE),
-    ("orchestration", "etcd_client_port", Role.DCS),
-    ("orchestration", "etcd_peer_port", Role.DCS),
-    ("balancing", "write_port", Role.BALANCER),
-    ("balancing", "read_port", Role.BALANCER),
-    ("balancing", "statistics_port", Role.BALANCER),
-    ("balancing", "primary_port", Role.BALANCER),
-    ("balancing", "standby_port", Role.BALANCER),
-    ("pooling", "write_port", Role.BALANCER),
-    ("pooling", "read_port", Role.BALANCER),
+
+
+def with_role(role: Role) -> Callable[[Topology], tuple[HostSpec, ...]]:
+    """Return what finds the hosts of a role."""
+    return lambda topology: topology.with_role(role)
+
+
+#: Where each port is set, and on which hosts it is bound.
+PORTS: tuple[tuple[str, str, Callable[[Topology], tuple[HostSpec, ...]]], ...] = (
+    ("postgresql", "port", with_role(Role.DATABASE)),
+    ("orchestration", "rest_port", with_role(Role.DATABASE)),
+    ("orchestration", "etcd_client_port", with_role(Role.DCS)),
+    ("orchestration", "etcd_peer_port", with_role(Role.DCS)),
+    ("balancing", "write_port", with_role(Role.BALANCER)),
+    ("balancing", "read_port", with_role(Role.BALANCER)),
+    ("balancing", "statistics_port", placement.proxies),
+    ("balancing", "primary_port", placement.holders),
+    ("balancing", "standby_port", placement.holders),
+    ("pooling", "write_port", placement.poolers),
+    ("pooling", "read_port", placement.poolers),
 )
 #: The same of agents, on every host that has one. The first is UDP's: one number is still one program's.
 AGENT_PORTS: tuple[tuple[str, str], ...] = (("orchestration", "heartbeat_port"), ("orchestration", "health_port"))
 SSH: Path = ("ssh", "port")
+METRICS: Path = ("etcd", "metrics")
+#: Whose a port is that no key of the topology has to be named for.
+OWNERS: dict[Path, str] = {SSH: "sshd's", METRICS: "etcd's own metrics"}
 
 
 def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
     """Yield where each port is set that is bound on a host."""
-    yield from ((section, key) for section, key, role in PORTS if host.has(role))
+    yield from ((section, key) for section, key, bound in PORTS if host in bound(topology))
     if host in topology.voters:
         yield from AGENT_PORTS
 
 
-@rule("hosts", "postgresql", "orchestration", "balancing", "pooling", "ssh")
+@rule("hosts", "network", "postgresql", "orchestration", "balancing", "pooling", "ssh")
 def ports_are_free(topology: Topology) -> Iterator[Objection]:
     """No two programs of a host have the same port."""
     clashes: dict[tuple[Path, Path], list[str]] = defaultdict(list)
     for host in topology.hosts:
         taken: dict[int, Path] = {topology.ssh.port or SSH_PORT: SSH}
+        if host.has(Role.DCS):
+            taken[ETCD_METRICS_PORT] = METRICS
         for section, key in ports(topology, host):
             port = getattr(getattr(topology, section), key)
             if taken.setdefault(port, (section, key)) != (section, key):
                 clashes[(section, key), taken[port]].append(host.name)
     for (place, other), hosts in clashes.items():
-        owner = "sshd" if other == SSH else ".".join(map(str, other))
-        reason = f"is {owner}'s port too, on {', '.join(hosts)}"
+        owner = OWNERS.get(other) or f"{'.'.join(map(str, other))}'s"
+        reason = f"is {owner} port too, on {', '.join(hosts)}"
         yield Objection(place, reason, "choose a port that nothing else on those hosts has")
 
 
@@ -70,19 +82,19 @@ def ports_need_no_privilege(topology: Topology) -> Iterator[Objection]:
             yield Objection((section, key), reason, "choose a port from 1024 to 65535")
 
 
-@rule("hosts", "postgresql", "pooling", "users", "databases", "orchestration")
+@rule("hosts", "network", "postgresql", "pooling", "users", "databases", "orchestration")
 def pools_fit(topology: Topology) -> Iterator[Objection]:
     """All pools together leave the server what it needs for itself."""
     servers = topology.postgresql
     free = servers.max_connections - servers.reserved_connections
     needed = capacity.needed_connections(topology)
-    if needed <= free:
+    if needed <= free or topology.pooling.placement is Placement.NONE:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
     reason = (
-        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {len(topology.users)} users x "
-        f"{capacity.pool_per_user(topology)} connections (size and reserve, over all databases) make up to "
+        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {pools.of_port(topology)} connections "
+        "(size and reserve, of every user in every database, within their limits) make up to "
         f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
         "are not reserved"
     )
@@ -93,42 +105,12 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
 @rule("hosts", "pooling", "users", "databases")
 def limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A user's own limit is not below what its pools may open."""
-    share = capacity.pools_a_user(topology)
     for index, user in enumerate(topology.users):
+        share = capacity.pools_a_user(topology, user)
         if 0 <= user.connection_limit < share:
             reason = f"is below the {share} connections that the pools may open for {user.name}: they would see errors"
             fix = "raise it, or lower pooling.size"
             yield warning(("users", index, "connection_limit"), reason, fix)
-
-
-@rule("pooling")
-def features_survive_pooling(topology: Topology) -> Iterator[Objection]:
-    """Features that need one session are not pooled by transaction."""
-    mode = topology.pooling.mode
-    for index in range(len(topology.pooling.features)):
-        if mode != PoolMode.SESSION:
-            reason = (
-                f"needs one server session throughout, and pooling.mode is {mode}: each transaction may get another"
-            )
-            fix = 'set pooling.mode = "session", or do without the feature'
-            yield Objection(("pooling", "features", index), reason, fix)
-
-
-@rule("pooling")
-def statements_are_few(topology: Topology) -> Iterator[Objection]:
-    """Pooling by statement is meant."""
-    if topology.pooling.mode == PoolMode.STATEMENT:
-        reason = "refuses every transaction of more than one statement"
-        yield warning(("pooling", "mode"), reason, 'use "transaction" unless all work is autocommitted')
-
-
-@rule("pooling", "postgresql")
-def prepared_statements_are_known(topology: Topology) -> Iterator[Objection]:
-    """Prepared statements are asked of a PgBouncer that knows them."""
-    pooling, version = topology.pooling, topology.postgresql.version
-    if "prepared_statements" in pooling.model_fields_set and pooling.prepared_statements and version == 15:  # noqa: PLR2004 - Debian 12's
-        reason = "has no effect: the release with PostgreSQL 15 has PgBouncer 1.18, and they came with 1.21"
-        yield warning(("pooling", "prepared_statements"), reason, "take it out, or use postgresql.version = 17")
 
 
 @rule("balancing", "pooling", "postgresql", "users", "databases")
@@ -150,7 +132,7 @@ def files_suffice(topology: Topology) -> Iterator[Objection]:
 def poolers_take_what_comes(topology: Topology) -> Iterator[Objection]:
     """One pooler takes no fewer clients than HAProxy sends."""
     clients, room = topology.balancing.max_connections, topology.pooling.max_clients
-    if room < clients:
+    if room < clients and topology.pooling.placement not in {Placement.APPLICATION, Placement.NONE}:
         reason = f"HAProxy lets {clients} clients in on each port, and sends all to one PgBouncer, which takes {room}"
         yield warning(("pooling", "max_clients"), reason, f"set it to {clients}, or lower balancing.max_connections")
 
@@ -160,9 +142,6 @@ RULES: tuple[Rule, ...] = (
     ports_need_no_privilege,
     pools_fit,
     limits_cover_pools,
-    features_survive_pooling,
-    statements_are_few,
-    prepared_statements_are_known,
     files_suffice,
     poolers_take_what_comes,
 )

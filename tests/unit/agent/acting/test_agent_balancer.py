@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_cluster import NONE, PRIMARY, Seen, cluster, until
 
-from pgbaton.agent.acting import balancer, judge
+from pgbaton.agent.acting import balancer, judge, pool
 from pgbaton.agent.acting.balancer import Balancer
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.decisions.hung import Verdict
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from pgbaton.agent.settings import Placement
+
 GIVE_UP, WELL = "-254\n", "0\n"
 
 
@@ -35,10 +37,17 @@ def server(name: str, *, up: bool, backend: str = "primary", administrative: int
 
 
 class Host:
-    """lb1's agent, with HAProxy and the pooler made up; what they are told is noted in order."""
+    """A host's agent, with HAProxy and the pooler made up; what they are told is noted in order."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-        self.seen = Seen("lb1", directory=directory)
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+        *,
+        me: str = "lb1",
+        placement: Placement = "balancer",
+    ) -> None:
+        self.seen = Seen(me, directory=directory, placement=placement)
         self.up = {"db1"}
         self.administrative = 0
         self.peer_pools = True
@@ -52,7 +61,7 @@ class Host:
         self.questions = 0
         self.condition = Condition.RUNNING
         self.tracked = directory / "tracked"
-        for module in (balancer, judge):
+        for module in (balancer, judge, pool):
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
         for module, names in {haproxy: ("servers", "set_health", "shutdown_sessions"), pgbouncer: ("state",)}.items():
             for name in names:
@@ -168,7 +177,7 @@ async def test_a_new_primary_is_hinted_and_clients_go_on(host: Host) -> None:
     await host.turn(4)
     assert host.told == ["db2 up", "resume"]
     assert host.balancer.leads
-    assert host.balancer._ordered is False
+    assert [each.ordered for each in host.balancer._pools] == [False]
 
 
 async def test_a_pooler_is_told_what_its_last_order_was(host: Host) -> None:
@@ -184,7 +193,7 @@ async def test_a_pooler_is_told_what_its_last_order_was(host: Host) -> None:
 
 async def test_the_word_of_a_dead_agent_is_no_claim(host: Host) -> None:
     host.seen.run(6, echoing=["db1"])
-    databases = {each.name: each for each in host.balancer._view(None, None).databases}
+    databases = {each.name: each for each in host.balancer._view(None, {}).databases}
     assert databases["db1"].says is None
     assert databases["db2"].says is not None
 
@@ -199,7 +208,7 @@ async def test_an_agent_that_overslept_does_nothing_to_anybody(host: Host) -> No
 async def test_haproxy_is_told_though_the_pooler_hangs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balancer, "POOLING_SECONDS", 0.001)
     host.pooler_answers.clear()
-    host.seen.run(round(balancer.BELIEVED_SECONDS / 0.05) + 1)
+    host.seen.run(round(pool.BELIEVED_SECONDS / 0.05) + 1)
     host.seen.sight.fenced = frozenset({"db1"})
     async with asyncio.timeout(5):
         await host.turn()

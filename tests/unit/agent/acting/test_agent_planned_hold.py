@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from small_cluster import Seen, until
 
-from pgbaton.agent.acting import balancer, judge
-from pgbaton.agent.acting.balancer import Balancer, NotHeldError
+from pgbaton.agent.acting import balancer, judge, pool
+from pgbaton.agent.acting.balancer import Balancer
+from pgbaton.agent.acting.pool import NotHeldError
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.protocols.connections import AbsentError, ServiceError
 from pgbaton.agent.services import pgbouncer
@@ -44,9 +45,9 @@ class Host:
         self.questions = 0
         self.seconds_for_an_answer = 0.0
         self.planned: list[bool] = []
-        for module in (balancer, judge):
+        for module in (balancer, judge, pool):
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
-        monkeypatch.setattr(balancer, "QUIET_SECONDS", 0.0)
+        monkeypatch.setattr(pool, "QUIET_SECONDS", 0.0)
         monkeypatch.setattr(pgbouncer, "state", self.state)
         self.balancer = Balancer(self.seen.settings, self.seen.sight, Complaints(), tracked=directory / "tracked")
 
@@ -63,7 +64,7 @@ class Host:
     @property
     def is_planned(self) -> bool:
         """Tell what the balancer's next decision is made with."""
-        return self.balancer._view(None, None).planned
+        return self.balancer._view(None, {}).planned
 
 
 @pytest.fixture
