@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pgbaton.components import pgbouncer
 from pgbaton.proof.target import Target
 from pgbaton.state import read_json
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -29,17 +30,17 @@ def in_network(lab: Lab, *argv: str) -> tuple[str, ...]:
     return ("ip", "netns", "exec", namespace, *argv)
 
 
-def tell(lab: Lab, instance: str, *commands: str) -> None:
-    """Give commands to an instance of PgBouncer, ``write`` or ``read``, on every balancer."""
-    console = pgbouncer.console(lab.topology, instance)
+def tell(lab: Lab, purpose: str, *commands: str) -> None:
+    """Give commands to every PgBouncer for a purpose, ``write`` or ``read``, on all its hosts."""
+    topology, hosts = lab.topology, lab.hosts()
     words = [word for command in commands for word in ("-c", command)]
-    hosts = lab.hosts()
 
-    async def all_of_them() -> None:
-        balancers = lab.topology.with_role(Role.BALANCER)
-        await asyncio.gather(*(hosts[spec.name].run(*console, *words) for spec in balancers))
+    async def tell_all() -> None:
+        consoles = [pgbouncer.console(topology, instance) for instance in pgbouncer.processes(topology, purpose)]
+        places = [hosts[spec.name] for spec in placement.poolers(topology)]
+        await asyncio.gather(*(host.run(*console, *words) for host in places for console in consoles))
 
-    asyncio.run(all_of_them())
+    asyncio.run(tell_all())
 
 
 @contextmanager

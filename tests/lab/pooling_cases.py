@@ -323,13 +323,13 @@ CASES = (
         isolation,
     ),
     Case(
-        "`SET ROLE`, `SET SESSION AUTHORIZATION`", LOST, WORKS,
-        "The next client has the role. `SET LOCAL ROLE`, or a login for each role.",
+        "`SET ROLE`", LOST, WORKS,
+        "The next client of this user has the role. `SET LOCAL ROLE`, or a login for each role.",
         role,
     ),
     Case(
         "`LISTEN`", LOST, WORKS,
-        "Another client hears it, or nobody. A cluster with session pooling, or polling.",
+        'Another client hears it, or nobody. A user or database with `pool_mode = "session"`.',
         listen,
     ),
     Case(

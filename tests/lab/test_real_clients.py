@@ -82,14 +82,14 @@ def example_of(name: str) -> Example:
 
 def environment(lab: Lab) -> tuple[str, ...]:
     """Return where and who, as variables; the password is in a file."""
-    ports = lab.topology.balancing
-    way = target_of(lab).conninfo(ports.write_port)
+    target = target_of(lab)
+    way = target.conninfo()
     passfile = lab.state.directory / "pgpass"
     write_private(passfile, f"{way['host']}:*:{way['dbname']}:{way['user']}:{way['password']}\n")
     values = {
         "PGHOST": way["host"],
         "PGPORT": way["port"],
-        "READ_PORT": ports.read_port,
+        "READ_PORT": target.conninfo(reads=True)["port"],
         "PGDATABASE": way["dbname"],
         "PGUSER": way["user"],
         "PGSSLROOTCERT": way["sslrootcert"],
@@ -133,7 +133,9 @@ async def test_a_cluster_of_another_authority_is_turned_away(whole_lab: Lab, tmp
     variables = (*environment(whole_lab), f"PGSSLROOTCERT={foreign}")
     said = await process.run(*in_network(whole_lab, *variables, *example.argv, "listen"), check=False, timeout=60)
     assert not said.ok
-    assert re.search(r"certificate verify failed|self.signed certificate|unable to verify|signature failure", said.stderr), said.stderr
+    assert re.search(
+        r"certificate verify failed|self.signed certificate|unable to verify|signature failure", said.stderr
+    ), said.stderr
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def seen_by_clients(lab: Lab, mode: str) -> Mapping[str, str]:
     """Return what each case comes to in a pool mode."""
     target = target_of(lab)
     asyncio.run(target.until_whole(seconds=120))
-    where = json.dumps(target.conninfo(lab.topology.balancing.write_port)) + "\n"
+    where = json.dumps(target.conninfo()) + "\n"
     with pooling(lab, mode):
         argv = in_network(lab, sys.executable, str(PROGRAM))
         said = asyncio.run(process.run(*argv, input=where, check=False, timeout=SECONDS))
