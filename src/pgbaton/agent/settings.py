@@ -67,6 +67,7 @@ class Ports:
     etcd_peer: int
     pool_write: int
     pool_read: int
+    pool_synchronous: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,14 @@ class Pooler:
 
 @dataclass(frozen=True, slots=True)
 class PgbouncerSockets:
-    """The poolers of a host that has some: those that lead to the primary, and those for reads.
+    """The poolers of a host that has some: those that lead to the primary, and those for reads, of the synchronous too.
 
     Several of a kind share its port.
     """
 
     write: tuple[Pooler, ...]
     read: tuple[Pooler, ...]
+    synchronous: tuple[Pooler, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,7 @@ def former_holder(topology: Topology) -> str:
     A client that takes this host for the VIP's, because it was, would hear nothing, and ask again only when TCP does,
     a second later. Only who connects is told so: sessions may go on when the VIP comes back.
     """
-    balancing = topology.balancing
-    connects = f"tcp dport {{ {balancing.write_port}, {balancing.read_port} }} tcp flags & (syn | ack) == syn"
+    connects = f"tcp dport {listed(placement.client_ports(topology))} tcp flags & (syn | ack) == syn"
     return f"""  chain former {{
     type filter hook prerouting priority filter; policy accept;
     ip daddr {topology.network.vip} {connects} fib daddr type != local reject with tcp reset
@@ -133,11 +132,9 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
         yield from accepted_by_agents(topology, host)
     if host.has(Role.BALANCER):
         clients = sources(topology.client_networks)
-        balancing = topology.balancing
-        yield f"ip saddr {clients} tcp dport {{ {balancing.write_port}, {balancing.read_port} }} accept"
+        yield f"ip saddr {clients} tcp dport {listed(placement.client_ports(topology))} accept"
     if placement.may_pool(host):
-        pooling = topology.pooling
-        yield f"ip saddr {balancers} tcp dport {{ {pooling.write_port}, {pooling.read_port} }} accept"
+        yield f"ip saddr {balancers} tcp dport {listed(placement.pool_ports(topology))} accept"
     if host.has(Role.BALANCER):
         yield f"ip saddr {balancers} meta l4proto vrrp accept"
 
@@ -154,4 +151,9 @@ def accepted_by_agents(topology: Topology, host: HostSpec) -> Iterable[str]:
 
 def sources(addresses: Iterable[IPv4Address | IPv4Network]) -> str:
     """Return an nftables set of addresses or networks."""
-    return "{ " + ", ".join(str(address) for address in addresses) + " }"
+    return listed(addresses)
+
+
+def listed(values: Iterable[object]) -> str:
+    """Return values as nftables writes a set."""
+    return "{ " + ", ".join(map(str, values)) + " }"

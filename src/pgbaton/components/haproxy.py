@@ -134,6 +134,9 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         is_local=pooling.placement is Placement.BALANCER,
         server_port=pooling.write_port if beside_servers else topology.postgresql.port,
         standby_port=pooling.read_port if beside_servers else topology.postgresql.port,
+        synchronous_port=topology.balancing.synchronous_port,
+        synchronous_server_port=pooling.synchronous_port if beside_servers else topology.postgresql.port,
+        pooled=pooled_ports(topology),
         server_maxconn=room(topology) if placement.leads_to_servers(topology) else None,
         databases=topology.with_role(Role.DATABASE),
         readers=topology.readers,
@@ -153,6 +156,15 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         tls=TLS_DIRECTORY,
         authority=AUTHORITY_FILE,
     )
+
+
+def pooled_ports(topology: Topology) -> tuple[tuple[str, int], ...]:
+    """Return the backends in front of pools, and the port of each."""
+    pooling = topology.pooling
+    found = (("pooled_write", pooling.write_port), ("pooled_read", pooling.read_port))
+    if topology.balancing.synchronous_port is None:
+        return found
+    return (*found, ("pooled_synchronous", pooling.synchronous_port))
 
 
 def pools(topology: Topology, host: HostSpec) -> tuple[tuple[str, str], ...]:

@@ -40,6 +40,7 @@ USERS_FILE = "/etc/pgbouncer/users.txt"
 TEMPLATE_UNIT = "/etc/systemd/system/pgbouncer@.service"
 #: What a process is for: each has a port. Its first process is called so, further ones write-2 and so on.
 PURPOSES = ("write", "read")
+SYNCHRONOUS = "synchronous"
 #: All of a host's processes, for files that concern all.
 UNITS = "pgbouncer@.service"
 #: The most clients that wait for a process to accept them: Linux allows no more (net.core.somaxconn) unless it is told.
@@ -134,8 +135,13 @@ class Pgbouncer(Component):
 
 def instances(topology: Topology) -> tuple[str, ...]:
     """Return the processes of a host, by the names of their units' instances: first those of each port, then others."""
-    named = [processes(topology, purpose) for purpose in PURPOSES]
+    named = [processes(topology, purpose) for purpose in purposes(topology)]
     return tuple(name for of_a_rank in zip(*named, strict=True) for name in of_a_rank)
+
+
+def purposes(topology: Topology) -> tuple[str, ...]:
+    """Return what a host's processes are for: writes, reads, and reads of synchronous standbys where asked for."""
+    return (*PURPOSES, SYNCHRONOUS) if topology.balancing.synchronous_port else PURPOSES
 
 
 def processes(topology: Topology, purpose: str) -> tuple[str, ...]:
@@ -144,7 +150,7 @@ def processes(topology: Topology, purpose: str) -> tuple[str, ...]:
 
 
 def purpose_of(instance: str) -> str:
-    """Return what an instance is for: ``write`` or ``read``."""
+    """Return what an instance is for: ``write``, ``read`` or ``synchronous``."""
     return instance.partition("-")[0]
 
 
@@ -170,7 +176,9 @@ def socket_directory(instance: str) -> str:
 
 def port(topology: Topology, instance: str) -> int:
     """Return the port of an instance."""
-    return topology.pooling.write_port if purpose_of(instance) == "write" else topology.pooling.read_port
+    pooling = topology.pooling
+    ports = {"write": pooling.write_port, "read": pooling.read_port, SYNCHRONOUS: pooling.synchronous_port}
+    return ports[purpose_of(instance)]
 
 
 def console(topology: Topology, instance: str) -> tuple[str, ...]:
@@ -222,14 +230,20 @@ def is_applications(topology: Topology) -> bool:
 
 def way(topology: Topology, purpose: str) -> tuple[str, int]:
     """Return where the processes of a purpose find their servers: a host or the directory of a socket, and a port."""
-    balancing, writes = topology.balancing, purpose == "write"
+    balancing = topology.balancing
+    entrances = {"write": balancing.write_port, "read": balancing.read_port, SYNCHRONOUS: balancing.synchronous_port}
+    inner = {
+        "write": balancing.primary_port,
+        "read": balancing.standby_port,
+        SYNCHRONOUS: balancing.synchronous_standby_port,
+    }
     match topology.pooling.placement:
         case Placement.DATABASE:
             return SOCKETS, topology.postgresql.port
         case Placement.APPLICATION:
-            return str(topology.entry_address), balancing.write_port if writes else balancing.read_port
+            return str(topology.entry_address), entrances[purpose] or 0
         case _:
-            return LOOPBACK, balancing.primary_port if writes else balancing.standby_port
+            return LOOPBACK, inner[purpose]
 
 
 def own_share(topology: Topology, instance: str, total: int) -> int:

@@ -240,6 +240,8 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
         "tcp_user_timeout": milliseconds(2 * timings.tcp_user_timeout),
         "client_connection_check_interval": "2s",
     }
+    if topology.replication.apply:
+        own |= {"synchronous_commit": "remote_apply"}
     return own | topology.postgresql.settings
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.inventory import HOME, parse_manifest
 from pgbaton.errors import CommandError, RefusedError, UnreachableError
-from pgbaton.topology import placement
+from pgbaton.topology import placement, ports
 from pgbaton.topology.model import ETCD_METRICS_PORT, Role
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def about_earlier(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tu
     for directory in seen.answers.get("mounted", ()):
         yield f"a disk is mounted at {directory}", f"name a directory on it, as {directory}/main: clones remove it"
     taken = {int(value.rpartition(":")[2], 16) for value in seen.answers.get("port", ())}
-    for port, purpose in ports(topology, spec).items():
+    for port, purpose in wanted_ports(topology, spec).items():
         if port in taken:
             fix = f"stop what listens there (ss -ltnp sport = :{port} names it), or choose another port"
             yield f"port {port}, wanted for {purpose}, is taken", fix
@@ -179,23 +179,7 @@ def key_of(directory: str, topology: Topology) -> str:
     return "postgresql.wal_directory" if directory == topology.postgresql.wal_directory else "location"
 
 
-def ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
-    """Return the ports that a host's roles need, with what for."""
-    orchestration, balancing, pooling = topology.orchestration, topology.balancing, topology.pooling
-    wanted: dict[int, str] = {}
-    if spec.has(Role.DATABASE):
-        wanted |= {topology.postgresql.port: "PostgreSQL", orchestration.rest_port: "Patroni"}
-    if spec.has(Role.DCS):
-        wanted |= {orchestration.etcd_client_port: "etcd's clients", orchestration.etcd_peer_port: "etcd's peers"}
-        wanted |= {ETCD_METRICS_PORT: "etcd's own metrics"}
-    if spec.has(Role.BALANCER):
-        wanted |= {balancing.write_port: "writes", balancing.read_port: "reads"}
-    if spec in placement.proxies(topology):
-        wanted |= {balancing.statistics_port: "HAProxy's statistics"}
-    if spec in placement.holders(topology):
-        wanted |= {balancing.primary_port: "the way to the primary", balancing.standby_port: "the way to the standbys"}
-    if spec in placement.poolers(topology):
-        wanted |= {pooling.write_port: "PgBouncer's writes", pooling.read_port: "PgBouncer's reads"}
-    if spec in topology.voters:
-        wanted |= {orchestration.health_port: "the agent's health"}
-    return wanted
+def wanted_ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
+    """Return the TCP ports that a host needs, with what for."""
+    wanted = {number: port.purpose for port, number in ports.bound(topology, spec) if port.key != "heartbeat_port"}
+    return wanted | ({ETCD_METRICS_PORT: "etcd's own metrics"} if spec.has(Role.DCS) else {})

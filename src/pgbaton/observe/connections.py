@@ -11,7 +11,7 @@ from pgbaton.topology import placement
 from pgbaton.topology.model import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgbaton.topology.model import Topology
 
@@ -57,21 +57,33 @@ class Endpoint:
         return f"{self.address}:{self.port}/{self.database}"
 
 
-def endpoints(
-    topology: Topology, *, authority: str, user: str | None, database: str | None
-) -> tuple[Endpoint, Endpoint]:
+def endpoints(topology: Topology, *, authority: str, user: str | None, database: str | None) -> tuple[Endpoint, ...]:
     """Return the ways in for writes and for reads, by default for the first database and its owner.
 
-    Raises UsageError for a user or a database that the topology does not have.
+    A third is for reads of synchronous standbys, where those have a port. Raises UsageError for a user or a database
+    that the topology does not have.
     """
     database = chosen("database", database, [entry.name for entry in topology.databases])
     owner = next(entry.owner for entry in topology.databases if entry.name == database)
     user = chosen("user", user or owner, [entry.name for entry in topology.users])
     known = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
     prepared = known or topology.pooling.placement is Placement.NONE
-    address, write_port, read_port = placement.entrance(topology)
-    write = Endpoint("write", address, write_port, database, user, authority, prepared)
-    return write, Endpoint("read", address, read_port, database, user, authority, prepared)
+    entrance = placement.entrance(topology)
+    ports = {"write": entrance.write_port, "read": entrance.read_port, "synchronous": entrance.synchronous_port}
+    return tuple(
+        Endpoint(purpose, entrance.address, port, database, user, authority, prepared)
+        for purpose, port in ports.items()
+        if port is not None
+    )
+
+
+def way(ways: Sequence[Endpoint], purpose: str) -> Endpoint:
+    """Return the way in for a purpose; raises UsageError when there is none."""
+    found = {each.purpose: each for each in ways}
+    if purpose not in found:
+        message = "synchronous standbys have no port of their own"
+        raise UsageError(message, hint="set balancing.synchronous_port in the topology file, and apply")
+    return found[purpose]
 
 
 def chosen(kind: str, name: str | None, names: list[str]) -> str:

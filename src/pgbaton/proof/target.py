@@ -93,11 +93,11 @@ class Target:
     def conninfo(self, *, reads: bool = False) -> dict[str, str | int]:
         """Return how the application connects; the password in it must not get into argv, environment or logs."""
         database = self.topology.databases[0]
-        address, write_port, read_port = placement.entrance(self.topology)
+        entrance = placement.entrance(self.topology)
         vault = Vault(self.state.vault_directory)
         return {
-            "host": address,
-            "port": read_port if reads else write_port,
+            "host": entrance.address,
+            "port": entrance.read_port if reads else entrance.write_port,
             "dbname": database.name,
             "user": database.owner,
             "password": vault.value(f"password/user/{database.owner}"),

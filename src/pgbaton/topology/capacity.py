@@ -13,8 +13,6 @@ from pgbaton.topology.model import Placement, Role
 if TYPE_CHECKING:
     from pgbaton.topology.model import Topology, User
 
-#: Ports of each pooler host: one for writes, one for reads.
-PORTS_PER_POOLER = 2
 #: Connections that are nobody's pool: Patroni's loop and REST (3), pg_rewind (1), an administrator (1).
 OWN_CONNECTIONS = 5
 #: Connections of a host's agent to its own server: one that asks, and one that is still being closed.
@@ -23,6 +21,11 @@ AGENT_CONNECTIONS = 2
 CLOSING = 1
 #: Files of a program besides its connections: listeners, logs, libraries, checks in flight.
 OWN_FILES = 100
+
+
+def ports_per_pooler(topology: Topology) -> int:
+    """Return the ports of each pooler host: for writes, for reads, and for reads of synchronous standbys."""
+    return len(placement.pool_ports(topology))
 
 
 def poolers(topology: Topology) -> int:
@@ -38,7 +41,7 @@ def room(topology: Topology) -> int:
 
 def processes(topology: Topology) -> int:
     """Return the number of PgBouncer processes on all pooler hosts."""
-    return poolers(topology) * PORTS_PER_POOLER * topology.pooling.processes
+    return poolers(topology) * ports_per_pooler(topology) * topology.pooling.processes
 
 
 def pools_a_user(topology: Topology, user: User) -> int:
@@ -46,7 +49,7 @@ def pools_a_user(topology: Topology, user: User) -> int:
 
     Reads count too: they go to the primary when no standby is left.
     """
-    return poolers(topology) * PORTS_PER_POOLER * pools.of_user(topology, user)
+    return poolers(topology) * ports_per_pooler(topology) * pools.of_user(topology, user)
 
 
 def pooled_connections(topology: Topology) -> int:
@@ -55,7 +58,7 @@ def pooled_connections(topology: Topology) -> int:
     by_user = sum(
         share if user.connection_limit < 0 else min(share, user.connection_limit) for user, share in shares.items()
     )
-    return min(by_user, poolers(topology) * PORTS_PER_POOLER * pools.of_port(topology))
+    return min(by_user, poolers(topology) * ports_per_pooler(topology) * pools.of_port(topology))
 
 
 def lookup_connections(topology: Topology) -> int:
@@ -99,8 +102,9 @@ def pgbouncer_files(topology: Topology) -> int:
 
 
 def haproxy_connections(topology: Topology) -> int:
-    """Return the connections of all of HAProxy's listeners: clients on both ports, both poolers to the servers."""
-    return 2 * topology.balancing.max_connections + 2 * topology.postgresql.max_connections
+    """Return the connections of all of HAProxy's listeners: clients on each port, and each port's pool to servers."""
+    each = topology.balancing.max_connections + topology.postgresql.max_connections
+    return len(placement.client_ports(topology)) * each
 
 
 def haproxy_files(topology: Topology) -> int:

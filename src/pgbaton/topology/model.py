@@ -66,6 +66,10 @@ class HostSpec(Section):
         description="Whether this database may confirm commits; one that may never become primary does not.",
     )
     reads: bool = Field(default=True, description="Whether this database takes reads while it is a standby.")
+    read_weight: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None,
+        description="Its share of reads among the standbys, beside the others' weights; by default all have the same.",
+    )
     replicate_from: HostName | None = Field(
         default=None,
         description="The database that this one receives from, while that one is a standby; by default the primary.",
@@ -230,6 +234,11 @@ class Replication(Section):
         ),
     )
     count: Annotated[int, Field(ge=1, le=8)] = Field(default=1, description="Standbys that confirm a commit.")
+    apply: bool = Field(
+        default=False,
+        description="Whether a standby has applied a commit before it confirms it (synchronous_commit = remote_apply), so "
+        "that reads of it see it, and not only written it to its disk; commits wait for that.",
+    )
     accept_loss: bool = Field(
         default=False,
         description=(
@@ -278,6 +287,7 @@ class Pooling(Section):
     )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
+    synchronous_port: Port = Field(default=6434, description="PgBouncer's port for reads of synchronous standbys.")
     prepared_statements: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=200, description="Protocol-level prepared statements kept per connection (PgBouncer 1.21 or later)."
     )
@@ -303,9 +313,16 @@ class Balancing(Section):
 
     write_port: Port = Field(default=5000, description="Clients' port for writes.")
     read_port: Port = Field(default=5001, description="Clients' port for reads.")
+    synchronous_port: Port | None = Field(
+        default=None,
+        description="Clients' port for reads of synchronous standbys alone, as 5002; by default there is none.",
+    )
     statistics_port: Port = Field(default=8404, description="Statistics, on the loopback address only.")
     primary_port: Port = Field(default=6000, description="Loopback port where PgBouncer finds the primary.")
     standby_port: Port = Field(default=6001, description="Loopback port where PgBouncer finds the standbys.")
+    synchronous_standby_port: Port = Field(
+        default=6002, description="Loopback port where PgBouncer finds the synchronous standbys."
+    )
     read_policy: ReadPolicy = Field(default=ReadPolicy.PRIMARY_FALLBACK, description="When no standby is fit.")
     max_lag_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=16, description="A standby further behind takes no reads, in MiB of WAL."

@@ -6,6 +6,7 @@ listens on the loopback address; elsewhere the balancers are routers, and lead w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgbaton.topology.model import Placement, Role
@@ -41,11 +42,39 @@ def proxies(topology: Topology) -> tuple[HostSpec, ...]:
     return tuple(host for host in topology.hosts if host.has(Role.BALANCER) or host in routing)
 
 
-def entrance(topology: Topology) -> tuple[str, int, int]:
-    """Return where an application connects: an address, the port for writes and the one for reads."""
-    if topology.pooling.placement is Placement.APPLICATION:
-        return LOOPBACK, topology.pooling.write_port, topology.pooling.read_port
-    return str(topology.entry_address), topology.balancing.write_port, topology.balancing.read_port
+@dataclass(frozen=True)
+class Entrance:
+    """Where an application connects: an address, and its ports.
+
+    There is no third one, for reads of synchronous standbys, unless the topology says so.
+    """
+
+    address: str
+    write_port: int
+    read_port: int
+    synchronous_port: int | None
+
+
+def entrance(topology: Topology) -> Entrance:
+    """Return where an application connects."""
+    is_own = topology.pooling.placement is Placement.APPLICATION
+    ports = pool_ports(topology) if is_own else client_ports(topology)
+    address = LOOPBACK if is_own else str(topology.entry_address)
+    write_port, read_port, *more = ports
+    return Entrance(address, write_port, read_port, more[0] if more else None)
+
+
+def client_ports(topology: Topology) -> tuple[int, ...]:
+    """Return the ports that balancers have for clients."""
+    balancing = topology.balancing
+    return tuple(filter(None, (balancing.write_port, balancing.read_port, balancing.synchronous_port)))
+
+
+def pool_ports(topology: Topology) -> tuple[int, ...]:
+    """Return the ports of PgBouncer."""
+    pooling = topology.pooling
+    more = (pooling.synchronous_port,) if topology.balancing.synchronous_port else ()
+    return (pooling.write_port, pooling.read_port, *more)
 
 
 def is_managed(topology: Topology, host: HostSpec) -> bool:

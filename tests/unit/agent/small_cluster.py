@@ -38,7 +38,15 @@ HOSTS = (
 #: Hosts of poolers' own, where there are such.
 POOLERS = tuple(Host(f"pool{number}", f"10.77.0.3{number}", ("pooler",)) for number in (1, 2))
 PORTS = Ports(
-    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+    heartbeat=7790,
+    health=7791,
+    postgresql=5432,
+    rest=8008,
+    etcd=2379,
+    etcd_peer=2380,
+    pool_write=6432,
+    pool_read=6433,
+    pool_synchronous=6434,
 )
 TIMINGS = Timings(
     heartbeat_seconds=BEAT,

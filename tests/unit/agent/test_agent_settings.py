@@ -37,6 +37,7 @@ DOCUMENT = {
         "etcd_peer": 2380,
         "pool_write": 6432,
         "pool_read": 6433,
+        "pool_synchronous": 6434,
     },
     "timings": {
         "heartbeat_seconds": 0.05,

@@ -237,7 +237,10 @@ def test_the_probes_role_may_only_log_in_from_balancers_to_one_database(name: st
     assert role.connection_limit == 2 * balancers
     rules = [rule for rule in postgres.access_rules(topology) if "pgbaton_probe" in rule]
     addresses = [str(host.address) for host in topology.with_role(Role.BALANCER)]
-    assert rules == [f"hostssl postgres pgbaton_probe {address}/32 scram-sha-256" for address in addresses]
+    assert rules == [
+        "local postgres pgbaton_probe scram-sha-256",
+        *(f"hostssl postgres pgbaton_probe {address}/32 scram-sha-256" for address in addresses),
+    ]
 
 
 def test_no_user_of_an_application_is_called_like_the_probes_role() -> None:
@@ -268,7 +271,7 @@ def test_a_pooler_has_a_way_for_the_agents_questions() -> None:
     topology = preset()
     for instance, port in (("write", 6000), ("read", 6001)):
         text = pgbouncer.configuration(topology, topology.host("lb1"), instance).shown
-        assert f"postgres = host=127.0.0.1 port={port} dbname=postgres pool_size=1\n" in text
+        assert f"postgres = host=127.0.0.1 port={port} dbname=postgres pool_size=1 " in text
 
 
 def test_keepalived_listens_to_the_agent_where_there_is_one() -> None:

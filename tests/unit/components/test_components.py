@@ -206,7 +206,7 @@ def test_a_firewall_can_be_switched_off() -> None:
 def test_no_pooler_configuration_knows_a_database_host() -> None:
     topology = preset()
     databases = [str(host.address) for host in topology.with_role(Role.DATABASE)]
-    for instance in pgbouncer.INSTANCES:
+    for instance in pgbouncer.instances(topology):
         text = pgbouncer.configuration(topology, topology.host("lb1"), instance).content
         assert not [address for address in databases if address in text]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgbaton import blueprint
-from pgbaton.components import agent, firewall, postgres
+from pgbaton.components import agent, firewall, haproxy, postgres
 from pgbaton.topology import capacity, load, placement, presets
 from pgbaton.topology.model import Placement, Role, Topology
 
@@ -97,7 +97,7 @@ def test_a_pool_beside_an_application_goes_through_the_vip_and_serves_nobody_els
     assert "app = host=10.77.0.100 port=5000 " in pool
     assert "listen_addr = 127.0.0.1\n" in pool
     assert "app = host=10.77.0.100 port=5001 " in file(Placement.APPLICATION, "shop", "/etc/pgbouncer/read.ini")
-    assert placement.entrance(topology(Placement.APPLICATION)) == ("127.0.0.1", 6432, 6433)
+    assert placement.entrance(topology(Placement.APPLICATION)) == placement.Entrance("127.0.0.1", 6432, 6433, None)
 
 
 @pytest.mark.parametrize("where", [Placement.APPLICATION, Placement.NONE])
@@ -155,3 +155,51 @@ def test_nothing_is_put_on_an_applications_host_that_pools_nothing() -> None:
     made = topology(Placement.BALANCER, APPLICATION)
     assert not placement.is_managed(made, made.host("shop"))
     assert blueprint.draw(made).host("shop").parts == ()
+
+
+def fresh(where: Placement) -> Topology:
+    text = presets.text("standard").replace("[pooling]", f'[pooling]\nplacement = "{where}"')
+    text = text.replace("[balancing]", "[balancing]\nsynchronous_port = 5002").replace(
+        "[replication]", "[replication]\napply = true"
+    )
+    return load.loads(text + MORE.get(where, ""))
+
+
+@pytest.mark.parametrize(
+    ("where", "router", "servers"), [(Placement.BALANCER, "lb1", 5432), (Placement.DATABASE, "lb1", 6434)]
+)
+def test_synchronous_standbys_have_a_port_a_pool_and_a_way_of_their_own(
+    where: Placement, router: str, servers: int
+) -> None:
+    made = fresh(where)
+    assert made.has_host(router)
+    files = {each.path: each.content for each in blueprint.draw(made).host(router).files}
+    config = str(files["/etc/haproxy/haproxy.cfg"])
+    assert "bind :5002 " in config
+    assert server_lines(config, "synchronous") == [f"db{n} 10.77.0.2{n}:{servers}" for n in (1, 2, 3)]
+    assert "use_backend synchronous if { nbsrv(synchronous) ge 1 }\n    default_backend primary\n" in config
+    assert "tcp dport { 5000, 5001, 5002 } accept" in str(files["/etc/pgbaton/firewall.nft"])
+    assert postgres.parameters(made)["synchronous_commit"] == "remote_apply"
+    pool = placement.poolers(made)[0]
+    ini = next(
+        str(each.content)
+        for each in blueprint.draw(made).host(pool.name).files
+        if each.path == "/etc/pgbouncer/synchronous.ini"
+    )
+    assert "listen_port = 6434\n" in ini
+    assert [each["instance"] for each in agent.settings(made, pool)["pgbouncer_sockets"]["synchronous"]] == [
+        "synchronous"
+    ]
+
+
+def test_without_such_a_port_nothing_of_it_is_there() -> None:
+    config = file(Placement.BALANCER, "lb1", "/etc/haproxy/haproxy.cfg")
+    assert "synchronous" not in config
+    assert "synchronous_commit" not in postgres.parameters(topology(Placement.BALANCER))
+
+
+def test_standbys_share_reads_by_their_weights() -> None:
+    text = presets.text("standard").replace('address = "10.77.0.22"', 'address = "10.77.0.22"\nread_weight = 50')
+    config = haproxy.configuration(load.loads(text), load.loads(text).host("lb1"))
+    weighted = [line for line in config.splitlines() if " weight 50" in line]
+    assert [line.split()[1] for line in weighted] == ["db2", "db2"], "with a primary, and without one"

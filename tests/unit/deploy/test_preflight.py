@@ -91,5 +91,5 @@ async def test_hosts_that_do_not_answer_are_unreachable() -> None:
 
 def test_an_agents_health_port_is_wanted_on_every_host_that_has_one() -> None:
     topology = load.loads(presets.text("standard"))
-    assert all(preflight.ports(topology, host)[7791] == "the agent's health" for host in topology.hosts)
-    assert not any(7791 in preflight.ports(TOPOLOGY, host) for host in TOPOLOGY.hosts)
+    assert all(preflight.wanted_ports(topology, host)[7791] == "the agent's health" for host in topology.hosts)
+    assert not any(7791 in preflight.wanted_ports(TOPOLOGY, host) for host in TOPOLOGY.hosts)

@@ -912,6 +912,33 @@ STANDBYS = (
     ),
 )
 
+READS = (
+    Case(
+        "fresh reads of nobody",
+        "balancing.synchronous_port",
+        "in asynchronous mode there are none",
+        '[balancing]\nsynchronous_port = 5002 # here\n[replication]\nmode = "asynchronous"',
+    ),
+    Case(
+        "fresh reads of a quorum",
+        "balancing.synchronous_port",
+        "any 1 of 2 standbys",
+        '[balancing]\nsynchronous_port = 5002 # here\n[replication]\nmode = "quorum"',
+    ),
+    Case(
+        "applied by nobody",
+        "replication.apply",
+        "no standby confirms",
+        '[replication]\nmode = "asynchronous"\napply = true # here',
+    ),
+    Case(
+        "port of fresh reads taken",
+        "balancing.synchronous_port",
+        "balancing.write_port's port too",
+        "[balancing]\nsynchronous_port = 5000 # here",
+    ),
+)
+
 REFUSED = (
     *STRUCTURE,
     *ELSEWHERE,
@@ -926,9 +953,23 @@ REFUSED = (
     *INSIDE,
     *DIRECTORIES,
     *STANDBYS,
+    *READS,
 )
 
 DOUBTED = (
+    Case(
+        "fresh reads not applied",
+        "balancing.synchronous_port",
+        "may show it some moments later",
+        "[balancing]\nsynchronous_port = 5002 # here",
+    ),
+    Case(
+        "weight of no reader",
+        "hosts[4].read_weight",
+        "takes no reads",
+        f"{DB3}\nreads = false\nread_weight = 5 # here",
+        DB3,
+    ),
     Case(
         "pooler elsewhere",
         "hosts[4].roles",

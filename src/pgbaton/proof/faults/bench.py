@@ -89,8 +89,9 @@ def pgbench(target: Target) -> tuple[str, ...]:
     """Return pgbench's command line up to what it is to do."""
     topology = target.topology
     database = topology.databases[0]
-    address, port, _ = placement.entrance(topology)
-    return ("pgbench", "-h", address, "-p", str(port), "-U", database.owner, database.name)
+    entrance = placement.entrance(topology)
+    where = ("-h", entrance.address, "-p", str(entrance.write_port))
+    return ("pgbench", *where, "-U", database.owner, database.name)
 
 
 async def started_again(strike: Strike) -> int:

@@ -121,7 +121,7 @@ def _sizes(topology: Topology) -> Iterator[tuple[Path, int | None, int]]:
         yield ("users", index, "max_user_connections"), user.max_user_connections, 1
 
 
-@rule("hosts", "pooling", "postgresql", "orchestration")
+@rule("hosts", "network", "pooling", "postgresql", "orchestration")
 def processes_are_watched(topology: Topology) -> Iterator[Objection]:
     """Somebody notices when one of several processes hangs."""
     if topology.pooling.processes > 1 and capacity.poolers(topology) and not topology.has_agents:
@@ -131,12 +131,12 @@ def processes_are_watched(topology: Topology) -> Iterator[Objection]:
         yield warning(("pooling", "processes"), reason, "use agents (orchestration.agent), or one process")
 
 
-@rule("hosts", "pooling", "users", "databases")
+@rule("hosts", "pooling", "users", "databases", "balancing")
 def database_limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A database's own limit is not below what its pools may open."""
     poolers = capacity.poolers(topology)
     for index, database in enumerate(topology.databases):
-        share = poolers * capacity.PORTS_PER_POOLER * pools.of_database(topology, database)
+        share = poolers * capacity.ports_per_pooler(topology) * pools.of_database(topology, database)
         share += capacity.processes(topology)
         if 0 <= database.connection_limit < share:
             reason = f"is below the {share} connections that the pools and look-ups may open to {database.name}"

@@ -5,53 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import capacity, placement, pools
+from pgbaton.topology import capacity, pools, ports
 from pgbaton.topology.model import ETCD_METRICS_PORT, Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pgbaton.topology.lines import Path
-    from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.model import Topology
 
 SSH_PORT = 22
 FIRST_FREE_PORT = 1024
 
 
-def with_role(role: Role) -> Callable[[Topology], tuple[HostSpec, ...]]:
-    """Return what finds the hosts of a role."""
-    return lambda topology: topology.with_role(role)
-
-
-#: Where each port is set, and on which hosts it is bound.
-PORTS: tuple[tuple[str, str, Callable[[Topology], tuple[HostSpec, ...]]], ...] = (
-    ("postgresql", "port", with_role(Role.DATABASE)),
-    ("orchestration", "rest_port", with_role(Role.DATABASE)),
-    ("orchestration", "etcd_client_port", with_role(Role.DCS)),
-    ("orchestration", "etcd_peer_port", with_role(Role.DCS)),
-    ("balancing", "write_port", with_role(Role.BALANCER)),
-    ("balancing", "read_port", with_role(Role.BALANCER)),
-    ("balancing", "statistics_port", placement.proxies),
-    ("balancing", "primary_port", placement.holders),
-    ("balancing", "standby_port", placement.holders),
-    ("pooling", "write_port", placement.poolers),
-    ("pooling", "read_port", placement.poolers),
-)
-#: The same of agents, on every host that has one. The first is UDP's: one number is still one program's.
-AGENT_PORTS: tuple[tuple[str, str], ...] = (("orchestration", "heartbeat_port"), ("orchestration", "health_port"))
 SSH: Path = ("ssh", "port")
 METRICS: Path = ("etcd", "metrics")
 #: Whose a port is that no key of the topology has to be named for.
 OWNERS: dict[Path, str] = {SSH: "sshd's", METRICS: "etcd's own metrics"}
-
-
-def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
-    """Yield where each port is set that is bound on a host."""
-    yield from ((section, key) for section, key, bound in PORTS if host in bound(topology))
-    if host in topology.voters:
-        yield from AGENT_PORTS
 
 
 @rule("hosts", "network", "postgresql", "orchestration", "balancing", "pooling", "ssh")
@@ -62,10 +34,10 @@ def ports_are_free(topology: Topology) -> Iterator[Objection]:
         taken: dict[int, Path] = {topology.ssh.port or SSH_PORT: SSH}
         if host.has(Role.DCS):
             taken[ETCD_METRICS_PORT] = METRICS
-        for section, key in ports(topology, host):
-            port = getattr(getattr(topology, section), key)
-            if taken.setdefault(port, (section, key)) != (section, key):
-                clashes[(section, key), taken[port]].append(host.name)
+        for port, number in ports.bound(topology, host):
+            place: Path = (port.section, port.key)
+            if taken.setdefault(number, place) != place:
+                clashes[place, taken[number]].append(host.name)
     for (place, other), hosts in clashes.items():
         owner = OWNERS.get(other) or f"{'.'.join(map(str, other))}'s"
         reason = f"is {owner} port too, on {', '.join(hosts)}"
@@ -75,14 +47,14 @@ def ports_are_free(topology: Topology) -> Iterator[Objection]:
 @rule("postgresql", "orchestration", "pooling", "balancing")
 def ports_need_no_privilege(topology: Topology) -> Iterator[Objection]:
     """Ports of programs that may not bind a privileged one are 1024 or higher."""
-    for section, key in (*((section, key) for section, key, _ in PORTS), *AGENT_PORTS):
-        port = getattr(getattr(topology, section), key)
-        if section != "balancing" and port < FIRST_FREE_PORT:
+    for port in (*ports.PORTS, *ports.AGENT_PORTS):
+        number = port.number(topology)
+        if port.section != "balancing" and number is not None and number < FIRST_FREE_PORT:
             reason = "is below 1024: listening there is a privilege, and this program does not have it"
-            yield Objection((section, key), reason, "choose a port from 1024 to 65535")
+            yield Objection((port.section, port.key), reason, "choose a port from 1024 to 65535")
 
 
-@rule("hosts", "network", "postgresql", "pooling", "users", "databases", "orchestration")
+@rule("hosts", "network", "postgresql", "pooling", "users", "databases", "orchestration", "balancing")
 def pools_fit(topology: Topology) -> Iterator[Objection]:
     """All pools together leave the server what it needs for itself."""
     servers = topology.postgresql
@@ -93,7 +65,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
     reason = (
-        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {pools.of_port(topology)} connections "
+        f"{capacity.poolers(topology)} poolers x {capacity.ports_per_pooler(topology)} ports x {pools.of_port(topology)} connections "
         "(size and reserve, of every user in every database, within their limits) make up to "
         f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
         "are not reserved"
@@ -102,7 +74,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     yield Objection(("pooling", "size"), reason, fix)
 
 
-@rule("hosts", "pooling", "users", "databases")
+@rule("hosts", "pooling", "users", "databases", "balancing")
 def limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A user's own limit is not below what its pools may open."""
     for index, user in enumerate(topology.users):

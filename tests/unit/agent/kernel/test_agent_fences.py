@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PORTS = Ports(
-    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+    heartbeat=7790,
+    health=7791,
+    postgresql=5432,
+    rest=8008,
+    etcd=2379,
+    etcd_peer=2380,
+    pool_write=6432,
+    pool_read=6433,
+    pool_synchronous=6434,
 )
 HOSTS = {"db1": "10.77.0.21", "db2": "fd77::22"}
 
