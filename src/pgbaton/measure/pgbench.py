@@ -29,20 +29,29 @@ BETWEEN = "-- latencies"
 #: How many kinds of errors are told.
 TOLD = 3
 
-#: Work in a directory ($1), count latencies with an awk program ($2), of whole logins where $3 is 1; the rest is
-#: pgbench's command line. Of what it complains of, the end is enough: a thousand clients say the same.
+#: Work in a directory ($1), and count latencies, of whole logins where $2 is 1; the rest is pgbench's command line. It
+#: lies in a file, since systemd would replace what looks like a variable. Of what pgbench complains of, the end is
+#: enough: a thousand clients say the same.
 RUN = f"""
 cd "$1" || exit 1
-program=$2 connect=$3
-shift 3
+connect=$2
+shift 2
 rm -f log.*
 "$@" 2> complaints
 status=$?
 echo '{BETWEEN}'
-cat log.* 2> /dev/null | awk -v connect="$connect" "$program"
+cat log.* 2> /dev/null | awk -v connect="$connect" -f count.awk
 tail -c 200000 complaints >&2
 rm -f log.* complaints
 exit $status
+"""
+#: Print the newest pgbench that Debian's packages brought, else the one in the search path.
+FIND = """
+for found in $(ls -1d /usr/lib/postgresql/*/bin/pgbench 2> /dev/null | sort -rV) $(command -v pgbench); do
+  echo "$found"
+  exit 0
+done
+exit 1
 """
 
 
