@@ -12,6 +12,7 @@ from pgbaton.secrets import Vault
 
 if TYPE_CHECKING:
     from pgbaton.hosts.base import Host
+    from pgbaton.hosts.process import Result
     from pgbaton.measure.pgbench import Login, Outcome
     from pgbaton.measure.plan import Case, Request
     from pgbaton.measure.ways import Layout, Way
@@ -37,23 +38,26 @@ class Client:
 
     async def run(self, case: Case, way: Way, *, seconds: int) -> Outcome:
         """Let pgbench work once; what clients suffer is in the outcome. Raises CommandError when it cannot be run."""
-        longest = pgbench.longest(case, seconds)
+        argv = pgbench.argv(self.program, case, self.login, way, seconds=seconds, cores=self.cores)
+        script = ("sh", f"{DIRECTORY}/run.sh", DIRECTORY, str(int(case.connect)))
+        ended = await self.start(*script, *argv, clients=case.clients, seconds=pgbench.longest(case, seconds))
+        if pgbench.BETWEEN not in ended.stdout:
+            raise CommandError(process.failure(ended), where=self.host.name)
+        return pgbench.read(ended.stdout, ended.stderr, ended.exit_status)
+
+    async def start(self, *argv: str, clients: int, seconds: float) -> Result:
+        """Run a program as a unit that has room for so many clients, and at most so many seconds."""
         properties = {
-            "LimitNOFILE": case.clients + pgbench.SPARE_FILES,
+            "LimitNOFILE": clients + pgbench.SPARE_FILES,
             "TasksMax": "infinity",
-            "RuntimeMaxSec": round(longest) + GRACE_SECONDS,
+            "RuntimeMaxSec": round(seconds) + GRACE_SECONDS,
             "WorkingDirectory": DIRECTORY,
         }
         unit = (
             "systemd-run", f"--unit={UNIT}", "--collect", "--quiet", "--pipe", "--wait", "--setenv=LC_ALL=C.UTF-8",
             *(f"--property={name}={value}" for name, value in properties.items()),
         )  # fmt: skip
-        script = ("sh", f"{DIRECTORY}/run.sh", DIRECTORY, str(int(case.connect)))
-        argv = pgbench.argv(self.program, case, self.login, way, seconds=seconds, cores=self.cores)
-        ended = await self.host.run(*unit, *script, *argv, check=False, timeout=longest)
-        if pgbench.BETWEEN not in ended.stdout:
-            raise CommandError(process.failure(ended), where=self.host.name)
-        return pgbench.read(ended.stdout, ended.stderr, ended.exit_status)
+        return await self.host.run(*unit, *argv, check=False, timeout=seconds)
 
 
 async def require_idle(host: Host) -> None:

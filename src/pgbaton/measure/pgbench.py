@@ -57,11 +57,15 @@ exit 1
 
 @dataclass(frozen=True)
 class Login:
-    """How clients log in, whatever the way: names of files on their host, none of them a secret itself."""
+    """How clients log in, whatever the way: names of files on their host, none of them a secret itself.
+
+    ``sslmode`` is libpq's; the usual one is sure of whom it talks to.
+    """
 
     user: str
     database: str
     directory: str
+    sslmode: str = "verify-full"
 
     @property
     def authority(self) -> str:
@@ -78,13 +82,13 @@ class Login:
         return f"{self.directory}/{name}.sql"
 
     def conninfo(self, way: Way) -> str:
-        """Return how clients connect by a way: encrypted, and sure of whom they talk to, whichever it is."""
+        """Return how clients connect by a way: the same for all of them but for where to."""
         parts = {
             "host": way.address,
             "port": way.port,
             "dbname": self.database,
             "user": self.user,
-            "sslmode": "verify-full",
+            "sslmode": self.sslmode,
             "sslrootcert": self.authority,
             "passfile": self.passfile,
             "connect_timeout": LOGIN_SECONDS,
