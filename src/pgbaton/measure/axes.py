@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 #: Round numbers between one power of ten and the next.
 ROUND = (1, 2, 5, 10)
-MOST_TICKS = 5
+MOST_TICKS = 6
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def throughput(rows: Sequence[Row]) -> str:
     """Return transactions a second as bars, with the spread of the rounds and the multiple of the direct way."""
     scale = axes.linear(max(max(row.rounds) for row in rows), top=TOP, bottom=BOTTOM)
     content = [
-        *grid(scale, lambda value: f"{value:,.0f}/s"),
+        *grid(scale, lambda value: f"{value:,.0f}/s" if value else "0"),
         *(line for slot in slots(rows) for line in bar(scale, slot)),
         *groups(rows),
         baseline(),
