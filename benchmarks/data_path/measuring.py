@@ -70,7 +70,7 @@ class Measuring:
     async def _step(self, ready: Client, layout: Layout, step: Step, words: str) -> None:
         seen = await database.connections(self.target, layout.primary)
         way = layout.way(step.way)
-        if (reason := room.obstacle(self.target.topology, step.case, way, seen, lab=True)) is not None:
+        if (reason := room.obstacle(self.target.topology, step.case, way, layout.client, seen, lab=True)) is not None:
             self.target.report(f"{words}: not measured: {reason}")
             self.not_run[step.case, step.way] = NotRun(step.case, step.way, reason)
             return

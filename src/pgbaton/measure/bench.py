@@ -86,9 +86,9 @@ class Bench:
         self.result = replace(self.result, runs=(*self.result.runs, Run(step, outcome)))
 
     async def _obstacle(self, step: Step) -> str | None:
-        seen = await database.connections(self.target, self.result.layout.primary)
-        way, lab = self.result.layout.way(step.way), self.target.state.lab_file.exists()
-        return room.obstacle(self.target.topology, step.case, way, seen, lab=lab)
+        layout, lab = self.result.layout, self.target.state.lab_file.exists()
+        seen = await database.connections(self.target, layout.primary)
+        return room.obstacle(self.target.topology, step.case, layout.way(step.way), layout.client, seen, lab=lab)
 
     async def _require_unmoved(self) -> None:
         layout, now = self.result.layout, await self.target.roles()

@@ -66,6 +66,18 @@ def beyond_server(topology: Topology, case: Case, seen: Connections, *, lab: boo
     return None
 
 
-def obstacle(topology: Topology, case: Case, way: Way, seen: Connections, *, lab: bool) -> str | None:
-    """Tell why a case cannot be measured by a way; None when it can."""
-    return beyond_poolers(topology, case) if way.pooled else beyond_server(topology, case, seen, lab=lab)
+def beyond_firewall(topology: Topology, way: Way, client: str) -> str | None:
+    """Tell why a host's clients are not let in by a way; None when they are. To poolers, balancers always are."""
+    if not topology.security.firewall or way.loopback or way.name not in {"balancer", "vip"}:
+        return None
+    own = topology.has_host(client) and topology.host(client).address
+    if not own or any(own in network for network in topology.client_networks):
+        return None
+    return f"the firewall lets no client in from {client}: security.client_networks; --path pooler is open to it"
+
+
+def obstacle(topology: Topology, case: Case, way: Way, client: str, seen: Connections, *, lab: bool) -> str | None:
+    """Tell why a case cannot be measured by a way from a host; None when it can."""
+    if not way.pooled:
+        return beyond_server(topology, case, seen, lab=lab)
+    return beyond_firewall(topology, way, client) or beyond_poolers(topology, case)

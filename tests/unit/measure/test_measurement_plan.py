@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import IPv4Network
 
 import pytest
 from made_measurement import STANDARD, standing
@@ -68,7 +69,7 @@ def test_the_server_itself_takes_only_as_many_clients_as_pools_can_spare(
     clients: int, reason: str | None, *, lab: bool
 ) -> None:
     case, way = Case("select-only", "simple", clients), LAYOUT.way("direct")
-    found = room.obstacle(STANDARD, case, way, Connections(most=197, used=37), lab=lab)
+    found = room.obstacle(STANDARD, case, way, "lb2", Connections(most=197, used=37), lab=lab)
     assert (found is None) == (reason is None)
     assert (reason or "") in (found or "")
 
@@ -77,32 +78,48 @@ def test_a_users_own_limit_is_one_for_the_direct_way_alone() -> None:
     users = tuple(user.model_copy(update={"connection_limit": 5}) for user in STANDARD.users)
     topology, seen = STANDARD.model_copy(update={"users": users}), Connections(197, 10)
     case = Case("select-only", "simple", 16)
-    assert room.obstacle(topology, case, LAYOUT.way("direct"), seen, lab=True) == "the user app may have 5 connections"
-    assert room.obstacle(topology, case, LAYOUT.way("vip"), seen, lab=True) is None
+    assert (
+        room.obstacle(topology, case, LAYOUT.way("direct"), "lb2", seen, lab=True)
+        == "the user app may have 5 connections"
+    )
+    assert room.obstacle(topology, case, LAYOUT.way("vip"), "lb2", seen, lab=True) is None
 
 
 def test_poolers_take_as_many_clients_as_the_topology_says() -> None:
     seen = Connections(197, 10)
     most, more = (Case("select-only", "simple", clients) for clients in (3_000, 3_001))
-    assert room.obstacle(STANDARD, most, LAYOUT.way("vip"), seen, lab=True) is None
-    assert "lets 3,000 clients in" in (room.obstacle(STANDARD, more, LAYOUT.way("pooler"), seen, lab=True) or "")
+    assert room.obstacle(STANDARD, most, LAYOUT.way("vip"), "lb2", seen, lab=True) is None
+    assert "lets 3,000 clients in" in (room.obstacle(STANDARD, more, LAYOUT.way("pooler"), "lb2", seen, lab=True) or "")
 
 
 def test_a_pool_of_sessions_serves_no_more_clients_than_it_has_connections() -> None:
     pooling = STANDARD.pooling.model_copy(update={"mode": PoolMode.SESSION})
     topology, seen = STANDARD.model_copy(update={"pooling": pooling}), Connections(197, 10)
     fits, not_fits = (Case("select-only", "simple", clients) for clients in (25, 26))
-    assert room.obstacle(topology, fits, LAYOUT.way("vip"), seen, lab=True) is None
-    assert "which are 25" in (room.obstacle(topology, not_fits, LAYOUT.way("vip"), seen, lab=True) or "")
+    assert room.obstacle(topology, fits, LAYOUT.way("vip"), "lb2", seen, lab=True) is None
+    assert "which are 25" in (room.obstacle(topology, not_fits, LAYOUT.way("vip"), "lb2", seen, lab=True) or "")
 
 
 def test_prepared_statements_are_not_asked_of_poolers_that_keep_none() -> None:
     old = STANDARD.model_copy(update={"postgresql": STANDARD.postgresql.model_copy(update={"version": 15})})
     case, seen = Case("select-only", "prepared", 1), Connections(197, 10)
-    assert room.obstacle(old, case, LAYOUT.way("vip"), seen, lab=True) == "the poolers keep no prepared statements"
-    assert room.obstacle(old, case, LAYOUT.way("direct"), seen, lab=True) is None
-    assert room.obstacle(STANDARD, case, LAYOUT.way("vip"), seen, lab=True) is None
+    assert (
+        room.obstacle(old, case, LAYOUT.way("vip"), "lb2", seen, lab=True) == "the poolers keep no prepared statements"
+    )
+    assert room.obstacle(old, case, LAYOUT.way("direct"), "lb2", seen, lab=True) is None
+    assert room.obstacle(STANDARD, case, LAYOUT.way("vip"), "lb2", seen, lab=True) is None
 
 
 def test_the_servers_answer_is_read() -> None:
     assert room.parse("197|12") == Connections(most=197, used=12)
+
+
+def test_where_only_some_networks_may_be_clients_a_balancer_is_none_but_reaches_poolers() -> None:
+    security = STANDARD.security.model_copy(update={"client_networks": (IPv4Network("192.0.2.0/24"),)})
+    closed = STANDARD.model_copy(update={"security": security})
+    case, seen = Case("select-only", "simple", 1), Connections(197, 10)
+    found = {way.name: room.obstacle(closed, case, way, "lb2", seen, lab=True) for way in LAYOUT.ways}
+    assert [name for name, reason in found.items() if reason] == ["balancer", "vip"]
+    assert "no client in from lb2" in (found["vip"] or "")
+    unguarded = closed.model_copy(update={"security": security.model_copy(update={"firewall": False})})
+    assert room.obstacle(unguarded, case, LAYOUT.way("vip"), "lb2", seen, lab=True) is None
