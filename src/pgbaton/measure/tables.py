@@ -46,10 +46,11 @@ def pace(per_second: float) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a latency with three digits at the most; a dash for none."""
+    """Return a latency with three digits, or all that it has before the point; a dash for none."""
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
+    decimals = next((places for places, below in ((3, 1), (2, 10), (1, 100)) if value < below), 0)
+    return f"{value:,.{decimals}f}"
 
 
 def lines(result: Result, *, width: int = 80) -> tuple[Line, ...]:

@@ -86,7 +86,7 @@ def test_the_table_has_a_line_for_each_case_and_path_and_says_what_is_not_in_it(
         "Errors",
     ]
     assert len(rows) == 2 * 2 * 3 + 1
-    assert rows[2].split() == ["select-only", "simple", "1", "vip", "540", "0.60", "0.62", "1.24", "3.1", "0"]
+    assert rows[2].split() == ["select-only", "simple", "1", "vip", "540", "0.60", "0.620", "1.24", "3.10", "0"]
     assert rows[-1] == "not measured: direct, select-only, simple, 500 clients: there is room for 74"
 
 
@@ -144,3 +144,11 @@ def test_a_logarithmic_axis_ends_at_powers_of_ten() -> None:
     axis = axes.logarithmic([0.2, 45.0], top=0, bottom=90)
     assert axis.ticks == (0.1, 1.0, 10.0, 100.0)
     assert [round(axis.y(value)) for value in (0.01, 0.1, 1.0, 100.0, 5000.0)] == [90, 90, 60, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0831, "0.083"), (1.0, "1.00"), (12.34, "12.3"), (123.4, "123"), (4567.0, "4,567")],
+)
+def test_latencies_have_three_digits(value: float | None, text: str) -> None:
+    assert tables.milliseconds(value) == text
