@@ -42,8 +42,8 @@ LOOP_SECONDS = 10.0
 #: Less than a lock lives: whoever has it by then has it because it was released.
 REPLACED_SECONDS = 10.0
 #: Until etcd on the host has a majority again, and until Patroni has an answer: together less than the new lock lives.
-MAJORITY_SECONDS = 10.0
-ANSWER_SECONDS = 5.0
+MAJORITY_SECONDS = 8.0
+ANSWER_SECONDS = 8.0
 
 DIRECTORY = "/run/pgbaton-stale-sync"
 DROP_IN = f"/run/systemd/system/{patroni.UNIT}.d/90-pgbaton-stale-sync.conf"
@@ -74,6 +74,7 @@ open(placed, "w").close()
 PLACE = f"""
 set -eu
 umask 022
+rm -rf {DIRECTORY}
 install -d -o postgres -g postgres {DIRECTORY}
 cat >{DIRECTORY}/sitecustomize.py
 mkdir -p "$(dirname {DROP_IN})"
