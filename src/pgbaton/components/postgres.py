@@ -1,4 +1,4 @@
-"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni starts and stops it."""
+"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni, or a unit of ours, starts it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
+from pgbaton.components import standing
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
-from pgbaton.topology.capacity import agent_connections, probe_connections
+from pgbaton.topology.capacity import agent_connections, check_connections, probe_connections
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ AGENT_DATABASE = "postgres"
 PROBE_ROLE = "pgbaton_probe"
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
+#: What runs the server where a person promotes.
+SERVER_UNIT = "pgbaton-postgresql.service"
+#: HAProxy asks servers with it what they are, where no Patroni says so. It may do nothing else.
+CHECK_ROLE = "pgbaton_check"
 
 #: Try settings in an empty directory, as initdb does: the server reads them, takes the memory they ask for, and ends.
 #: Arguments: the major version, then the settings.
@@ -64,6 +69,11 @@ exit 1
 """
 
 
+def unit(topology: Topology) -> str:
+    """Return the unit whose start and stop are the server's."""
+    return SERVER_UNIT if topology.is_manual else PATRONI_UNIT
+
+
 class Postgres(Component):
     """The server, without a unit of its own."""
 
@@ -78,18 +88,17 @@ class Postgres(Component):
         return (f"postgresql-{version}", f"postgresql-client-{version}")
 
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
-        """Return nothing: Patroni writes the server's own files."""
+        """Return nothing: Patroni, or what stands in its place, writes the server's own files."""
         del topology, host
         return ()
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
-        """Mask Debian's own unit: only Patroni may start a server."""
+        """Mask Debian's own unit: nobody else may start a server."""
         del topology, host
         return (Unit("postgresql.service", masked=True),)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
         """Return the server's certificate, and those with which it follows or rewinds from another server."""
-        del topology
         server = Certificate(
             f"postgres/{host.name}",
             file="postgres",
@@ -99,10 +108,10 @@ class Postgres(Component):
             addresses=(str(host.address), "127.0.0.1"),
             dns_names=(host.name,),
             server=True,
-            unit=PATRONI_UNIT,
+            unit=unit(topology),
             on_change=OnChange.RELOAD,
         )
-        return (server, *(client_certificate(role, host) for role in (REPLICATION_ROLE, REWIND_ROLE)))
+        return (server, *(client_certificate(topology, role, host) for role in (REPLICATION_ROLE, REWIND_ROLE)))
 
     def passwords(self, topology: Topology) -> tuple[str, ...]:
         """Return the roles that have passwords."""
@@ -115,7 +124,7 @@ class Postgres(Component):
         await require_success(hosts[host.name], *argv, what="PostgreSQL does not accept connections")
 
 
-def client_certificate(role: str, host: HostSpec) -> Certificate:
+def client_certificate(topology: Topology, role: str, host: HostSpec) -> Certificate:
     """Return the certificate with which a database host proves to be a role."""
     return Certificate(
         f"{role}/{host.name}",
@@ -123,7 +132,7 @@ def client_certificate(role: str, host: HostSpec) -> Certificate:
         owner="postgres",
         common_name=role,
         client=True,
-        unit=PATRONI_UNIT,
+        unit=unit(topology),
         on_change=OnChange.RELOAD,
     )
 
@@ -147,9 +156,16 @@ class DatabaseSpec:
 
 
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
-    """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
+    """Return the login roles that deploying creates; those of replication and rewind are there with the primary."""
     users = tuple(DatabaseRole(user.name, f"user/{user.name}", user.connection_limit) for user in topology.users)
-    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *users)
+    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *check_roles(topology), *users)
+
+
+def check_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
+    """Return the role of HAProxy's checks, where they ask the servers themselves."""
+    if not topology.is_manual:
+        return ()
+    return (DatabaseRole(CHECK_ROLE, CHECK_ROLE, check_connections(topology)),)
 
 
 def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
@@ -167,8 +183,16 @@ def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
     return tuple(DatabaseSpec(database.name, database.owner) for database in topology.databases)
 
 
-def lookup_sql() -> str:
-    """Return the SQL that gives PgBouncer the verifiers of ordinary users, and of nobody else. May be run again."""
+def lookup_sql(topology: Topology) -> str:
+    """Return the SQL that gives PgBouncer the verifiers of ordinary users, and of nobody else. May be run again.
+
+    Where a person promotes, it also lets HAProxy and the other hosts' servers ask what a server is.
+    """
+    return verifier_sql() + (standing.functions(CHECK_ROLE, REWIND_ROLE) if topology.is_manual else "")
+
+
+def verifier_sql() -> str:
+    """Return the SQL of PgBouncer's lookup."""
     return f"""
 CREATE SCHEMA IF NOT EXISTS pgbaton;
 REVOKE ALL ON SCHEMA pgbaton FROM PUBLIC;
@@ -201,8 +225,9 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
         "log_checkpoints": True,
         "log_lock_waits": True,
         "hot_standby_feedback": True,
-        # A crashed server is a reason to fail over: restarting in place could expose what no standby has.
-        "restart_after_crash": False,
+        # A crashed server is a reason to fail over: restarting in place could expose what no standby has. Where a
+        # person promotes, nobody would, and the server comes back as it was.
+        "restart_after_crash": topology.is_manual,
         "superuser_reserved_connections": topology.postgresql.reserved_connections,
         "max_slot_wal_keep_size": f"{topology.postgresql.max_slot_wal_keep_size_mb}MB",
         "wal_keep_size": "256MB",
@@ -228,7 +253,7 @@ def trial(topology: Topology) -> tuple[str, ...]:
 
 
 def shared_parameters(topology: Topology) -> dict[str, str | int]:
-    """Return the settings that Patroni takes from etcd alone, because all servers must agree on them."""
+    """Return the settings that all servers must agree on: Patroni takes them from etcd alone."""
     return {
         "wal_level": "replica",
         "hot_standby": "on",
@@ -241,6 +266,14 @@ def shared_parameters(topology: Topology) -> dict[str, str | int]:
         "max_prepared_transactions": 0,
         "track_commit_timestamp": "off",
     }
+
+
+def check_rules(topology: Topology) -> list[str]:
+    """Return the checks' part of pg_hba.conf: a certificate in the role's name, and from balancers alone."""
+    if not topology.is_manual:
+        return []
+    balancers = topology.with_role(Role.BALANCER)
+    return [f"hostssl postgres {CHECK_ROLE} {host.address}/32 cert" for host in balancers]
 
 
 def user_maps(topology: Topology) -> list[str]:
@@ -268,6 +301,7 @@ def access_rules(topology: Topology) -> list[str]:
     return [
         "local all postgres peer",
         *agent_rules(topology),
+        *check_rules(topology),
         *(
             f"hostssl replication {REPLICATION_ROLE} {source} scram-sha-256 clientcert=verify-full"
             for source in servers

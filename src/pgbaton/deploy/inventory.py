@@ -33,6 +33,8 @@ while IFS=' ' read -r kind value; do
       answer=$(runuser -u postgres -- psql -XqAt -h /var/run/postgresql -p "$value" \
         -c 'SELECT pg_is_in_recovery()' postgres 2>/dev/null)
       printf 'S\t%s\n' "$answer" ;;
+    data)
+      [ -f ".$value/PG_VERSION" ] && printf 'D\tkept\n' ;;
     address)
       held=$(ip -o -4 address show 2>/dev/null | grep -cF " $value/")
       printf 'A\t%s\n' "${held:-0}" ;;
@@ -103,6 +105,7 @@ class Manifest:
 @dataclass(frozen=True)
 class Inventory:
     """What is on a host. ``server`` is "primary", "standby", or empty where no server answers.
+    ``has_data``: a server's data are there, where that was asked.
 
     ``waiting`` has by unit what changed files ask for and an interrupted apply has not done.
     """
@@ -115,18 +118,22 @@ class Inventory:
     waiting: dict[str, str] = field(default_factory=dict)
     server: str = ""
     holds_vip: bool = False
+    has_data: bool = False
 
     def unit(self, name: str) -> UnitFacts:
         """Return a unit's facts; one that systemd does not know is not found."""
         return self.units.get(name, UnitFacts())
 
 
-def questions(blueprint: HostBlueprint, *, server_port: int | None = None, vip: str | None = None) -> str:
+def questions(
+    blueprint: HostBlueprint, *, server_port: int | None = None, data: str | None = None, vip: str | None = None
+) -> str:
     """Return what to ask a host about; what its own manifest names is looked at as well."""
     lines = [f"package {package}" for package in blueprint.packages]
     lines += [f"file {file.path}" for file in blueprint.files]
     lines += [f"unit {unit.name}" for unit in blueprint.units]
     lines += [f"server {server_port}"] if server_port else []
+    lines += [f"data {data}"] if data else []
     lines += [f"address {vip}"] if vip else []
     return "".join(f"{line}\n" for line in lines)
 
@@ -139,7 +146,7 @@ async def take(host: Host, asked: str) -> Inventory:
 
 def parse(host: str, output: str) -> Inventory:
     """Read what the LOOK script printed."""
-    rows: dict[str, list[list[str]]] = {letter: [] for letter in "AFHMNPSUW"}
+    rows: dict[str, list[list[str]]] = {letter: [] for letter in "ADFHMNPSUW"}
     for line in output.splitlines():
         letter, *values = line.split("\t")
         rows.setdefault(letter, []).append(values)
@@ -156,6 +163,7 @@ def parse(host: str, output: str) -> Inventory:
         waiting=dict(decode(host, rows["W"][0][0])) if rows["W"] else {},
         server={"f": "primary", "t": "standby"}.get(rows["S"][0][0], "") if rows["S"] else "",
         holds_vip=any(count != ["0"] for count in rows["A"]),
+        has_data=bool(rows["D"]),
     )
 
 

@@ -156,8 +156,9 @@ def about_earlier(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tu
 def ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
     """Return the ports that a host's roles need, with what for."""
     orchestration, balancing, pooling = topology.orchestration, topology.balancing, topology.pooling
+    patroni = {} if topology.is_manual else {orchestration.rest_port: "Patroni"}
     wanted = {
-        Role.DATABASE: {topology.postgresql.port: "PostgreSQL", orchestration.rest_port: "Patroni"},
+        Role.DATABASE: {topology.postgresql.port: "PostgreSQL", **patroni},
         Role.DCS: {orchestration.etcd_client_port: "etcd's clients", orchestration.etcd_peer_port: "etcd's peers"},
         Role.BALANCER: {
             balancing.write_port: "writes",

@@ -17,6 +17,8 @@ OWN_CONNECTIONS = 5
 AGENT_CONNECTIONS = 2
 #: Connections of a balancer's agent by the clients' own way: one that is pooled, and one that is still being closed.
 PROBE_CONNECTIONS = 2
+#: Connections of a balancer's checks: three backends ask, and each again before the server has closed the one before.
+CHECK_CONNECTIONS = 6
 #: Files of a program besides its connections: listeners, logs, libraries, checks in flight.
 OWN_FILES = 100
 
@@ -62,9 +64,14 @@ def probe_connections(topology: Topology) -> int:
     return PROBE_CONNECTIONS * poolers(topology) if topology.has_agents else 0
 
 
+def check_connections(topology: Topology) -> int:
+    """Return the connections of HAProxy's own questions to one server, where no Patroni answers them."""
+    return CHECK_CONNECTIONS * poolers(topology) if topology.is_manual else 0
+
+
 def needed_connections(topology: Topology) -> int:
     """Return what max_connections must cover besides the reserved ones."""
-    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology)
+    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology) + check_connections(topology)
     return pooled_connections(topology) + lookup_connections(topology) + own
 
 

@@ -164,7 +164,7 @@ def test_access_rules_trust_nobody_and_end_in_reject() -> None:
 
 
 def test_the_lookup_leaves_out_superusers_and_replication() -> None:
-    sql = postgres.lookup_sql()
+    sql = postgres.lookup_sql(preset("standard"))
     assert "NOT rolsuper AND NOT rolreplication" in sql
     assert "SECURITY DEFINER SET search_path = pg_catalog, pg_temp" in sql
     assert "REVOKE ALL ON FUNCTION pgbaton.user_lookup(text) FROM PUBLIC" in sql

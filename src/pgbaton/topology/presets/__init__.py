@@ -8,7 +8,7 @@ from importlib import resources
 from pgbaton.errors import UsageError
 
 #: The presets, the default first.
-NAMES = ("standard", "classic", "compact")
+NAMES = ("standard", "classic", "compact", "manual")
 
 
 def text(name: str, *, cluster: str | None = None) -> str:

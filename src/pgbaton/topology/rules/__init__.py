@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.rules import access, agents, hosts, network, servers, timings, traffic
+from pgbaton.topology.rules import access, agents, hand, hosts, network, servers, timings, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     *traffic.RULES,
     *timings.RULES,
     *agents.RULES,
+    *hand.RULES,
     *access.RULES,
 )
 

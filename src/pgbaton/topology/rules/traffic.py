@@ -39,7 +39,9 @@ SSH: Path = ("ssh", "port")
 
 def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
     """Yield where each port is set that is bound on a host."""
-    yield from ((section, key) for section, key, role in PORTS if host.has(role))
+    bound = (place for *place, role in PORTS if host.has(role))
+    # The only ports of orchestration here are Patroni's and etcd's.
+    yield from ((section, key) for section, key in bound if not (topology.is_manual and section == "orchestration"))
     if host in topology.voters:
         yield from AGENT_PORTS
 
