@@ -23,7 +23,7 @@ USER = "haproxy"
 FILE = "check"
 DATABASE = "postgres"
 PROGRAM = "/usr/lib/pgbaton/ask-server"
-#: A program takes tens of milliseconds of a processor, and HAProxy gives it one interval: no less than this, in seconds.
+#: A program takes tens of milliseconds of a processor, and HAProxy gives it one interval: at least this, in seconds.
 SHORTEST_SECONDS = 1.0
 
 #: HAProxy gives the listener's address and port, then the server's; the rest is in the environment (external-check).

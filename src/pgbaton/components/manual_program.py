@@ -42,8 +42,8 @@ class Server:
     def __init__(self, settings: dict[str, Any], root: Path = Path("/")) -> None:
         self.settings = settings
         self.me: str = settings["me"]
-        self.data = root / settings["data_directory"].lstrip("/")
-        self.home = root / settings["state_directory"].lstrip("/")
+        self.data: Path = root / settings["data_directory"].lstrip("/")
+        self.home: Path = root / settings["state_directory"].lstrip("/")
         self.binaries = f"/usr/lib/postgresql/{settings['version']}/bin"
 
     @property
@@ -107,8 +107,8 @@ class Server:
 
     def timeline(self) -> int:
         """Return the timeline of the data: a promotion writes its history before the control file knows."""
-        names = os.listdir(self.data / "pg_wal") if self.has_data else []
-        found = (HISTORY.match(name) for name in names)
+        wal = self.data / "pg_wal"
+        found = (HISTORY.match(path.name) for path in (wal.iterdir() if wal.is_dir() else ()))
         return max([int(self.control().get("timeline", 0)), *(int(each[1], 16) for each in found if each)])
 
     def look(self) -> dict[str, Any]:
@@ -162,7 +162,9 @@ class Server:
         for path in self.data.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         source = ("-d", self.conninfo(host, "replicator"), "--slot", slot(self.me))
-        must(f"{self.binaries}/pg_basebackup", "-D", str(self.data), *source, "--checkpoint=fast", "--wal-method=stream")
+        must(
+            f"{self.binaries}/pg_basebackup", "-D", str(self.data), *source, "--checkpoint=fast", "--wal-method=stream"
+        )
         self.data.chmod(0o700)
         self.follow(host)
 
@@ -242,7 +244,13 @@ def run(*argv: str, seconds: float | None = None) -> subprocess.CompletedProcess
     environment = {**os.environ, "LC_ALL": "C"}
     try:
         return subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, timeout=seconds, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=seconds,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(argv, 1, "", str(error))

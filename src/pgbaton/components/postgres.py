@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pgbaton.components import standing
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     TLS_DIRECTORY,
@@ -15,7 +16,6 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
-from pgbaton.components import standing
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
 from pgbaton.topology.capacity import agent_connections, check_connections, probe_connections

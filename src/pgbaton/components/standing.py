@@ -44,7 +44,7 @@ CREATE OR REPLACE FUNCTION pgbaton.server_state() RETURNS json
   SELECT pg_catalog.json_build_object(
     'in_recovery', pg_catalog.pg_is_in_recovery(),
     'timeline', CASE WHEN pg_catalog.pg_is_in_recovery()
-      THEN (SELECT greatest(max(receiver.received_tli), max(recovery.min_recovery_end_timeline), max(control.timeline_id))
+      THEN (SELECT max(greatest(receiver.received_tli, recovery.min_recovery_end_timeline, control.timeline_id))
             FROM pg_catalog.pg_control_checkpoint() AS control, pg_catalog.pg_control_recovery() AS recovery
             LEFT JOIN pg_catalog.pg_stat_wal_receiver AS receiver ON true)
       ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pgbaton.deploy.plan import Survey
     from pgbaton.deploy.work import Work
     from pgbaton.hosts.base import Host
-    from pgbaton.secrets import Vault
+    from pgbaton.secrets import ScramVerifier, Vault
     from pgbaton.topology.model import Topology
 
 INITIALISE_SECONDS = 300
@@ -155,14 +155,14 @@ async def ensure_roles(topology: Topology, host: Host, vault: Vault) -> None:
     await objects.psql(host, topology.postgresql.port, objects.PREAMBLE + roles_sql(verifiers))
 
 
-def roles_sql(verifiers: Mapping[str, str]) -> str:
+def roles_sql(verifiers: Mapping[str, ScramVerifier]) -> str:
     """Return the SQL that makes the roles of replication and rewind. Pure.
 
     No standby is there yet that could confirm it.
     """
     attributes = {postgres.REPLICATION_ROLE: "LOGIN REPLICATION", postgres.REWIND_ROLE: "LOGIN"}
     made = "".join(
-        f"SELECT $$CREATE ROLE {role} {attributes[role]} PASSWORD '{verifier}'$$\n"
+        f"SELECT $$CREATE ROLE {role} {attributes[role]} PASSWORD '{verifier}'$$\n"  # noqa: S608 - our own names
         f"WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') \\gexec\n"
         for role, verifier in verifiers.items()
     )

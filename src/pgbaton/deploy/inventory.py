@@ -105,9 +105,9 @@ class Manifest:
 @dataclass(frozen=True)
 class Inventory:
     """What is on a host. ``server`` is "primary", "standby", or empty where no server answers.
-    ``has_data``: a server's data are there, where that was asked.
 
-    ``waiting`` has by unit what changed files ask for and an interrupted apply has not done.
+    ``waiting`` has by unit what changed files ask for and an interrupted apply has not done. ``has_data``: a server's
+    data are there, where that was asked.
     """
 
     host: str

@@ -130,7 +130,9 @@ async def look(topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str,
     # Patroni looks after the data by itself.
     data = topology.data_directory if Role.DATABASE in roles and topology.is_manual else None
     vip = str(topology.network.vip) if topology.network.vip and Role.BALANCER in roles else None
-    return await inventory.take(hosts[blueprint.host], inventory.questions(blueprint, server_port=port, data=data, vip=vip))
+    return await inventory.take(
+        hosts[blueprint.host], inventory.questions(blueprint, server_port=port, data=data, vip=vip)
+    )
 
 
 def refuse_others(topology: Topology, seen: Survey) -> None:

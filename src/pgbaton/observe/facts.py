@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer
+from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer, postgres
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
@@ -24,15 +25,17 @@ STRANDED_PROXY = "stranded"
 POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
 #: The pool that agents hold while there is no primary.
 HELD_POOL = "write"
-#: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
+#: The unit that each part of a host is run by, beside the server; a part that is silent while its unit is down needs no
+#: other reason.
 UNIT_OF = {
-    "postgres": patroni.UNIT,
     "patroni": patroni.UNIT,
     "etcd": etcd.UNIT,
     "haproxy": haproxy.UNIT,
     "agent": agent.UNIT,
     **{f"pooler {instance}": pgbouncer.unit(instance) for instance in pgbouncer.INSTANCES},
 }
+#: How many confirmations commits wait for, as PostgreSQL's setting says it.
+WANTED = re.compile(r"(?:FIRST|ANY) (\d+) ")
 #: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
 CONFIRMING = frozenset({"sync", "quorum"})
 
@@ -76,7 +79,9 @@ class Facts:
 
     @cached_property
     def primary(self) -> str | None:
-        """Return the primary's host: of several, the one that holds the leader lock."""
+        """Return the primary's host: of several, the one that holds the leader lock, or was promoted last."""
+        if self.topology.is_manual:
+            return max(self.primaries, key=lambda name: self.servers[name].timeline or 0, default=None)
         rightful = [name for name in self.primaries if name in self.lock_holders]
         return next(iter(rightful or self.primaries), None)
 
@@ -174,11 +179,14 @@ class Facts:
         may_be = self.topology.has_agents and pool.instance == HELD_POOL
         return may_be and bool(pool.paused) and pool.wait_seconds > agent.PAUSE_SECONDS
 
-    @staticmethod
-    def silence(view: HostView, part: str) -> str | None:
+    def unit_of(self, part: str) -> str | None:
+        """Return the unit that runs a part of a host; None for what no unit runs."""
+        return postgres.unit(self.topology) if part == "postgres" else UNIT_OF.get(part)
+
+    def silence(self, view: HostView, part: str) -> str | None:
         """Return why a part does not answer: its unit is down, or what was met on asking; None when it does."""
         reason = view.problem(part)
-        down = [unit for unit in view.units if unit.name == UNIT_OF[part] and unit.active != "active"]
+        down = [unit for unit in view.units if unit.name == self.unit_of(part) and unit.active != "active"]
         return str(down[0]) if reason and down else reason
 
     @cached_property
@@ -193,6 +201,13 @@ class Facts:
         if self.topology.replication.mode is ReplicationMode.ASYNCHRONOUS:
             return 0
         return min(self.topology.replication.count, len(self.confirming))
+
+    @cached_property
+    def waits_in_vain(self) -> bool:
+        """Tell whether commits wait for more standbys than stream, where nobody takes a standby out by himself."""
+        names = self.primary_server.synchronous_standby_names if self.primary_server else ""
+        wanted = WANTED.match(names)
+        return self.topology.is_manual and wanted is not None and len(self.confirming) < int(wanted[1])
 
     @property
     def durability(self) -> str:
