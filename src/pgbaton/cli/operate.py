@@ -167,7 +167,10 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
             rejoin.consider(view, host, common.run(control.ask(operation.hosts[host])))
         else:
             cloning.consider(view, host)
-        operation.report(cloning.consequences(view, host))
+        if operation.topology.is_manual:
+            operation.report(rejoin.consequences(view, host))
+        else:
+            operation.report(cloning.consequences(view, host))
         common.confirm(f"Clone {host} anew?", yes=yes)
         done = common.run(cloning.reinit(operation, host))
     verb = "cloned" if done.how == "clone" else "rewound"

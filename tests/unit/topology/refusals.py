@@ -634,9 +634,71 @@ ACCESS = (
     ),
 )
 
-REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *ACCESS)
+MANUAL = '[orchestration]\nkind = "manual"'
+#: Databases without etcd, as a cluster that a person fails over has them.
+NO_VOTES = tuple(
+    (
+        f'name = "db{number}"\naddress = "10.77.0.2{number}"\nroles = ["database", "dcs"]',
+        f'name = "db{number}"\naddress = "10.77.0.2{number}"\nroles = ["database"]',
+    )
+    for number in (1, 2, 3)
+)
+HAND = (
+    Case(
+        "vote in a manual cluster",
+        "hosts[4].roles",
+        "nobody elects a primary",
+        DB3.replace('"dcs"]', '"dcs"] # here'),
+        DB3,
+        (*NO_VOTES[:2], ("", MANUAL)),
+    ),
+    Case(
+        "agents in a manual cluster",
+        "orchestration.agent",
+        "a manual cluster has neither",
+        f"{MANUAL}\nagent = true # here",
+        more=NO_VOTES,
+    ),
+    Case(
+        "first primary that is no database",
+        "orchestration.primary",
+        "none of the databases",
+        f'{MANUAL}\nprimary = "lb1" # here',
+        more=NO_VOTES,
+    ),
+    Case(
+        "first primary that may not lead",
+        "orchestration.primary",
+        "may never be primary",
+        f'{MANUAL}\nprimary = "db3" # here',
+        more=(*NO_VOTES[:2], (DB3, f"{NO_VOTES[2][1]}\nfailover = false")),
+    ),
+    Case(
+        "question that an old server cannot be asked",
+        "balancing.check",
+        "needs PostgreSQL 17",
+        '[balancing]\ncheck = "query" # here',
+        more=(*NO_VOTES, ("", MANUAL), ("", "[postgresql]\nversion = 15")),
+    ),
+    Case("unknown kind", "orchestration.kind", "must be 'patroni'", '[orchestration]\nkind = "repmgr" # here'),
+)
+
+REFUSED = (*STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *HAND, *ACCESS)
 
 DOUBTED = (
+    Case(
+        "lock of a manual cluster",
+        "timings.ttl",
+        'no effect with orchestration.kind = "manual"',
+        "[timings]\nttl = 30 # here",
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "first primary where Patroni elects",
+        "orchestration.primary",
+        'no effect with orchestration.kind = "patroni"',
+        '[orchestration]\nprimary = "db1" # here',
+    ),
     Case("failover of a balancer", "hosts[1].failover", "no database", f"{LB2}\nfailover = false # here", LB2),
     Case("priority of a database", "hosts[4].priority", "no balancer", f"{DB3}\npriority = 9 # here", DB3),
     Case(

@@ -33,6 +33,15 @@ def consider(view: View, host: str, found: Control | None) -> str:
     return primary
 
 
+def consequences(view: View, host: str) -> str:
+    """Return what bringing a server back means for its data, and for commits meanwhile. Pure."""
+    fate = f"all data of {host} is thrown away and copied anew"
+    if host not in view.streaming:
+        fate = f"what {host} has beyond the primary is taken back; where that cannot be, all of it is copied anew"
+    left = ", ".join(sorted(view.streaming - {host})) or "none"
+    return f"{fate}; streaming standbys meanwhile: {left}"
+
+
 async def rejoin(operation: Operation, host: str) -> tuple[str, str]:
     """Bring a server back as a standby that streams; return the primary, and how: rewind or clone.
 
@@ -42,6 +51,7 @@ async def rejoin(operation: Operation, host: str) -> tuple[str, str]:
     primary = consider(view, host, found)
     with going_on(operation.report, f"{host} is no standby yet: run reinit again"):
         await operation.sql(primary, "CHECKPOINT", seconds=CHECKPOINT_SECONDS)
+        await standbys.detach_meanwhile(operation, host, primary)
         await control.stop_for_good(operation, host)
         await promotion.renew_slot(operation, primary, host)
         rewinds = found is not None and found.data and host not in view.streaming

@@ -79,6 +79,17 @@ async def carry_out(operation: Operation, change: Change) -> None:
     await control.reload(operation, change.primary)
 
 
+async def detach_meanwhile(operation: Operation, host: str, primary: str) -> None:
+    """Have commits go on without a standby that is about to be made anew, where the topology lets them."""
+    if operation.topology.replication.mode in {ReplicationMode.STRICT, ReplicationMode.ASYNCHRONOUS}:
+        return
+    controls = await control.look(operation.topology, operation.hosts)
+    before = {name for found in controls.values() if found for name in found.detached}
+    if host not in before:
+        await carry_out(operation, changed(operation.topology, primary, before | {host}))
+        operation.report(f"commits do not wait for {host} meanwhile")
+
+
 async def attach_again(operation: Operation, host: str, primary: str) -> None:
     """Have commits wait again for a standby that is back."""
     controls = await control.look(operation.topology, operation.hosts)
