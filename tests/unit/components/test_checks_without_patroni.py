@@ -52,7 +52,7 @@ def test_neither_of_two_primaries_gets_a_new_connection(check: str) -> None:
 
 def test_a_question_goes_over_tls_that_both_sides_prove() -> None:
     text = configuration(topology())
-    assert text.count("check-ssl check-alpn postgresql verify required verifyhost") == 6  # noqa: PLR2004 - 2 servers, thrice
+    assert text.count("check-ssl check-alpn postgresql verify required verifyhost") == 6
     assert f"crt /etc/pgbaton/tls/{checking.FILE}.pem" in text
     rules = blueprint.draw(topology()).host("db1").files
     (access,) = [file.content for file in rules if file.path == f"{manual.DIRECTORY}/pg_hba.conf"]

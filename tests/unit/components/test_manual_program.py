@@ -51,7 +51,11 @@ def server(root: Path, **changes: Any) -> Server:  # noqa: ANN401 - JSON
     ],
 )
 def test_a_server_becomes_primary_beside_nobody_else(
-    answers: dict[str, dict[str, Any] | None], permitted: bool, status: int, said: str  # noqa: FBT001 - a case
+    answers: dict[str, dict[str, Any] | None],
+    *,
+    permitted: bool,
+    status: int,
+    said: str,
 ) -> None:
     found, why = decide(5, answers, permitted=permitted)
     assert found == status
@@ -100,7 +104,7 @@ def test_a_promotion_is_known_before_the_control_file_says_so(tmp_path: Path) ->
     made = server(tmp_path)
     (made.data / "pg_wal" / "0000000B.history").touch()
     (made.data / "pg_wal" / "0000000C.history.tmp").touch()
-    assert made.timeline() == 11  # noqa: PLR2004 - B in hexadecimal
+    assert made.timeline() == 11
 
 
 def test_new_data_are_made_nowhere_but_in_an_empty_place(tmp_path: Path) -> None:
