@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.components import manual, patroni, postgres
 from pgbaton.components.manual_program import slot
-from pgbaton.deploy import inventory, objects
+from pgbaton.deploy import inside, objects
 from pgbaton.deploy.gate import together
 from pgbaton.errors import RefusedError, UnhealthyError, UnreachableError
 from pgbaton.secrets import scram_verifier
@@ -73,7 +73,7 @@ async def server(work: Work, host: str) -> None:
     if host in holders:
         await refuse_held_back(work.hosts[host])
         return
-    primaries = await find_primaries(work)
+    primaries = await inside.find_primaries(work)
     if len(primaries) == 1:
         work.report(f"{host}: cloning {primaries[0]}")
         await clone(work.topology, work.hosts, work.vault, host, primaries[0])
@@ -99,14 +99,6 @@ async def data_holders(work: Work) -> list[str]:
         message = f"no server is made while a database host cannot be asked, which may be primary: {error}"
         raise RefusedError(message, hint="bring that host back, then run apply again") from None
     return [name for name, result in zip(names, found, strict=True) if result.ok]
-
-
-async def find_primaries(work: Work) -> list[str]:
-    """Return the database hosts whose servers are out of recovery."""
-    names = [host.name for host in work.topology.with_role(Role.DATABASE)]
-    question = f"server {work.topology.postgresql.port}\n"
-    found = await together(*(inventory.take(work.hosts[name], question) for name in names))
-    return [each.host for each in found if each.server == "primary"]
 
 
 async def refuse_held_back(host: Host) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgbaton.deploy.gate import unbroken
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.operate.hand import control, pausing, promotion
 from pgbaton.operate.operation import not_streaming
@@ -37,21 +38,40 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
     Clients that are held go on when every balancer knows the new primary, and on every way out of here. Until the
     standby is promoted, whatever goes wrong starts the old primary again; raises the Error that says what it was.
     """
-    detached = detached_by(await control.look(operation.topology, operation.hosts), target)
+    view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
+    others = tuple(name for name in view.running if name not in {source, target})
+    await promotion.make_slots(operation, target)
     async with pausing.held(operation) as was_held:
         start = time.monotonic()
         await stop_level(operation, source, target)
-        try:
-            await promotion.promote(operation, target, detached=detached)
-        except Error as error:
-            raise await not_promoted(operation, source, target, error) from None
+        # Between two primaries nobody may be interrupted: there would be none.
+        await unbroken(take_over(operation, source, target, detached_by(controls, target)))
         taken = time.monotonic() - start
         operation.report(f"{target} takes writes")
-        others = [name for name in (await operation.look()).running if name not in {source, target}]
-        await asyncio.gather(*(promotion.repoint(operation, name, target) for name in others))
-        await promotion.follow_as_standby(operation, source, target)
-        routing = await operation.until_routed(target)
+        routing, _ = await asyncio.gather(operation.until_routed(target), follow_all(operation, source, target, others))
     return HandedOver(taken, routing, was_held)
+
+
+async def take_over(operation: Operation, source: str, target: str, detached: tuple[str, ...]) -> None:
+    """Promote the standby; raises the Error that says who is primary when that fails."""
+    try:
+        await promotion.promote(operation, target, detached=detached)
+    except Error as error:
+        raise await not_promoted(operation, source, target, error) from None
+
+
+async def follow_all(operation: Operation, source: str, target: str, others: tuple[str, ...]) -> None:
+    """Start the old primary as a standby, and have the other standbys follow."""
+    await promotion.follow_as_standby(operation, source, target)
+    await asyncio.gather(*(follow(operation, name, target) for name in others))
+
+
+async def follow(operation: Operation, standby: str, primary: str) -> None:
+    """Have another standby follow the new primary; one that cannot be told is told of."""
+    try:
+        await promotion.repoint(operation, standby, primary)
+    except Error as error:
+        operation.report(f"{standby} does not follow {primary} yet: {error.message}; pgbaton reinit {standby}")
 
 
 def detached_by(controls: dict[str, control.Control | None], target: str) -> tuple[str, ...]:
@@ -69,6 +89,7 @@ async def stop_level(operation: Operation, source: str, target: str) -> None:
     except (Error, asyncio.CancelledError) as error:
         operation.report(f"{source} is started again; nothing was promoted")
         await asyncio.shield(control.start(operation, source))
+        await promotion.forget_slots(operation, target)
         if isinstance(error, asyncio.CancelledError):
             raise
         message = f"no switchover: {source} is the primary again; {target} was not promoted. {error.message}"

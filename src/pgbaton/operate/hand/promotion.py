@@ -22,14 +22,19 @@ SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_
 """
 
 
+async def make_slots(operation: Operation, target: str) -> None:
+    """See that a server keeps WAL for each other database, from now on."""
+    others = [name for name in database_names(operation.topology) if name != target]
+    await operation.sql(target, "".join(map(slot_sql, others)), seconds=PROMOTE_SECONDS)
+
+
 async def promote(operation: Operation, target: str, *, detached: Iterable[str]) -> None:
     """Promote a standby; ``detached`` are those that its commits do not wait for.
 
     The slots for its own standbys, and whose confirmation its commits wait for, are there before it takes writes.
     Raises UnhealthyError when it does not come out of recovery.
     """
-    others = [name for name in database_names(operation.topology) if name != target]
-    await operation.sql(target, "".join(map(slot_sql, others)), seconds=PROMOTE_SECONDS)
+    await make_slots(operation, target)
     await control.tell(operation, target, "lead", *detached)
     await control.reload(operation, target)
     said = await operation.sql(target, f"SELECT pg_promote(true, {PROMOTE_SECONDS})", seconds=PROMOTE_SECONDS + 10)
