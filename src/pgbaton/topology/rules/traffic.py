@@ -64,6 +64,8 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
+    if topology.is_manual:
+        others = "pg_rewind, HAProxy's checks"
     poolers, each = capacity.poolers(topology), capacity.ports_per_pooler(topology)
     reason = (
         f"{poolers} poolers x {each} ports x {pools.of_port(topology)} "
