@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 #: The presets as they are, and one whose hosts have as many different roles as any, without agents.
 CASES = {name: presets.text(name) for name in presets.NAMES} | {"stock": presets.text("classic") + STOCK}
+#: Everything that pools can have of their own, and only the host that has pools.
+POOLS = (
+    presets.text("standard")
+    .replace("[pooling]\n", "[pooling]\nprocesses = 2\nsize = 9\nreserve = 3\napplication_name_add_host = true\n")
+    .replace("[balancing]\n", "[balancing]\nlog_connections = true\n")
+    .replace(
+        'name = "app"\n\n[[databases]]\nname = "app"\nowner = "app"\n',
+        'name = "app"\n\n[[users]]\nname = "old"\npool_mode = "session"\npool_size = 3\nmax_user_connections = 5\n\n'
+        '[[databases]]\nname = "app"\nowner = "app"\nmax_db_connections = 13\n\n'
+        '[[databases]]\nname = "lines"\nowner = "app"\npool_size = 4\npool_mode = "statement"\n',
+    )
+)
 
 
 def rendered(host: HostBlueprint) -> str:
@@ -38,7 +50,18 @@ def shown(file: File) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_preset_renders_what_it_did(case: str) -> None:
-    for host in blueprint.draw(load.loads(CASES[case])).hosts:
+    compare(case, CASES[case])
+
+
+def test_pools_of_their_own_render_what_they_did() -> None:
+    compare("pools", POOLS, only="lb1")
+
+
+def compare(case: str, text: str, *, only: str = "") -> None:
+    """Compare what hosts of a topology get with what was kept; keep it, where that is asked for."""
+    for host in blueprint.draw(load.loads(text)).hosts:
+        if only not in {"", host.host}:
+            continue
         kept = HERE / case / f"{host.host}.txt"
         if os.environ.get("PGBATON_UPDATE_GOLDEN"):
             kept.parent.mkdir(exist_ok=True)
