@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.topology import capacity, pools
-from pgbaton.topology.model import PoolMode, Role
+from pgbaton.topology.model import PoolMode
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
@@ -132,10 +132,9 @@ def processes_are_watched(topology: Topology) -> Iterator[Objection]:
 @rule("hosts", "pooling", "users", "databases")
 def database_limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A database's own limit is not below what its pools may open."""
-    balancers = len(topology.with_role(Role.BALANCER))
+    ports = capacity.poolers(topology) * capacity.PORTS_PER_POOLER
     for index, database in enumerate(topology.databases):
-        share = balancers * capacity.PORTS_PER_POOLER * pools.of_database(topology, database)
-        share += capacity.processes(topology)
+        share = ports * pools.of_database(topology, database) + capacity.processes(topology)
         if 0 <= database.connection_limit < share:
             reason = f"is below the {share} connections that the pools and look-ups may open to {database.name}"
             fix = "raise it, or set max_db_connections below it, divided by poolers and ports"
