@@ -29,6 +29,7 @@ TITLES = {
     "traffic": "Ports, pools and balancing",
     "timings": "Timings",
     "agents": "Agents",
+    "hand": "Clusters that a person fails over",
     "access": "Security and SSH",
 }
 
