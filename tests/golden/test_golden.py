@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from pgbaton.components.base import File
 
 HERE = Path(__file__).parent
-#: The presets as they are, and one whose hosts have as many different roles as any, without agents.
-CASES = {name: presets.text(name) for name in presets.NAMES} | {"stock": presets.text("classic") + STOCK}
+
+
+def pair() -> str:
+    """Return two hosts that are everything, without Patroni, whose balancers start a program to find the primary."""
+    text = presets.text("manual").replace('["database"]', '["balancer", "database"]').replace("# check = ", "check = ")
+    balancers = text.index('[[hosts]]\nname = "lb1"'), text.index('[[hosts]]\nname = "db1"')
+    return (text[: balancers[0]] + text[balancers[1] :]).replace('"query" ', '"script" ')
+
+
+#: The presets as they are, one whose hosts have as many different roles as any, without agents, and the least of all.
+CASES = {name: presets.text(name) for name in presets.NAMES} | {
+    "stock": presets.text("classic") + STOCK,
+    "pair": pair(),
+}
 
 
 def rendered(host: HostBlueprint) -> str:
