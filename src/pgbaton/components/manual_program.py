@@ -289,8 +289,6 @@ def main(argv: list[str]) -> int:
         server.tell(upstream=None, detached=rest, permitted=boot())
     elif command == "detach":
         server.tell(detached=rest)
-    elif command == "permit":
-        server.tell(upstream=None, permitted=boot())
     elif command == "initialise":
         server.initialise()
     else:
