@@ -43,8 +43,6 @@ PATRONI_UNIT = "patroni.service"
 SERVER_UNIT = "pgbaton-postgresql.service"
 #: HAProxy asks servers with it what they are, where no Patroni says so. It may do nothing else.
 CHECK_ROLE = "pgbaton_check"
-#: Whom no rule for everybody is for.
-SERVICE_ROLES = ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE)
 
 #: Try settings in an empty directory, as initdb does: the server reads them, takes the memory they ask for, and ends.
 #: Arguments: the major version, then the settings.
@@ -333,6 +331,12 @@ def agent_rules(topology: Topology) -> list[str]:
     ]
 
 
+def service_roles(topology: Topology) -> tuple[str, ...]:
+    """Return whom no rule for everybody is for."""
+    asking = (role.name for role in (*agent_roles(topology), *check_roles(topology)))
+    return ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *asking)
+
+
 def by_password(topology: Topology, databases: str, names: str) -> list[str]:
     """Return the rules for roles that come with a password, by the ways that clients' connections come to a server.
 
@@ -343,11 +347,6 @@ def by_password(topology: Topology, databases: str, names: str) -> list[str]:
         f"local {databases} {names} scram-sha-256",
         *(f"hostssl {databases} {names} {source} scram-sha-256" for source in sources),
     ]
-
-
-def service_roles(topology: Topology) -> tuple[str, ...]:
-    """Return the roles that no rule for everybody is for."""
-    return (*SERVICE_ROLES, CHECK_ROLE) if topology.is_manual else SERVICE_ROLES
 
 
 def access_rules(topology: Topology) -> list[str]:

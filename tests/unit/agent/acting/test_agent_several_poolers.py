@@ -213,7 +213,7 @@ def test_every_process_is_kept_at_its_own_console(host: Host) -> None:
 
 async def test_where_no_pooler_is_nobody_can_be_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = Host(monkeypatch, tmp_path)
-    none = replace(host.seen.settings, pgbouncer_sockets=PgbouncerSockets((), ()))
+    none = replace(host.seen.settings, pgbouncer_sockets=PgbouncerSockets((), (), ()))
     made = Balancer(none, host.seen.sight, Complaints(), tracked=tmp_path / "tracked")
     with pytest.raises(NotHeldError, match="no pooler of this host"):
         await made.hold(1.0)
