@@ -82,6 +82,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
+    others = "pg_rewind, HAProxy's checks" if topology.is_manual else others
     reason = (
         f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {len(topology.users)} users x "
         f"{capacity.pool_per_user(topology)} connections (size and reserve, over all databases) make up to "
