@@ -35,8 +35,8 @@ def switchover(
     """Move the primary to another host, as planned.
 
     Only a standby that streams, is close enough and, in synchronous mode, is a synchronous one is chosen or taken.
-    Sessions on the old primary end; the pools reconnect to the new one. With agents, clients of transaction pools are
-    held meanwhile: they see a pause and no error.
+    Sessions on the old primary end; the pools reconnect to the new one. With agents, and without Patroni, clients of
+    transaction pools are held meanwhile: they see a pause and no error.
     """
     selected, operation = open_operation(cluster, timeout_seconds)
     if to is not None:

@@ -125,7 +125,7 @@ async def make_primary(topology: Topology, host: Host, vault: Vault) -> None:
 async def clone(topology: Topology, hosts: Mapping[str, Host], vault: Vault, host: str, primary: str) -> None:
     """Copy the primary's data to a host without any, and start it as a standby."""
     await ensure_roles(topology, hosts[primary], vault)
-    await objects.psql(hosts[primary], topology.postgresql.port, slot_sql(host))
+    await objects.psql(hosts[primary], topology.postgresql.port, new_slot_sql(host))
     await prepare(topology, hosts[host])
     await hosts[host].run(*manual.AS_SERVER, "clone", primary, timeout=CLONE_SECONDS)
     await hosts[host].run("systemctl", "start", "--no-block", manual.UNIT, timeout=START_SECONDS)
@@ -171,3 +171,9 @@ def slot_sql(host: str) -> str:
         f"SELECT pg_create_physical_replication_slot('{name}', true)\n"  # noqa: S608 - a host's name, of letters and -
         f"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{name}');\n"
     )
+
+
+def new_slot_sql(host: str) -> str:
+    """Return the SQL that gives a standby which begins anew a slot that keeps WAL from now on. Pure."""
+    unused = f"slot_name = '{slot(host)}' AND NOT active"
+    return f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {unused};\n{slot_sql(host)}"  # noqa: S608 - as above

@@ -11,6 +11,7 @@ from pgbaton.errors import Error, RefusedError
 from pgbaton.operate import candidates
 from pgbaton.operate.checks import Check, failed, listing, require, size
 from pgbaton.operate.hand import control, promotion
+from pgbaton.operate.hand.sight import Sight, look
 from pgbaton.operate.members import database_names
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.servers import Absence, Server
@@ -18,46 +19,12 @@ from pgbaton.operate.waiting import going_on, until
 from pgbaton.topology.model import ReplicationMode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
-    from pgbaton.operate.hand.control import Control
-    from pgbaton.operate.members import View
     from pgbaton.operate.operation import Operation
     from pgbaton.topology.model import Topology
 
 CONFIRM = "--old-primary-is-off"
-
-
-@dataclass(frozen=True)
-class Sight:
-    """One look at the cluster: the servers, and what their hosts say without them; None for a host that is silent."""
-
-    view: View
-    controls: Mapping[str, Control | None]
-
-    @property
-    def silent(self) -> tuple[str, ...]:
-        """Return the database hosts that give no answer at all."""
-        return tuple(name for name, found in self.controls.items() if found is None)
-
-    @property
-    def former(self) -> tuple[str, ...]:
-        """Return the hosts that answer and have the data of a primary that does not run."""
-        running = self.view.running
-        return tuple(
-            name for name, found in self.controls.items() if found and found.was_primary and name not in running
-        )
-
-    def standby(self, host: str) -> Server | None:
-        """Return a host's server when it runs as a standby."""
-        server = self.view.servers[host]
-        return server if isinstance(server, Server) and server.in_recovery else None
-
-    @property
-    def best(self) -> int:
-        """Return the furthest position that any running standby has."""
-        servers = (self.standby(name) for name in self.controls)
-        return max((server.position for server in servers if server), default=0)
 
 
 @dataclass(frozen=True)
@@ -140,12 +107,6 @@ class Intent:
         }
 
 
-async def look(operation: Operation) -> Sight:
-    """Look at the whole cluster."""
-    view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
-    return Sight(view, controls)
-
-
 def consider(topology: Topology, sight: Sight, to: str | None, *, off: Collection[str]) -> Intent:
     """Run every check of a failover; ``off`` are the hosts that were said to be off. Pure.
 
@@ -217,18 +178,12 @@ def is_complete(topology: Topology, sight: Sight, host: str, gap: int) -> bool:
         return False
     detached = {name for found in sight.controls.values() if found for name in found.detached}
     able = [each for each in database_names(topology) if topology.host(each).confirms and each not in detached]
-    leader = upstream(sight)
+    leader = sight.upstream
     attached = [each for each in able if each != leader]
     if leader is None or host not in attached:
         return False
     unseen = [each for each in attached if sight.standby(each) is None]
     return len(unseen) < min(replication.count, len(attached))
-
-
-def upstream(sight: Sight) -> str | None:
-    """Return whom all the standbys that answer were told to follow; None when they were told different things."""
-    found = {each.upstream for each in sight.controls.values() if each and each.standby and each.upstream}
-    return found.pop() if len(found) == 1 else None
 
 
 def accept(target: Prospect, accepted_bytes: int | None) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.components.manual_program import slot
-from pgbaton.deploy.establish import slot_sql
+from pgbaton.deploy.establish import new_slot_sql, slot_sql
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.operate.hand import control
 from pgbaton.operate.members import database_names
@@ -65,6 +64,4 @@ async def forget_slots(operation: Operation, host: str) -> None:
 
 async def renew_slot(operation: Operation, primary: str, standby: str) -> None:
     """Give a standby that begins anew a slot on the primary that keeps WAL from now on."""
-    name = slot(standby)
-    drop = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{name}'"  # noqa: S608
-    await operation.sql(primary, f"{drop} AND NOT active;\n{slot_sql(standby)}", seconds=PROMOTE_SECONDS)
+    await operation.sql(primary, new_slot_sql(standby), seconds=PROMOTE_SECONDS)
