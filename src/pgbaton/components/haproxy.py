@@ -120,6 +120,7 @@ class Haproxy(Component):
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return haproxy.cfg."""
     timings = topology.timings
+    read_interval = checking.interval(topology, "read_check_interval", timings.read_check_interval)
     return render(
         "haproxy.cfg.j2",
         header=HEADER,
@@ -129,9 +130,9 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         databases=topology.with_role(Role.DATABASE),
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
-        primary_inter=milliseconds(checking.interval(topology, topology.primary_check_seconds)),
-        read_inter=milliseconds(checking.interval(topology, timings.read_check_interval)),
-        stranded_inter=milliseconds(2 * checking.interval(topology, timings.read_check_interval)),
+        primary_inter=milliseconds(checking.interval(topology, "check_interval", topology.primary_check_seconds)),
+        read_inter=milliseconds(read_interval),
+        stranded_inter=milliseconds(2 * read_interval),
         fall=timings.check_fall,
         unacknowledged=milliseconds(timings.tcp_user_timeout),
         lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,
@@ -147,5 +148,5 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         alpn=standing.ALPN,
         check_file=checking.FILE,
         program=checking.PROGRAM,
-        fast=f" fastinter {milliseconds(checking.SHORTEST_SECONDS)}" if checking.method(topology) == "script" else "",
+        in_doubt=milliseconds(checking.in_doubt(topology)),
     )
