@@ -23,8 +23,11 @@ USER = "haproxy"
 FILE = "check"
 DATABASE = "postgres"
 PROGRAM = "/usr/lib/pgbaton/ask-server"
-#: A program takes tens of milliseconds of a processor, and HAProxy gives it one interval: at least this, in seconds.
-SHORTEST_SECONDS = 1.0
+#: HAProxy gives a check no longer than an interval to log in, or a program to end. A busy server that is taken for dead
+#: costs all of its sessions, and here nobody takes over from a dead one by himself: so there is no haste.
+USUAL_SECONDS = 1.0
+#: For a server that is down, or in doubt, where HAProxy asks by itself: a new primary is to be seen soon.
+IN_DOUBT_SECONDS = 0.5
 
 #: HAProxy gives the listener's address and port, then the server's; the rest is in the environment (external-check).
 #: The server's port is where clients are led, which need not be the server that is asked.
@@ -74,10 +77,19 @@ def question(topology: Topology) -> str:
     return standing.question(topology.balancing.max_lag_mb * 1024 * 1024)
 
 
-def interval(topology: Topology, seconds: float) -> float:
-    """Return the time between two checks, in seconds: programs cannot come as often as questions."""
-    by_program = topology.is_manual and topology.primary_check is PrimaryCheck.SCRIPT
-    return max(seconds, SHORTEST_SECONDS) if by_program else seconds
+def interval(topology: Topology, key: str, seconds: float) -> float:
+    """Return the time between two checks, in seconds; ``key`` is that of the timings which says it, where it is set.
+
+    Programs never come more often than usual.
+    """
+    by_program = topology.primary_check is PrimaryCheck.SCRIPT
+    is_set = key in topology.timings.model_fields_set
+    return seconds if not topology.is_manual or (is_set and not by_program) else max(seconds, USUAL_SECONDS)
+
+
+def in_doubt(topology: Topology) -> float:
+    """Return the time between two checks of a server that is down or in doubt, in seconds."""
+    return USUAL_SECONDS if topology.primary_check is PrimaryCheck.SCRIPT else IN_DOUBT_SECONDS
 
 
 def files(topology: Topology) -> tuple[File, ...]:

@@ -126,6 +126,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
     """Return haproxy.cfg."""
     timings, pooling = topology.timings, topology.pooling
     beside_servers = pooling.placement is Placement.DATABASE
+    read_interval = checking.interval(topology, "read_check_interval", timings.read_check_interval)
     return render(
         "haproxy.cfg.j2",
         header=HEADER,
@@ -145,9 +146,9 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         readers=topology.readers,
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
-        primary_inter=milliseconds(checking.interval(topology, topology.primary_check_seconds)),
-        read_inter=milliseconds(checking.interval(topology, timings.read_check_interval)),
-        stranded_inter=milliseconds(2 * checking.interval(topology, timings.read_check_interval)),
+        primary_inter=milliseconds(checking.interval(topology, "check_interval", topology.primary_check_seconds)),
+        read_inter=milliseconds(read_interval),
+        stranded_inter=milliseconds(2 * read_interval),
         fall=timings.check_fall,
         unacknowledged=milliseconds(timings.tcp_user_timeout),
         lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,
@@ -164,7 +165,8 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         alpn=standing.ALPN,
         check_file=checking.FILE,
         program=checking.PROGRAM,
-        fast=f" fastinter {milliseconds(checking.SHORTEST_SECONDS)}" if checking.method(topology) == "script" else "",
+        in_doubt=milliseconds(checking.in_doubt(topology)),
+        fast=f" fastinter {milliseconds(checking.in_doubt(topology))}" if topology.is_manual else "",
     )
 
 

@@ -111,6 +111,14 @@ def test_a_program_is_not_started_more_often_than_it_can_end() -> None:
     assert "chroot" not in text
 
 
+def test_a_busy_server_has_the_time_to_answer() -> None:
+    assert "default-server inter 1000ms fastinter 500ms downinter 500ms" in configuration(topology())
+    text = (
+        presets.text("manual").replace("# [timings]", "[timings]").replace("# check_interval = ", "check_interval = ")
+    )
+    assert "default-server inter 200ms fastinter 500ms downinter 500ms" in configuration(load.loads(text))
+
+
 def test_an_old_server_is_asked_by_a_program() -> None:
     text = presets.text("manual").replace("# version = 17", "version = 15")
     assert "external-check" in configuration(load.loads(text))
