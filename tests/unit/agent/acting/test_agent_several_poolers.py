@@ -31,7 +31,7 @@ NAMES = ("write", "write-2", "read", "read-2")
 
 def poolers(directory: Path) -> PgbouncerSockets:
     made = {name: Pooler(name, directory / name) for name in NAMES}
-    return PgbouncerSockets((made["write"], made["write-2"]), (made["read"], made["read-2"]))
+    return PgbouncerSockets((made["write"], made["write-2"]), (made["read"], made["read-2"]), ())
 
 
 class Host:
