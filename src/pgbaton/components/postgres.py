@@ -35,8 +35,6 @@ AGENT_ROLE = "pgbaton_agent"
 AGENT_DATABASE = "postgres"
 #: Agents of balancers log in with it by the clients' own way, and ask who answers. It may do nothing else.
 PROBE_ROLE = "pgbaton_probe"
-#: Whom no rule for everybody is for.
-SERVICE_ROLES = ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE)
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
 
@@ -283,7 +281,8 @@ def access_rules(topology: Topology) -> list[str]:
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
     poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     names = ",".join(database.name for database in topology.databases)
-    services = ",".join(SERVICE_ROLES)
+    agents = (role.name for role in agent_roles(topology))
+    services = ",".join(("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *agents))
     return [
         "local all postgres peer",
         *agent_rules(topology),
