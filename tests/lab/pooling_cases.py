@@ -72,6 +72,13 @@ def tracked_at_login(client: Client) -> str:
     )
 
 
+def reset_to_login(client: Client) -> str:
+    named = client.connect(client_encoding="LATIN1")
+    named.execute("SET client_encoding = 'LATIN2'")
+    named.execute("RESET client_encoding")
+    return outcome(client.value("SHOW client_encoding", connection=named) == "LATIN1")
+
+
 def options_at_login(client: Client) -> str:
     optioned = client.connect(options="-c statement_timeout=123s")
     return outcome(client.value("SHOW statement_timeout", connection=optioned) == "123s")
@@ -296,6 +303,11 @@ CASES = (
         "the same in the login, `client_encoding` too", WORKS, WORKS,
         "",
         tracked_at_login,
+    ),
+    Case(
+        "`RESET` to what the login said", LOST, LOST,
+        "It comes back to what role, database and server are set to.",
+        reset_to_login,
     ),
     Case(
         "`options=-c …` in the login, `PGOPTIONS`", LOST, LOST,
