@@ -31,6 +31,8 @@ SHARED_KEY_BYTES = 32
 
 #: What the names of the authorities' keys begin with.
 HIDDEN = "authority-key/"
+#: What the names of applications' passwords begin with.
+USERS = "password/user/"
 
 
 class Vault:
@@ -81,6 +83,15 @@ class Vault:
         if changed and save:
             self._save()
         return tuple(changed)
+
+    def renew(self, name: str) -> None:
+        """Generate another value for a user's password, and keep it; raises UsageError for anything else."""
+        self.value(name)
+        if not name.startswith(USERS):
+            message = f"{name} is not the password of a user of the topology"
+            raise UsageError(message, hint=f"only {USERS}NAME can be renewed alone: the services' own need each other")
+        self._values[name] = randomness.token_urlsafe(24)
+        self._save()
 
     def _ensure_authority(self, name: str) -> bool:
         if name in self._values:

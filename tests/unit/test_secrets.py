@@ -140,3 +140,16 @@ def test_a_verifier_matches_its_password_alone() -> None:
     assert not scram_matches(verifier, "wrong")
     assert not scram_matches("md5abc", "right")
     assert not scram_matches("", "right")
+
+
+def test_only_the_passwords_of_users_are_renewed_alone(tmp_path: Path) -> None:
+    vault = filled(tmp_path)
+    vault.ensure(["user/app"], (), days=1)
+    before = vault.value("password/user/app")
+    vault.renew("password/user/app")
+    assert Vault(tmp_path).value("password/user/app") == vault.value("password/user/app") != before
+    for name in ("password/replicator", "ca"):
+        with pytest.raises(UsageError, match="is not the password of a user"):
+            vault.renew(name)
+    with pytest.raises(UsageError, match="no secret named"):
+        vault.renew("password/user/nobody")

@@ -270,7 +270,7 @@ def local_argv(opened: Opened, way: Endpoint, password: str) -> tuple[str, ...]:
 
 @click.group(epilog="Example: pgbaton secrets show password/user/app")
 def secrets() -> None:
-    """Show generated secrets."""
+    """Show generated secrets, and renew users' passwords."""
 
 
 @secrets.command("list", epilog="Example: pgbaton secrets list")
@@ -290,3 +290,19 @@ def show(*, name: str, cluster: str | None, output: str) -> None:
     """Print one secret's value and nothing else."""
     value = open_cluster(cluster).vault.value(name)
     common.emit(output, {"name": name, "value": value}, lambda: click.echo(value.rstrip("\n")))
+
+
+@secrets.command(epilog="Example: pgbaton secrets rotate password/user/app && pgbaton apply")
+@click.argument("name")
+@common.cluster_option
+@common.output_option
+def rotate(*, name: str, cluster: str | None, output: str) -> None:
+    """Generate another password for a user of the topology; the next apply has the server take it.
+
+    Whoever is connected stays so. New connections need the new password once it is applied, not before.
+    """
+    opened = open_cluster(cluster)
+    with opened.state.lock("secrets rotate"):
+        opened.vault.renew(name)
+    hint = f"{name} is another one from the next pgbaton apply on; pgbaton secrets show {name} prints it"
+    common.emit(output, {"name": name, "rotated": True}, lambda: click.echo(hint))

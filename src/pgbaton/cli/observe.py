@@ -1,4 +1,4 @@
-"""Commands that look at a cluster and change nothing: status, watch, logs."""
+"""Commands that look at a cluster and change nothing: status, clients, watch, logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgbaton.cli import common, live
 from pgbaton.cli.opened import open_cluster
 from pgbaton.errors import UnreachableError, UsageError
 from pgbaton.observe import journal
-from pgbaton.observe.collect import collect, wanted_units
+from pgbaton.observe.collect import collect, connected, wanted_units
 from pgbaton.observe.report import Report, report
 
 if TYPE_CHECKING:
@@ -64,6 +64,31 @@ def status(*, timeout_seconds: float, cluster: str | None, output: str) -> None:
     console = common.out()
     common.emit(output, seen.to_dict(), lambda: console.print(screen(seen, width=console.width)))
     sys.exit(seen.exit_status)
+
+
+@click.command(epilog="Example: pgbaton clients -o json | jq '.clients[] | select(.user == \"app\")'")
+@timeout_option
+@common.cluster_option
+@common.output_option
+def clients(*, timeout_seconds: float, cluster: str | None, output: str) -> None:
+    """Show who is connected, with the address that each client really has.
+
+    HAProxy knows a client's address, PgBouncer its user, database and the server's process that works for it now (PID):
+    what both say of the same connection stands in one line. Nothing has to be set for it.
+
+    Exits with 4 when no host answers.
+    """
+    from pgbaton.cli.clientview import table  # noqa: PLC0415 - JSON needs no tables
+
+    opened = open_cluster(cluster)
+    found = common.run(connected(opened.topology, opened.hosts(), timeout=timeout_seconds))
+    console = common.out()
+    common.emit(output, found.to_dict(), lambda: console.print(table(found)))
+    for host, reasons in found.problems.items():
+        click.echo(f"{host}: {'; '.join(reasons)}", err=True)
+    if found.problems and not found.clients:
+        message = "no host told who is connected"
+        raise UnreachableError(message, hint="pgbaton status says which hosts answer")
 
 
 @click.command(epilog="Example: pgbaton watch --interval 0.5")

@@ -146,8 +146,8 @@ class Patroni(Component):
 def unit_section(topology: Topology) -> dict[str, str]:
     """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted."""
     data = topology.postgresql.data_directory
-    places = (*((data,) if data else ()), *topology.directories)
-    return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": " ".join(places)} if places else {})}
+    made = {"Wants": directories.UNIT, "After": directories.UNIT} if topology.directories else {}
+    return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": data} if data else {}), **made}
 
 
 def writable(topology: Topology) -> tuple[str, ...]:
@@ -172,10 +172,12 @@ def is_below(directory: str, places: Iterable[str]) -> bool:
 def service(topology: Topology) -> dict[str, str | list[str]]:
     """Return the [Service] section of the drop-in."""
     parent = parent_of(topology.data_directory)
+    # Not Requires=, which would stop the server with that unit.
+    ready = [f"+/usr/bin/systemctl --quiet is-active {directories.UNIT}"] if topology.directories else []
     return {
         **HARDENING,
         "Environment": ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"],
-        "ExecStartPre": f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}",
+        "ExecStartPre": [f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}", *ready],
         "Restart": "always",
         "RestartSec": "500ms",
         "TimeoutStopSec": "90",
@@ -271,14 +273,14 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
 
 def cloning(topology: Topology) -> dict[str, Any]:
     """Return what a standby is cloned with: pg_basebackup, by a program of ours where directories must be emptied."""
-    if not topology.directories:
-        return {
-            "create_replica_methods": ["basebackup"],
-            "basebackup": ["verbose", *({key: value} for key, value in COPY.items())],
-        }
     wal = topology.postgresql.wal_directory
     options = {**COPY, **({"waldir": wal} if wal else {})}
-    return {"create_replica_methods": ["clone"], "clone": {"command": directories.CLONE, **options}}
+    made = {
+        "create_replica_methods": ["clone" if topology.directories else "basebackup"],
+        # Patroni falls back on it when a person asks for a copy of the leader.
+        "basebackup": ["verbose", *({key: value} for key, value in options.items())],
+    }
+    return made | ({"clone": {"command": directories.CLONE, **options}} if topology.directories else {})
 
 
 def login(role: str) -> dict[str, str]:

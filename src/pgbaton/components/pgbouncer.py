@@ -164,6 +164,11 @@ def unit(instance: str) -> str:
     return f"pgbouncer@{instance}.service"
 
 
+def units(purpose: str) -> str:
+    """Return the pattern of the units of all processes of a purpose, as systemctl takes it."""
+    return f"pgbouncer@{purpose}*.service"
+
+
 def path(instance: str) -> str:
     """Return the configuration file of an instance."""
     return f"/etc/pgbouncer/{instance}.ini"
@@ -202,7 +207,7 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         # Beside an application, nobody else is to be served.
         listen_addr=LOOPBACK if is_applications(topology) else f"{LOOPBACK},{host.address}",
         listen_port=port(topology, instance),
-        listen_backlog=min(topology.pooling.max_clients, BACKLOG),
+        listen_backlog=backlog(topology),
         databases=tuple(pool_settings(topology, instance, database) for database in topology.databases),
         users=(lookup_settings(topology), *(user_settings(topology, instance, user) for user in topology.users)),
         size=own_share(topology, instance, topology.pooling.size),
@@ -274,8 +279,8 @@ def user_settings(topology: Topology, instance: str, user: User) -> tuple[str, s
 def lookup_settings(topology: Topology) -> tuple[str, str]:
     """Return PgBouncer's own role, and what keeps its look-ups to one connection for each database.
 
-    Each login is one, and a thousand at once would fill a pool of their own: the server would have that many less. Before
-    1.23 only the number for all databases can be limited.
+    Each login is one, and a thousand at once would fill a pool of their own: the server would have that many less.
+    Before 1.23 only the number for all databases can be limited.
     """
     if not is_bookworm(topology):
         return POOLER_ROLE, _words({"pool_size": 1, "reserve_pool_size": 0})
@@ -283,7 +288,7 @@ def lookup_settings(topology: Topology) -> tuple[str, str]:
 
 
 def peers(topology: Topology, instance: str) -> tuple[tuple[int, str], ...]:
-    """Return the numbers and socket directories of all processes of an instance's port; none where it is the only one."""
+    """Return the numbers and socket directories of all processes of an instance's port; none where there is one."""
     named = processes(topology, purpose_of(instance))
     return tuple((number_of(name), socket_directory(name)) for name in named) if len(named) > 1 else ()
 
@@ -319,4 +324,22 @@ def template_unit(topology: Topology) -> str:
         "OOMScoreAdjust": "-500",
     }
     install = {"WantedBy": "multi-user.target"}
-    return f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
+    text = f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
+    why = "# PgBouncer reads these at its start only, so that a change here has to restart it."
+    return f"{text}\n{why}\n{at_start(topology)}"
+
+
+def at_start(topology: Topology) -> str:
+    """Return a section, which systemd does not read, of settings that a reload does not bring into effect."""
+    pooling = topology.pooling
+    values = {
+        "Ports": f"{pooling.write_port} {pooling.read_port}",
+        "Backlog": str(backlog(topology)),
+        "Processes": str(pooling.processes),
+    }
+    return f"[X-pgbaton]\n{section(values)}"
+
+
+def backlog(topology: Topology) -> int:
+    """Return how many clients may wait for a process to accept them: all that HAProxy may send at once."""
+    return min(topology.pooling.max_clients, BACKLOG)

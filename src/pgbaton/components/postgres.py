@@ -36,6 +36,8 @@ AGENT_ROLE = "pgbaton_agent"
 AGENT_DATABASE = "postgres"
 #: Agents of balancers log in with it by the clients' own way, and ask who answers. It may do nothing else.
 PROBE_ROLE = "pgbaton_probe"
+#: Whom no rule for everybody is for.
+SERVICE_ROLES = ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE)
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
 
@@ -140,20 +142,28 @@ def client_certificate(role: str, host: HostSpec) -> Certificate:
 
 @dataclass(frozen=True)
 class DatabaseRole:
-    """A login role; ``password`` names the generated password in the vault, without ``password/``."""
+    """A login role; ``password`` names the generated password in the vault, without ``password/``.
+
+    ``only``: it is a member of nothing but ``member_of``; without it, further memberships are left alone.
+    """
 
     name: str
     password: str
     connection_limit: int = -1
     member_of: tuple[str, ...] = ()
+    only: bool = False
 
 
 @dataclass(frozen=True)
 class DatabaseSpec:
-    """A database and its owner."""
+    """A database, its owner, and what it has; ``encoding`` and ``locale`` are for its creation alone."""
 
     name: str
     owner: str
+    connection_limit: int = -1
+    encoding: str | None = None
+    locale: str | None = None
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,10 @@ class TablespaceSpec:
 
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
     """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
-    users = tuple(DatabaseRole(user.name, f"user/{user.name}", user.connection_limit) for user in topology.users)
+    users = tuple(
+        DatabaseRole(user.name, f"user/{user.name}", user.connection_limit, user.roles or (), user.roles is not None)
+        for user in topology.users
+    )
     return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *users)
 
 
@@ -188,7 +201,10 @@ def tablespaces(topology: Topology) -> tuple[TablespaceSpec, ...]:
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
     """Return the databases that deploying creates."""
-    return tuple(DatabaseSpec(database.name, database.owner) for database in topology.databases)
+    return tuple(
+        DatabaseSpec(each.name, each.owner, each.connection_limit, each.encoding, each.locale, each.extensions)
+        for each in topology.databases
+    )
 
 
 def lookup_sql() -> str:
@@ -297,10 +313,13 @@ def by_password(topology: Topology, databases: str, names: str) -> list[str]:
 
 
 def access_rules(topology: Topology) -> list[str]:
-    """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers."""
+    """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers.
+
+    Poolers bring every role that has a password, those made by hand too; the services' own have rules of their own.
+    """
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
     names = ",".join(database.name for database in topology.databases)
-    users = ",".join(user.name for user in topology.users)
+    services = ",".join(SERVICE_ROLES)
     return [
         "local all postgres peer",
         *agent_rules(topology),
@@ -310,7 +329,9 @@ def access_rules(topology: Topology) -> list[str]:
         ),
         *(f"hostssl postgres {REWIND_ROLE} {source} scram-sha-256 clientcert=verify-full" for source in servers),
         *by_password(topology, f"{names},postgres", POOLER_ROLE),
-        *by_password(topology, names, users),
+        f"local all {services} reject",
+        f"host all {services} all reject",
+        *by_password(topology, names, "all"),
         "local all all reject",
         "host all all all reject",
         "host replication all all reject",

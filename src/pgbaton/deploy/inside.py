@@ -28,6 +28,7 @@ async def carry_out(work: Work, wave: PlannedWave) -> None:
     desired = work.desired or objects.desired(work.topology)
     primary = await wait_for_primary(work)
     current = await objects.read(work.hosts[primary], desired)
+    objects.refuse_impossible(desired, current)
     standbys = len(work.topology.with_role(Role.DATABASE)) > 1
     now = {step.key: step for step in objects.steps(desired, current, work.vault, standbys=standbys)}
     refuse_drift(wave.steps, now, primary)

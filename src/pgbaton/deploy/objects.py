@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgbaton.components import patroni, postgres
-from pgbaton.deploy import diff
+from pgbaton.deploy import databases, diff
+from pgbaton.deploy.databases import DatabaseNow, quoted
 from pgbaton.deploy.steps import Cost, Kind, Stage, Step
-from pgbaton.errors import CommandError
+from pgbaton.errors import CommandError, RefusedError
 from pgbaton.references import secret
 from pgbaton.secrets import scram_matches, scram_verifier
+from pgbaton.topology.rules.managed import PREDEFINED_ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +49,8 @@ SELECT json_build_object(
   'memberships', (SELECT coalesce(json_object_agg(name, joined), '{}') FROM (
                     SELECT a.rolname AS name, json_agg(DISTINCT b.rolname) AS joined FROM pg_auth_members AS m
                     JOIN pg_roles AS a ON a.oid = m.member JOIN pg_roles AS b ON b.oid = m.roleid GROUP BY 1) AS each),
-  'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
+  'databases', (SELECT json_object_agg(datname, json_build_array(pg_get_userbyid(datdba), datconnlimit,
+                  pg_encoding_to_char(encoding), datcollate)) FROM pg_database),
   'tablespaces', (SELECT coalesce(json_object_agg(spcname,
                     json_build_array(pg_get_userbyid(spcowner), pg_tablespace_location(oid))), '{}')
                   FROM pg_tablespace WHERE spcname !~ '^pg_'),
@@ -59,7 +62,8 @@ SQL
 for database in "$@"; do
   sql "$database" 2>/dev/null <<'SQL'
 SELECT json_build_object('lookup', current_database(), 'mark',
-  obj_description(to_regnamespace('pgbaton')::oid, 'pg_namespace'));
+  obj_description(to_regnamespace('pgbaton')::oid, 'pg_namespace'),
+  'extensions', (SELECT json_agg(extname) FROM pg_extension));
 SQL
 done
 echo '---'
@@ -100,7 +104,7 @@ class Current:
     dynamic: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, tuple[bool, int, str | None]] = field(default_factory=dict)
     memberships: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    databases: dict[str, str] = field(default_factory=dict)
+    databases: dict[str, DatabaseNow] = field(default_factory=dict)
     lookups: dict[str, str | None] = field(default_factory=dict)
     restart_settings: frozenset[str] = frozenset()
     pending: tuple[str, ...] = ()
@@ -130,17 +134,24 @@ def parse(output: str) -> Current:
     """Read what the LOOK script printed."""
     lines, _, configuration = output.partition("\n---\n")
     server, *lookups = [json.loads(line) for line in lines.splitlines()]
+    extensions = {row["lookup"]: tuple(row["extensions"]) for row in lookups}
     return Current(
         dynamic=yaml.safe_load(configuration) or {},
         roles={name: (row[0], row[1], row[2]) for name, row in server["roles"].items()},
         memberships={name: tuple(groups) for name, groups in server["memberships"].items()},
-        databases=server["databases"],
+        databases={name: database_now(row, extensions.get(name)) for name, row in server["databases"].items()},
         lookups={row["lookup"]: row["mark"] for row in lookups},
         restart_settings=frozenset(server["restart_settings"]),
         pending=tuple(server["pending"]),
         limits=server["limits"],
         tablespaces={name: (row[0], row[1]) for name, row in server["tablespaces"].items()},
     )
+
+
+def database_now(row: list[Any], extensions: tuple[str, ...] | None) -> DatabaseNow:
+    """Read a database's row."""
+    owner, limit, encoding, locale = row
+    return DatabaseNow(owner, limit, encoding, locale, extensions)
 
 
 def steps(wanted: Desired, current: Current | None, vault: Vault, *, standbys: bool) -> tuple[Step, ...]:
@@ -156,7 +167,27 @@ def steps(wanted: Desired, current: Current | None, vault: Vault, *, standbys: b
     found += (step for each in wanted.tablespaces for step in tablespace_steps(each, now))
     found += (step for database in wanted.databases for step in database_steps(database, now))
     found += (lookup_step(wanted, place, now) for place in wanted.lookup_places if must_look_up(wanted, place, now))
+    found += (step for database in wanted.databases for step in extension_steps(database, now))
     return tuple(found)
+
+
+def refuse_impossible(wanted: Desired, current: Current | None) -> None:
+    """Raise RefusedError when something is wanted that cannot be had, before anything is changed."""
+    wrong = [*unknown_roles(wanted, current or Current())]
+    if current is not None:
+        there = ((each, current.databases.get(each.name)) for each in wanted.databases)
+        wrong += [text for each, now in there if now for text in databases.objections(each, now)]
+    if wrong:
+        message = "\n  ".join(["the topology wants what cannot be had; nothing was changed:", *wrong])
+        hint = "correct the topology; a role is made with CREATE ROLE, an encoding changes with a dump and a restore"
+        raise RefusedError(message, hint=hint)
+
+
+def unknown_roles(wanted: Desired, current: Current) -> Iterator[str]:
+    """Yield the roles that somebody is to be a member of and that nobody makes."""
+    known = {role.name for role in wanted.roles} | set(current.roles) | PREDEFINED_ROLES
+    for role in wanted.roles:
+        yield from (f"role {name}, for {role.name}, is not there" for name in role.member_of if name not in known)
 
 
 def _step(subject: str, action: str, kind: Kind = Kind.DATABASE_OBJECT, **more: Any) -> Step:  # noqa: ANN401 - any field
@@ -232,8 +263,8 @@ def role_steps(role: DatabaseRole, current: Current, vault: Vault) -> Iterator[S
         return
     login, limit, verifier = current.roles[role.name]
     known = verifier is not None and scram_matches(verifier, vault.value(name))
-    joined = [each for each in role.member_of if each in current.memberships.get(role.name, ())]
-    if not login or limit != role.connection_limit or not known or len(joined) < len(role.member_of):
+    joined = [each for each in current.memberships.get(role.name, ()) if role.only or each in role.member_of]
+    if not login or limit != role.connection_limit or not known or set(joined) != set(role.member_of):
         password = secret(name) if known else diff.MASK if verifier else "none"
         before = role_text(limit, password, joined, login=login)
         yield _step(f"role {role.name}", "change", before=before, after=after)
@@ -246,13 +277,18 @@ def role_text(limit: int, password: str, joined: Sequence[str], *, login: bool =
 
 
 def database_steps(database: DatabaseSpec, current: Current) -> Iterator[Step]:
-    """Yield what makes a database and its owner."""
-    subject, after = f"database {database.name}", f"OWNER {database.owner}"
-    owner = current.databases.get(database.name)
-    if owner is None:
-        yield _step(subject, "create", after=after)
-    elif owner != database.owner:
-        yield _step(subject, "change", before=f"OWNER {owner}", after=after)
+    """Yield what makes a database, its owner and its limit."""
+    subject, now = f"database {database.name}", current.databases.get(database.name)
+    if now is None:
+        yield _step(subject, "create", after=databases.created(database))
+    elif change := databases.difference(database, now):
+        yield _step(subject, "change", before=change[0], after=change[1])
+
+
+def extension_steps(database: DatabaseSpec, current: Current) -> Iterator[Step]:
+    """Yield what makes the extensions that a database lacks."""
+    for name in databases.lacking(database, current.databases.get(database.name)):
+        yield _step(f"extension {name} in {database.name}", "create", after=name)
 
 
 def tablespace_steps(tablespace: TablespaceSpec, current: Current) -> Iterator[Step]:
@@ -280,9 +316,9 @@ def lookup_step(wanted: Desired, place: str, current: Current) -> Step:
 def unmanaged(wanted: Desired, current: Current) -> tuple[str, ...]:
     """Return notes on roles, databases and tablespaces that exist and are not in the topology."""
     roles = set(current.roles) - {role.name for role in wanted.roles} - BUILT_IN_ROLES
-    databases = set(current.databases) - {database.name for database in wanted.databases} - BUILT_IN
+    others = set(current.databases) - {database.name for database in wanted.databases} - BUILT_IN
     tablespaces = set(current.tablespaces) - {tablespace.name for tablespace in wanted.tablespaces}
-    notes = {"roles": roles, "databases": databases, "tablespaces": tablespaces}
+    notes = {"roles": roles, "databases": others, "tablespaces": tablespaces}
     return tuple(
         f"{what} not managed, left alone: {', '.join(sorted(names))}" for what, names in notes.items() if names
     )
@@ -304,31 +340,55 @@ PREAMBLE = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET
 
 
 def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str]:
-    """Yield the SQL for psql: roles, tablespaces, then the template, then each database and its lookup."""
-    for role in wanted.roles:
-        if f"role {role.name}" in todo:
-            yield role_sql(role, vault, create=todo[f"role {role.name}"].action == "create")
+    """Yield the SQL for psql: roles and their memberships, tablespaces, then the template, then each database."""
+    changed = [role for role in wanted.roles if f"role {role.name}" in todo]
+    for role in changed:
+        yield role_sql(role, vault, todo[f"role {role.name}"])
+    yield from map(membership_sql, changed)
     for tablespace in wanted.tablespaces:
         if f"tablespace {tablespace.name}" in todo:
             yield tablespace_sql(tablespace, create=todo[f"tablespace {tablespace.name}"].action == "create")
-    owners = {database.name: database.owner for database in wanted.databases}
+    specs = {database.name: database for database in wanted.databases}
     for place in wanted.lookup_places:
         database = todo.get(f"database {place}")
         if database:
-            words = ("CREATE", "OWNER") if database.action == "create" else ("ALTER", "OWNER TO")
-            yield f"\\connect postgres\n{words[0]} DATABASE {quoted(place)} {words[1]} {quoted(owners[place])};\n"
+            made = databases.create_sql if database.action == "create" else databases.change_sql
+            yield f"\\connect postgres\n{made(specs[place])}"
         if f"lookup in {place}" in todo:
             comment = f"COMMENT ON SCHEMA pgbaton IS '{wanted.lookup_mark}';\n"
             yield f"\\connect {quoted(place)}\nBEGIN;\n{wanted.lookup_sql}\n{comment}COMMIT;\n"
+        missing = (
+            [name for name in specs[place].extensions if f"extension {name} in {place}" in todo]
+            if place in specs
+            else []
+        )
+        if missing:
+            yield f"\\connect {quoted(place)}\n{''.join(map(databases.extension_sql, missing))}"
 
 
-def role_sql(role: DatabaseRole, vault: Vault, *, create: bool) -> str:
-    """Return the statement that makes a role; its password goes as a verifier."""
-    verifier = scram_verifier(vault.value(f"password/{role.password}"))
-    verb = "CREATE" if create else "ALTER"
-    limit = role.connection_limit
+def role_sql(role: DatabaseRole, vault: Vault, step: Step) -> str:
+    """Return the statement that makes a role; a password goes as a verifier, and only where it is another.
+
+    A new verifier has another salt: poolers could open no server connection for clients that logged in before.
+    """
+    name = f"password/{role.password}"
+    password = "" if secret(name) in step.before else f" PASSWORD '{scram_verifier(vault.value(name))}'"
+    verb, limit = "CREATE" if step.action == "create" else "ALTER", role.connection_limit
+    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit}{password};\n"
+
+
+#: Statements that take a role out of all that it should not be in, whoever put it there; psql carries them out.
+LEAVE = """SELECT format('REVOKE %I FROM %I GRANTED BY %I', of.rolname, it.rolname, by.rolname)
+  FROM pg_auth_members AS m JOIN pg_roles AS of ON of.oid = m.roleid JOIN pg_roles AS it ON it.oid = m.member
+  JOIN pg_roles AS by ON by.oid = m.grantor WHERE it.rolname = '{role}' AND of.rolname <> ALL ('{{{kept}}}') \\gexec
+"""
+
+
+def membership_sql(role: DatabaseRole) -> str:
+    """Return the statements that make a role a member of what it should be; names of roles need no quotes in them."""
     grants = "".join(f"GRANT {quoted(group)} TO {quoted(role.name)};\n" for group in role.member_of)
-    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit} PASSWORD '{verifier}';\n{grants}"
+    leave = LEAVE.format(role=role.name, kept=",".join(role.member_of)) if role.only else ""
+    return leave + grants
 
 
 def tablespace_sql(tablespace: TablespaceSpec, *, create: bool) -> str:
@@ -337,11 +397,6 @@ def tablespace_sql(tablespace: TablespaceSpec, *, create: bool) -> str:
     if not create:
         return f"ALTER TABLESPACE {name} OWNER TO {owner};\n"
     return f"CREATE TABLESPACE {name} OWNER {owner} LOCATION '{tablespace.location}';\n"
-
-
-def quoted(name: str) -> str:
-    """Return an identifier in quotes."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 async def psql(host: Host, port: int, sql: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgbaton.components import patroni
-from pgbaton.deploy import diff, inventory, objects, places, waves
+from pgbaton.deploy import diff, inventory, objects, offered, places, waves
 from pgbaton.deploy.compare import host_steps
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Cost, Kind, Plan, Stage, Step
@@ -66,10 +66,13 @@ async def make(
 ) -> Plan:
     """Return what an apply would change; ``vault`` has every secret, if only provisionally.
 
-    Raises UnreachableError for hosts that do not answer, RefusedError for those of another cluster.
+    Raises UnreachableError for hosts that do not answer, RefusedError for those of another cluster, and for what
+    cannot be had inside this one.
     """
     wanted = desired or objects.desired(topology)
     seen = await survey(topology, blueprint, hosts, wanted)
+    objects.refuse_impossible(wanted, seen.current)
+    await offered.check(topology, hosts)
     steps = [step for host in present(blueprint) for step in host_steps(host, seen.inventories[host.host], vault)]
     steps = await describe(steps, seen, hosts, vault)
     standbys = len(topology.with_role(Role.DATABASE)) > 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.components import agent, haproxy, keepalived, pgbouncer
 from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.errors import Error, UnhealthyError
-from pgbaton.observe import readings
+from pgbaton.observe import clients, readings
 from pgbaton.observe.snapshot import HostView, Snapshot
 from pgbaton.observe.words import reason
 from pgbaton.topology.model import HostSpec, Role, Topology
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgbaton.hosts.base import Host
+    from pgbaton.observe.clients import Connected
 
 #: Every part of a host is given this share of the whole deadline; the rest is for the way there and back.
 PART_SHARE = 0.6
@@ -58,6 +59,30 @@ async def agent_figures(topology: Topology, spec: HostSpec, host: Host, *, timeo
         raise UnhealthyError(reply["error"], where=spec.name)
     figures: str = reply["answer"]["metrics"]
     return figures
+
+
+async def connected(topology: Topology, hosts: Mapping[str, Host], *, timeout: float = 5) -> Connected:
+    """Return who is connected, as every balancer's HAProxy and PgBouncer tell; a host that does not is named in it."""
+    specs = [spec for spec in topology.hosts if clients_parts(spec) or pgbouncer.Pgbouncer().runs_on(topology, spec)]
+    told = await asyncio.gather(*(clients_of(topology, spec, hosts[spec.name], timeout=timeout) for spec in specs))
+    return clients.join({spec.name: each for spec, each in zip(specs, told, strict=True)})
+
+
+def clients_parts(spec: HostSpec) -> tuple[str, ...]:
+    """Return what a host is asked for, to know whose connections come through its HAProxy."""
+    return ("sessions",) if spec.has(Role.BALANCER) else ()
+
+
+async def clients_of(topology: Topology, spec: HostSpec, host: Host, *, timeout: float) -> clients.Told:
+    """Return what one host tells of connections."""
+    asked = request(topology, spec, deadline=timeout * PART_SHARE)
+    asked["parts"] = [*clients_parts(spec), "pooled"]
+    try:
+        result = await host.run("python3", "-I", "-S", "-", input=script(asked), timeout=timeout)
+        parts: dict[str, dict[str, Any]] = json.loads(result.stdout)["parts"]
+    except (Error, ValueError) as error:
+        return clients.Told(problems=(reason(error) if isinstance(error, Error) else f"no JSON: {error}",))
+    return clients.read(parts)
 
 
 def wanted_units(topology: Topology) -> dict[str, tuple[str, ...]]:

@@ -21,10 +21,8 @@ PRIMARY_PROXY = "primary"
 STANDBY_PROXY = "standbys"
 #: Where reads go while there is no primary.
 STRANDED_PROXY = "stranded"
-#: HAProxy's backends in front of the poolers, by PgBouncer instance.
-POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
-#: The pool that agents hold while there is no primary.
-HELD_POOL = "write"
+#: The purpose of the pools that agents hold while there is no primary.
+HELD_PURPOSE = "write"
 #: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
 UNIT_OF = {
     "postgres": patroni.UNIT,
@@ -32,10 +30,17 @@ UNIT_OF = {
     "etcd": etcd.UNIT,
     "haproxy": haproxy.UNIT,
     "agent": agent.UNIT,
-    **{f"pooler {instance}": pgbouncer.unit(instance) for instance in pgbouncer.PURPOSES},
 }
+POOLER_PART = "pooler "
 #: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
 CONFIRMING = frozenset({"sync", "quorum"})
+
+
+def unit_of(part: str) -> str | None:
+    """Return the unit that a part of a host is run by; None for a part without one."""
+    if part.startswith(POOLER_PART):
+        return pgbouncer.unit(part.removeprefix(POOLER_PART))
+    return UNIT_OF.get(part)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ class Facts:
         component = pgbouncer.Pgbouncer()
         views = ((spec, self.snapshot.host(spec.name)) for spec in self.topology.hosts)
         return tuple((spec, view) for spec, view in views if view.reachable and component.runs_on(self.topology, spec))
+
+    @cached_property
+    def pooled_proxies(self) -> dict[str, str]:
+        """Return HAProxy's backends in front of the poolers, by what PgBouncer's processes are for."""
+        return {purpose: f"pooled_{purpose}" for purpose in pgbouncer.purposes(self.topology)}
 
     @cached_property
     def servers(self) -> dict[str, PostgresView]:
@@ -196,19 +206,23 @@ class Facts:
         elif view.agent is not None:
             yield from ((host, "by its agent's word") for host in view.agent.fenced)
 
+    def processes(self, purpose: str) -> tuple[str, ...]:
+        """Return the PgBouncer processes of a purpose that every pooler host has."""
+        return pgbouncer.processes(self.topology, purpose)
+
     def is_held(self, pool: PoolView) -> bool:
         """Tell whether an agent must have forgotten a pool: clients of a pause wait for longer than any agent pauses.
 
         PgBouncer does not say since when it is paused.
         """
-        may_be = self.topology.has_agents and pool.instance == HELD_POOL
+        may_be = self.topology.has_agents and pgbouncer.purpose_of(pool.instance) == HELD_PURPOSE
         return may_be and bool(pool.paused) and pool.wait_seconds > agent.PAUSE_SECONDS
 
     @staticmethod
     def silence(view: HostView, part: str) -> str | None:
         """Return why a part does not answer: its unit is down, or what was met on asking; None when it does."""
         reason = view.problem(part)
-        down = [unit for unit in view.units if unit.name == UNIT_OF[part] and unit.active != "active"]
+        down = [unit for unit in view.units if unit.name == unit_of(part) and unit.active != "active"]
         return str(down[0]) if reason and down else reason
 
     @cached_property

@@ -150,22 +150,36 @@ async def pooler(request: dict[str, Any], instance: str) -> list[str]:
     Before 1.19 it cannot tell its state: psql goes on after the error, and that table is empty. Where an agent may have
     paused all of it, there is another way to find out.
     """
-    console = (
-        "-h",
-        f"/run/pgbouncer-{instance}",
-        "-p",
-        str(request["pools"][instance]),
-        "-U",
-        "pgbouncer",
-        "-d",
-        "pgbouncer",
-    )
-    shows = (f"SHOW {table}" for table in ("VERSION", "STATE", "POOLS", "DATABASES"))
-    commands = (part for show in shows for part in ("-c", r"\echo ==", "-c", show))
-    version, state, *rest = (await psql("pgbouncer", "--csv", *console, *commands)).split("==\n")[1:]
-    if not state and "agent" in request and instance == "write":
+    version, state, *rest = await shown(request, instance, "VERSION", "STATE", "POOLS", "DATABASES")
+    console = console_of(request, instance)
+    if not state and "agent" in request and instance.startswith("write"):
         state = await untold_state(*console)
     return [version, state, *rest]
+
+
+def console_of(request: dict[str, Any], instance: str) -> tuple[str, ...]:
+    """Return psql's options for the console of a PgBouncer instance."""
+    where = ("-h", f"/run/pgbouncer-{instance}", "-p", str(request["pools"][instance]))
+    return (*where, "-U", "pgbouncer", "-d", "pgbouncer")
+
+
+async def shown(request: dict[str, Any], instance: str, *tables: str) -> list[str]:
+    """Return what a PgBouncer instance shows, each table as CSV."""
+    commands = (part for table in tables for part in ("-c", r"\echo ==", "-c", f"SHOW {table}"))
+    return (await psql("pgbouncer", "--csv", *console_of(request, instance), *commands)).split("==\n")[1:]
+
+
+async def sessions(request: dict[str, Any]) -> str:
+    """Return HAProxy's sessions, with both ends of each."""
+    streams = await asyncio.open_unix_connection(request["haproxy_socket"])
+    return await talk(*streams, "show sess all\n")
+
+
+async def pooled(request: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the clients and the servers of every PgBouncer instance of this host, each as CSV."""
+    names = list(request["pools"])
+    tables = await asyncio.gather(*(shown(request, name, "CLIENTS", "SERVERS") for name in names))
+    return dict(zip(names, tables, strict=True))
 
 
 async def untold_state(*console: str) -> str:
@@ -320,10 +334,11 @@ async def gather(request: dict[str, Any]) -> dict[str, Any]:
     parts = {
         "units": units, "addresses": addresses, "haproxy": haproxy, "postgres": postgres, "patroni": patroni,
         "etcd": etcd, "certificates": certificates, "disk": disk, "packages": packages,
-        "agent": agent, "fences": fences, "tracked": tracked,
+        "agent": agent, "fences": fences, "tracked": tracked, "sessions": sessions, "pooled": pooled,
     }  # fmt: skip
     asked = {name: parts[name](request) for name in request["parts"]}
-    asked |= {f"pooler {instance}": pooler(request, instance) for instance in request["pools"]}
+    if "pooled" not in asked:
+        asked |= {f"pooler {instance}": pooler(request, instance) for instance in request["pools"]}
     answers = await asyncio.gather(*(limited(work, request["deadline"]) for work in asked.values()))
     return dict(zip(asked, answers, strict=True))
 

@@ -97,7 +97,7 @@ def needed_slots(topology: Topology) -> int:
 
 
 def pgbouncer_files(topology: Topology) -> int:
-    """Return the files one PgBouncer can have open: one a connection; its share of the pools is counted as the whole."""
+    """Return the files one PgBouncer can have open: one a connection, and its share of pools taken as all."""
     return topology.pooling.max_clients + pools.of_port(topology) + len(topology.databases) + OWN_FILES
 
 

@@ -171,7 +171,8 @@ class User(Section):
     )
     max_user_connections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None,
-        description="Server connections of all its pools on one pooler and port, reserve included; by default no limit.",
+        description="Server connections of all its pools on one pooler and port, reserve included (PgBouncer 1.23 or "
+        "later); by default no limit.",
     )
 
 
@@ -236,8 +237,8 @@ class Replication(Section):
     count: Annotated[int, Field(ge=1, le=8)] = Field(default=1, description="Standbys that confirm a commit.")
     apply: bool = Field(
         default=False,
-        description="Whether a standby has applied a commit before it confirms it (synchronous_commit = remote_apply), so "
-        "that reads of it see it, and not only written it to its disk; commits wait for that.",
+        description="Whether a standby has applied a commit before it confirms it (synchronous_commit = remote_apply), "
+        "and not only written it to its disk, so that reads of it see it; commits wait for that.",
     )
     accept_loss: bool = Field(
         default=False,

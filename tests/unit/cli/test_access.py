@@ -203,3 +203,12 @@ def test_psql_in_a_machine_survives_an_interrupt_that_psql_handles(tmp_path: Pat
 @pytest.mark.parametrize("value", ["plain", "it's", "back\\slash", "with space"])
 def test_libpq_reads_quoted_values_as_they_were(value: str) -> None:
     assert conninfo_to_dict(f"dbname='{access.quoted(value)}'")["dbname"] == value
+
+
+def test_a_users_password_is_renewed_without_being_shown(cluster: Opened) -> None:
+    before = cluster.vault.value("password/user/app")
+    printed = said("secrets", "rotate", "password/user/app")
+    after = cluster.vault.value("password/user/app")
+    assert after != before
+    assert after not in printed
+    assert "next pgbaton apply" in printed

@@ -271,7 +271,10 @@ def test_a_pooler_has_a_way_for_the_agents_questions() -> None:
     topology = preset()
     for instance, port in (("write", 6000), ("read", 6001)):
         text = pgbouncer.configuration(topology, topology.host("lb1"), instance).shown
-        assert f"postgres = host=127.0.0.1 port={port} dbname=postgres pool_size=1 " in text
+        assert (
+            f"postgres = host=127.0.0.1 port={port} dbname=postgres pool_size=1 reserve_pool=0 pool_mode=transaction\n"
+            in text
+        )
 
 
 def test_keepalived_listens_to_the_agent_where_there_is_one() -> None:

@@ -201,14 +201,17 @@ class Server:
         first = {
             "roles": {"postgres": [True, -1, None], **self.roles},
             "memberships": {"pg_monitor": ["pg_read_all_stats"]},
-            "databases": self.databases,
+            "databases": {name: [owner, -1, "UTF8", "C.UTF-8"] for name, owner in self.databases.items()},
             "tablespaces": self.tablespaces,
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,
             "limits": {"max_connections": self.max_connections},
         }
-        lines = [first, *({"lookup": name, "mark": self.lookups.get(name)} for name in self.databases)]
+        lines = [first, *(self.inside(name) for name in self.databases)]
         return "".join(json.dumps(line) + "\n" for line in lines) + "---\n" + yaml.safe_dump(self.dynamic)
+
+    def inside(self, database: str) -> dict[str, Any]:
+        return {"lookup": database, "mark": self.lookups.get(database), "extensions": ["plpgsql"]}
 
     def psql(self, sql: str) -> str:
         self.statements.append(sql)
@@ -217,9 +220,10 @@ class Server:
             if found := re.match(r'\\connect "?(\w+)', line):
                 place = found[1]
             if found := re.match(
-                r'(?:CREATE|ALTER) ROLE "(\w+)" LOGIN CONNECTION LIMIT (\S+) PASSWORD \'(.+)\';', line
+                r'(?:CREATE|ALTER) ROLE "(\w+)" LOGIN CONNECTION LIMIT ([^ ;]+)(?: PASSWORD \'(.+)\')?;', line
             ):
-                self.roles[found[1]] = [True, int(found[2]), found[3]]
+                kept = self.roles.get(found[1], [True, -1, None])[2]
+                self.roles[found[1]] = [True, int(found[2]), found[3] or kept]
             if found := re.match(r'(?:CREATE|ALTER) DATABASE "(\w+)" OWNER (?:TO )?"(\w+)"', line):
                 self.databases[found[1]] = found[2]
             if found := re.match(r'CREATE TABLESPACE "(\w+)" OWNER "(\w+)" LOCATION \'(\S+)\'', line):

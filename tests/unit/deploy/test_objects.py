@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pgbaton.components.postgres import DatabaseRole, DatabaseSpec
+from pgbaton.components.postgres import DatabaseRole, DatabaseSpec, TablespaceSpec
 from pgbaton.deploy import diff, objects
+from pgbaton.deploy.databases import DatabaseNow
 from pgbaton.deploy.objects import Current, Desired
 from pgbaton.deploy.steps import Cost
 from pgbaton.errors import CommandError
@@ -34,7 +36,7 @@ def settled(vault: Vault, **more: object) -> Current:
     has = {
         "dynamic": {"ttl": 20},
         "roles": {"app": (True, 20, verifier)},
-        "databases": {"shop": "app"},
+        "databases": {"shop": DatabaseNow("app")},
         "lookups": MARKS,
     }
     return Current(**{**has, **more})  # type: ignore[arg-type]
@@ -66,7 +68,8 @@ def test_without_a_primary_everything_will_be_made(vault: Vault) -> None:
         ({"roles": {"app": (True, 5, None)}}, ["change role app"]),
         ({"roles": {"app": (True, 20, str(scram_verifier("other")))}}, ["change role app"]),
         ({"databases": {}}, ["create database shop"]),
-        ({"databases": {"shop": "postgres"}}, ["change database shop"]),
+        ({"databases": {"shop": DatabaseNow("postgres")}}, ["change database shop"]),
+        ({"databases": {"shop": DatabaseNow("app", 5)}}, ["change database shop"]),
         ({"lookups": {**MARKS, "shop": "older"}}, ["change lookup in shop"]),
         ({"lookups": {**MARKS, "template1": None}}, ["create lookup in template1"]),
         ({"dynamic": {"ttl": 30}}, ["patch dynamic configuration"]),
@@ -93,7 +96,7 @@ def test_a_role_gets_the_memberships_that_it_lacks(vault: Vault) -> None:
     assert objects.steps(wanted, member, vault, standbys=True) == ()
     (step,) = objects.steps(wanted, lacking, vault, standbys=True)
     assert (step.before, step.after) == (f"{step.before}", f"{step.before} IN ROLE pg_monitor")
-    assert 'GRANT "pg_monitor" TO "app";\n' in objects.role_sql(role, vault, create=False)
+    assert 'GRANT "pg_monitor" TO "app";\n' in objects.membership_sql(role)
 
 
 def test_a_setting_of_the_postmaster_costs_a_switchover(vault: Vault) -> None:
@@ -118,7 +121,7 @@ def test_values_that_mean_the_same_are_the_same() -> None:
 def test_roles_and_databases_of_others_are_told_and_left_alone(vault: Vault) -> None:
     current = settled(vault)
     current.roles["report"] = (True, -1, None)
-    current.databases["archive"] = "report"
+    current.databases["archive"] = DatabaseNow("report")
     notes = objects.unmanaged(WANTED, current)
     assert notes == (
         "roles not managed, left alone: report",
@@ -157,17 +160,60 @@ def test_what_the_primary_said_is_read() -> None:
     server = {
         "roles": {"a": [True, 5, None]},
         "memberships": {"a": ["pg_monitor"]},
-        "databases": {"d": "a"},
+        "databases": {"d": ["a", 7, "UTF8", "C"], "e": ["a", -1, "UTF8", "C"]},
         "tablespaces": {"fast": ["a", "/srv/fast"]},
         "restart_settings": ["x"],
         "pending": ["x"],
         "limits": {"x": 5},
     }
-    said = json.dumps(server) + '\n{"lookup": "d", "mark": "m"}\n---\nttl: 20\n'
+    said = json.dumps(server) + '\n{"lookup": "d", "mark": "m", "extensions": ["x"]}\n---\nttl: 20\n'
     read = objects.parse(said)
     assert read.dynamic == {"ttl": 20}
     assert read.roles == {"a": (True, 5, None)}
     assert read.memberships == {"a": ("pg_monitor",)}
     assert read.lookups == {"d": "m"}
+    assert read.databases["d"] == DatabaseNow("a", 7, "UTF8", "C", ("x",))
+    assert read.databases["e"].extensions is None
     assert read.tablespaces == {"fast": ("a", "/srv/fast")}
     assert (read.pending, read.limits) == (("x",), {"x": 5})
+
+
+FAST = TablespaceSpec("fast", "app", "/srv/fast/orders")
+SPREAD = replace(WANTED, tablespaces=(FAST,))
+
+
+def spread(vault: Vault, **has: tuple[str, str]) -> list[str]:
+    current = settled(vault, tablespaces=has)
+    return [
+        f"{step.action} {step.subject}: {step.after}" for step in objects.steps(SPREAD, current, vault, standbys=True)
+    ]
+
+
+def test_a_tablespace_is_made_and_given_to_its_owner(vault: Vault) -> None:
+    after = "OWNER app LOCATION /srv/fast/orders"
+    assert spread(vault) == [f"create tablespace fast: {after}"]
+    assert spread(vault, fast=("postgres", FAST.location)) == [f"change tablespace fast: {after}"]
+    assert spread(vault, fast=("app", FAST.location)) == []
+
+
+def test_a_tablespace_comes_after_its_owner_and_before_the_databases(vault: Vault) -> None:
+    todo = {step.subject: step for step in objects.steps(SPREAD, None, vault, standbys=True)}
+    sql = "".join(objects.script(SPREAD, todo, vault))
+    wanted = (
+        'CREATE ROLE "app"',
+        'CREATE TABLESPACE "fast" OWNER "app" LOCATION \'/srv/fast/orders\';',
+        "CREATE DATABASE",
+    )
+    places = [sql.index(words) for words in wanted]
+    assert places == sorted(places)
+    changed = {step.subject: step for step in objects.steps(SPREAD, elsewhere(vault), vault, standbys=True)}
+    assert "".join(objects.script(SPREAD, changed, vault)) == 'ALTER TABLESPACE "fast" OWNER TO "app";\n'
+
+
+def elsewhere(vault: Vault) -> Current:
+    return settled(vault, tablespaces={"fast": ("postgres", FAST.location)})
+
+
+def test_tablespaces_that_the_topology_does_not_name_are_told_of(vault: Vault) -> None:
+    current = settled(vault, tablespaces={"slow": ("app", "/srv/slow")})
+    assert objects.unmanaged(WANTED, current) == ("tablespaces not managed, left alone: slow",)

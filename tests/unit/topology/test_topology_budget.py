@@ -200,9 +200,9 @@ def test_processes_share_pools_and_have_look_ups_of_their_own() -> None:
 
 
 def test_shares_of_processes_make_the_whole_again() -> None:
-    for total, processes in ((20, 1), (20, 3), (3, 3), (2, 3), (0, 4)):
-        shares = [pools.share(total, processes, number) for number in range(1, processes + 1)]
-        assert sum(shares) == total
+    for whole, processes in ((20, 1), (20, 3), (3, 3), (2, 3), (0, 4)):
+        shares = [pools.share(whole, processes, number) for number in range(1, processes + 1)]
+        assert sum(shares) == whole
         assert max(shares) - min(shares) <= 1
     assert pools.instances("write", 3) == ("write", "write-2", "write-3")
 

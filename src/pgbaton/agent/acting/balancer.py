@@ -174,8 +174,8 @@ class Balancer:
 
     def close(self) -> None:
         """Watch no process any more."""
-        for process in (self._process, *self._poolers.values()):
-            process.close()
+        for each in (self._process, *self._poolers.values()):
+            each.close()
         for pool in self._pools:
             pool.close()
         for task in self._tasks:

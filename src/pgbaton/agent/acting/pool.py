@@ -96,22 +96,27 @@ class Pool:
 
     async def until_quiet(self, until: float) -> None:
         """Return when it is paused and no client has a server; raises NotHeldError."""
-        why = "it does not answer"
-        while clock() < until:
-            try:
-                state = await pgbouncer.state(self._where(), pgbouncer.login(), deadline_seconds=self._deadline)
-            except ServiceError as error:
-                why = str(error)
-            else:
-                if state.session_pooling:
-                    message = "in session pooling a client keeps its server, and cannot be held"
-                    raise NotHeldError(message)
-                if state.paused and not state.busy_servers:
-                    return
-                why = f"{state.busy_servers} transactions are under way" if state.paused else "it is not paused"
+        while True:
+            why = await self._busy_with()
+            if not why:
+                return
+            if clock() >= until:
+                message = f"PgBouncer {self.name}: {why}"
+                raise NotHeldError(message)
             await asyncio.sleep(QUIET_SECONDS)
-        message = f"PgBouncer {self.name}: {why}"
-        raise NotHeldError(message)
+
+    async def _busy_with(self) -> str:
+        """Return why clients are not held in quiet; raises NotHeldError where they never can be."""
+        try:
+            state = await pgbouncer.state(self._where(), pgbouncer.login(), deadline_seconds=self._deadline)
+        except ServiceError as error:
+            return str(error)
+        if state.session_pooling:
+            message = "in session pooling a client keeps its server, and cannot be held"
+            raise NotHeldError(message)
+        if not state.paused:
+            return "it is not paused"
+        return f"{state.busy_servers} transactions are under way" if state.busy_servers else ""
 
     def close(self) -> None:
         """Wait for no answer any more."""

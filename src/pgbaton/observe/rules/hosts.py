@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pgbaton.observe.facts import UNIT_OF
+from pgbaton.observe.facts import unit_of
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import size, span
 from pgbaton.topology.model import Role
@@ -46,7 +46,7 @@ def unreachable(facts: Facts) -> Iterator[Finding]:
 def unit_not_running(facts: Facts) -> Iterator[Finding]:
     """Every unit must run; one whose silence another rule tells of is not told of twice."""
     for view in facts.snapshot.hosts:
-        told = {UNIT_OF[problem.part] for problem in view.problems if problem.part in UNIT_OF}
+        told = {unit_of(problem.part) for problem in view.problems}
         for unit in view.units:
             # A one-shot unit that stays "active (exited)" is as it should be.
             if unit.active != "active" and unit.name not in told:
@@ -105,7 +105,7 @@ def part_silent(facts: Facts) -> Iterator[Finding]:
     """Every part of a host should be seen."""
     for view in facts.snapshot.hosts:
         for problem in view.problems:
-            if problem.part not in UNIT_OF:
+            if unit_of(problem.part) is None:
                 advice = "look at the host by hand"
                 seen = f"{problem.part} could not be asked: {problem.reason}"
                 yield Finding(Level.NOTE, "part-silent", view.name, seen, "an answer", advice, part=problem.part)

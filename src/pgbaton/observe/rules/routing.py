@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.components.agent import PAUSE_SECONDS
-from pgbaton.observe.facts import HELD_POOL, POOLED_PROXY, STANDBY_PROXY
+from pgbaton.observe.facts import HELD_PURPOSE, STANDBY_PROXY
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import span
 from pgbaton.topology.model import Role
@@ -108,29 +108,34 @@ def server_down(facts: Facts, balancer: str, proxy: str, server: str) -> ServerV
 def pooler_silent(facts: Facts) -> Iterator[Finding]:
     """Every PgBouncer must answer."""
     reached = facts.poolers
-    for instance in POOLED_PROXY:
-        silent = {spec.name: reason for spec, view in reached if (reason := facts.silence(view, f"pooler {instance}"))}
+    for purpose in facts.pooled_proxies:
+        asked = [(spec.name, view, instance) for instance in facts.processes(purpose) for spec, view in reached]
+        silent = [
+            (name, instance, reason)
+            for name, view, instance in asked
+            if (reason := facts.silence(view, f"pooler {instance}"))
+        ]
         # With every pooler gone, nothing is left that a balancer could send clients to.
-        every = len(silent) == len(reached)
-        for name, reason in silent.items():
+        every = len(silent) == len(asked)
+        for name, instance, reason in silent:
             advice = f"pgbaton logs --host {name} --unit pgbouncer; on it: systemctl restart pgbouncer@{instance}"
             seen = f"PgBouncer ({instance}) does not answer: {reason}"
             level = Level.CRITICAL if every else Level.WARNING
-            outage = every and instance == "write"
+            outage = every and purpose == HELD_PURPOSE
             yield Finding(level, "pooler-silent", name, seen, "an answer", advice, outage, instance)
 
 
 def pooler_out_of_rotation(facts: Facts) -> Iterator[Finding]:
     """A PgBouncer that answers must be in every balancer's rotation."""
-    for instance, proxy in POOLED_PROXY.items():
+    for purpose, proxy in facts.pooled_proxies.items():
         for spec, view in facts.poolers:
             out = {name: down for name in facts.pool_fronts if (down := server_down(facts, name, proxy, spec.name))}
-            if view.pool(instance) and out:
+            if all(map(view.pool, facts.processes(purpose))) and out:
                 seen = "; ".join(
-                    f"{instance}: {server.status} on {name} ({server.check})" for name, server in out.items()
+                    f"{purpose}: {server.status} on {name} ({server.check})" for name, server in out.items()
                 )
                 advice = "its own port and the primary behind it are both checked: see the other findings first"
-                yield Finding(Level.WARNING, "pooler-out-of-rotation", spec.name, seen, "UP", advice, part=instance)
+                yield Finding(Level.WARNING, "pooler-out-of-rotation", spec.name, seen, "UP", advice, part=purpose)
 
 
 def pooler_paused(facts: Facts) -> Iterator[Finding]:
@@ -145,9 +150,14 @@ def pooler_paused(facts: Facts) -> Iterator[Finding]:
 
 def pooler_held(facts: Facts) -> Iterator[Finding]:
     """No agent may hold clients for longer than it says: it lets them go after a while, whoever is primary by then."""
-    held = {spec.name: pool for spec, view in facts.poolers for pool in view.pools if facts.is_held(pool)}
-    every = all(view.pool(HELD_POOL) is None or spec.name in held for spec, view in facts.poolers)
-    for name, pool in held.items():
+    held = [(spec.name, pool) for spec, view in facts.poolers for pool in view.pools if facts.is_held(pool)]
+    holding = {(name, pool.instance) for name, pool in held}
+    every = all(
+        view.pool(instance) is None or (spec.name, instance) in holding
+        for spec, view in facts.poolers
+        for instance in facts.processes(HELD_PURPOSE)
+    )
+    for name, pool in held:
         seen = f"PgBouncer ({pool.instance}) is paused, and a client has waited for {span(pool.wait_seconds)}"
         advice = f"RESUME on its console in /run/pgbouncer-{pool.instance}; then pgbaton logs --unit pgbaton-agent"
         limit = f"paused for {span(PAUSE_SECONDS)} at most"

@@ -79,7 +79,7 @@ class Shown:
 
 POOLER = Shown(
     pgbouncer.Pgbouncer(),
-    tuple(map(pgbouncer.unit, pgbouncer.PURPOSES)),
+    tuple(map(pgbouncer.units, pgbouncer.PURPOSES)),
     lambda topology: pgbouncer.port(topology, "write"),
     "postgres",
 )

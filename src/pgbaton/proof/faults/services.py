@@ -14,8 +14,10 @@ from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Act, Strike
+    from pgbaton.proof.target import Target
 
-WRITE_POOLER, READ_POOLER = map(pgbouncer.unit, pgbouncer.PURPOSES)
+#: All processes of a port: most topologies have one.
+WRITE_POOLER, READ_POOLER = map(pgbouncer.units, pgbouncer.PURPOSES)
 ONE, PAIR = ((Role.BALANCER, 1),), ((Role.BALANCER, 2),)
 #: HAProxy gives a pooler that accepts and does not answer ``timeout check`` for each of ``check_fall`` checks, at the
 #: healthy and then the fast interval; then clients connect again. With the defaults 2.3 s, and a login.
@@ -33,6 +35,12 @@ def control(verb: str, unit: str) -> Act:
         await strike.on(strike.host).run("systemctl", verb, unit)
 
     return act
+
+
+async def no_second_process(target: Target) -> str | None:
+    """Tell when each port has a single PgBouncer process."""
+    alone = target.topology.pooling.processes == 1
+    return "pooling.processes is 1: there is no other process on the port" if alone else None
 
 
 FAULTS = (
@@ -72,6 +80,17 @@ FAULTS = (
         needs=ONE,
         obstacle=no_pooler,
         suite=Suite.STANDARD,
+    ),
+    Fault(
+        name="one-of-several-pgbouncers-killed",
+        title="One of several PgBouncers for writes killed",
+        does="SIGKILL to the first of the PgBouncer processes for writes of a host that writes go through",
+        right="clients of the other processes notice nothing; its own connect again, and come to those",
+        victims=write_pooler,
+        inject=to_unit(pgbouncer.unit("write"), "KILL"),
+        expects=steady(within(BLIP_SECONDS)),
+        needs=ONE,
+        obstacle=no_second_process,
     ),
     Fault(
         name="pgbouncer-stopped",

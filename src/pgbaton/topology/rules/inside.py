@@ -75,7 +75,8 @@ def extensions_are_loaded(topology: Topology) -> Iterator[Objection]:
         for number, extension in enumerate(database.extensions):
             if extension in PRELOADED_EXTENSIONS and extension not in names:
                 reason = "does nothing unless the server loads it at its start"
-                fix = f'add it to shared_preload_libraries in [postgresql.settings]: "{", ".join(filter(None, [loaded, extension]))}"'
+                libraries = ", ".join(filter(None, (loaded, extension)))
+                fix = f'set shared_preload_libraries = "{libraries}" in [postgresql.settings]'
                 yield warning(("databases", index, "extensions", number), reason, fix)
 
 

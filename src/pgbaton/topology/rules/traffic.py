@@ -64,9 +64,10 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
+    poolers, each = capacity.poolers(topology), capacity.ports_per_pooler(topology)
     reason = (
-        f"{capacity.poolers(topology)} poolers x {capacity.ports_per_pooler(topology)} ports x {pools.of_port(topology)} connections "
-        "(size and reserve, of every user in every database, within their limits) make up to "
+        f"{poolers} poolers x {each} ports x {pools.of_port(topology)} "
+        "connections (size and reserve, of every user in every database, within their limits) make up to "
         f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
         "are not reserved"
     )
