@@ -147,8 +147,8 @@ def unexpected_words(tests: Iterable[str]) -> str:
         return "Nothing else was unexpected."
     return (
         f"Otherwise than expected in all three runs, and alike: {names}. Debian does not ship the library of C\n"
-        "functions that the suite calls (`regress.so`); a cluster's settings are not those of a new server; the runner's\n"
-        "role is not the one that made the catalogue; and the server is some bug fixes newer than the suite."
+        "functions that the suite calls (`regress.so`); a cluster's settings are not those of a new server; the\n"
+        "runner's role is not the one that made the catalogue; and the server is some bug fixes newer than the suite."
     )
 
 
