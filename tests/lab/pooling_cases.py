@@ -1,8 +1,8 @@
 """What a pooler takes away, case by case, and what it does not: as a program, it tries them all and says what it saw.
 
 The first line of standard input is libpq's parameters as JSON, so that no password stands in argv. In argv are the
-cases that are wanted, by their functions' names; without any it is all. The answer is a line of JSON: what each came to.
-The table in docs/reference/transaction-pooling.md is this one.
+cases that are wanted, by their functions' names; without any it is all. The answer is a line of JSON: what each came
+to. The table in docs/reference/transaction-pooling.md is this one.
 """
 
 from __future__ import annotations
