@@ -21,6 +21,10 @@ twice directly, over the server's own socket, and once as an application would, 
 over TLS, with `pooling.mode = "session"`. What differs between the direct run and the one through the VIP is what the
 path to the server changes.
 
+The runner says interval style, date style and time zone in each login. They are set for the database as well: PgBouncer
+ignores the first, and a `RESET` of the others does not come back to what the login said
+([What transaction pooling takes away](transaction-pooling.md)).
+
 | run | as expected | seconds |
 |---|---|---|
 {runs}
@@ -143,8 +147,8 @@ def unexpected_words(tests: Iterable[str]) -> str:
         return "Nothing else was unexpected."
     return (
         f"Otherwise than expected in all three runs, and alike: {names}. Debian does not ship the library of C\n"
-        "functions that the suite calls (`regress.so`), Patroni has set what the suite takes to be a new server's,\n"
-        "and the server is some bug fixes newer than the suite."
+        "functions that the suite calls (`regress.so`); a cluster's settings are not those of a new server; the\n"
+        "runner's role is not the one that made the catalogue; and the server is some bug fixes newer than the suite."
     )
 
 

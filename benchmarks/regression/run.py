@@ -13,7 +13,6 @@ import asyncio
 import base64
 import io
 import json
-import shlex
 import sys
 import tarfile
 import time
@@ -43,9 +42,11 @@ TOPOLOGY, REASONS, RESULTS = HERE / "regression.toml", HERE / "reasons.toml", HE
 USER, DATABASE = "suite", "regression"
 #: Where the suite is on the primary's host, and what it may read there.
 PLACE = "/srv/regression"
+#: The superuser's own home and a directory it may read: psql looks into both.
+AS_POSTGRES = ("runuser", "-u", "postgres", "--", "env", "--chdir=/", "HOME=/var/lib/postgresql")
 #: The longest that one run may take.
 RUN_SECONDS = 3600.0
-#: What pg_regress itself sets for a database that it makes, or asks for in logins, where PgBouncer does not listen.
+#: What pg_regress sets for a database that it makes, and what it says in logins, since PgBouncer passes on only a part.
 SETTINGS = {
     "lc_messages": "C",
     "lc_monetary": "C",
@@ -54,6 +55,8 @@ SETTINGS = {
     "bytea_output": "hex",
     "timezone_abbreviations": "Default",
     "intervalstyle": "postgres_verbose",
+    "datestyle": "Postgres, MDY",
+    "timezone": "America/Los_Angeles",
 }
 #: Roles and tablespaces that a run has left.
 LEFT = """
@@ -73,9 +76,8 @@ class Bench:
     async def sql(self, *statements: str, database: str = "postgres") -> str:
         """Run statements as the superuser of the primary, each by itself."""
         psql = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database)
-        enter = ("runuser", "-u", "postgres", "--", "env", "--chdir=/", *psql)
         commands = [word for statement in statements for word in ("-c", statement)]
-        return (await self.primary.run(*enter, *commands, timeout=120)).stdout
+        return (await self.primary.run(*AS_POSTGRES, *psql, *commands, timeout=120)).stdout
 
     async def prepare(self, suite: Path) -> None:
         """Put the suite on the primary's host, and let its superuser through the poolers."""
@@ -121,13 +123,16 @@ class Bench:
         }
         words = ("--use-existing", *(f"--{key}={value}" for key, value in options.items()))
         variables = {"PGPASSFILE": f"{PLACE}/pgpass", **environment}
-        argv = (f"{tools}/lib/pgxs/src/test/regress/pg_regress", *words)
-        line = shlex.join(("env", *(f"{key}={value}" for key, value in variables.items()), *argv))
-        began = time.monotonic()
-        script = f"mkdir -p {PLACE}/out && cd {PLACE}/out && {line}"
-        said = await self.primary.run(
-            "runuser", "-u", "postgres", "--", "sh", "-c", script, check=False, timeout=RUN_SECONDS
+        await self.primary.run("install", "-d", "-o", "postgres", f"{PLACE}/out")
+        argv = (
+            *AS_POSTGRES,
+            f"--chdir={PLACE}/out",
+            *(f"{key}={value}" for key, value in variables.items()),
+            f"{tools}/lib/pgxs/src/test/regress/pg_regress",
+            *words,
         )
+        began = time.monotonic()
+        said = await self.primary.run(*argv, check=False, timeout=RUN_SECONDS)
         took = time.monotonic() - began
         passed, failed = outputs.verdicts(said.stdout)
         if not passed:

@@ -1,7 +1,8 @@
 """What a pooler takes away, case by case, and what it does not: as a program, it tries them all and says what it saw.
 
-The first line of standard input is libpq's parameters as JSON, so that no password stands in argv. The answer is a line
-of JSON: what each case came to. The table in docs/reference/transaction-pooling.md is this one.
+The first line of standard input is libpq's parameters as JSON, so that no password stands in argv. In argv are the
+cases that are wanted, by their functions' names; without any it is all. The answer is a line of JSON: what each came
+to. The table in docs/reference/transaction-pooling.md is this one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,13 @@ def tracked_at_login(client: Client) -> str:
     return outcome(
         (client.value("SHOW application_name"), client.value("SHOW client_encoding")) == ("orders", "LATIN1")
     )
+
+
+def reset_to_login(client: Client) -> str:
+    named = client.connect(client_encoding="LATIN1")
+    named.execute("SET client_encoding = 'LATIN2'")
+    named.execute("RESET client_encoding")
+    return outcome(client.value("SHOW client_encoding", connection=named) == "LATIN1")
 
 
 def options_at_login(client: Client) -> str:
@@ -213,16 +222,20 @@ def own_process(client: Client) -> str:
 
 
 def cancel(client: Client) -> str:
-    done = threading.Event()
+    """One cancel, sent when the query is under way: it has to find the process that runs it."""
+    watcher, mark, done = client.connect(), uuid.uuid4().hex, threading.Event()
+    running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND right(query, 32) = "
 
     def lose_patience() -> None:
-        while not done.wait(0.2):
-            client.connection.cancel_safe(timeout=SECONDS)
+        while not client.value(f"{running} '{mark}' /* is that */", connection=watcher):
+            if done.wait(0.01):
+                return
+        client.connection.cancel_safe(timeout=SECONDS)
 
     canceller = threading.Thread(target=lose_patience)
     canceller.start()
     try:
-        client.connection.execute(f"SELECT pg_sleep({SECONDS})")
+        client.connection.execute(f"SELECT pg_sleep({SECONDS}) -- {mark}")
     except errors.QueryCanceled:
         return outcome(client.value("SELECT 1") == 1)
     finally:
@@ -296,6 +309,11 @@ CASES = (
         "the same in the login, `client_encoding` too", WORKS, WORKS,
         "",
         tracked_at_login,
+    ),
+    Case(
+        "`RESET` to what the login said", LOST, LOST,
+        "It comes back to what role, database and server are set to.",
+        reset_to_login,
     ),
     Case(
         "`options=-c …` in the login, `PGOPTIONS`", LOST, LOST,
@@ -431,17 +449,21 @@ def table() -> str:
     return "\n".join((*HEAD, *rows)) + "\n"
 
 
-def attempt_all(where: dict[str, Any]) -> dict[str, str]:
-    """Return what each case comes to; an error that no case expects is its outcome."""
-    seen = {}
-    for case in CASES:
-        try:
-            with Client(where) as client:
-                seen[case.what] = case.attempt(client)
-        except (errors.Error, OSError) as error:
-            seen[case.what] = f"{type(error).__name__}: {error}"
-    return seen
+def attempt(case: Case, where: dict[str, Any]) -> str:
+    """Return what a case comes to; an error that it does not expect is its outcome."""
+    try:
+        with Client(where) as client:
+            return case.attempt(client)
+    except (errors.Error, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def main() -> None:
+    """Try what is wanted, as often as it is named, and print what was seen."""
+    where, named = json.loads(sys.stdin.readline()), {case.attempt.__name__: case for case in CASES}
+    wanted = [named[name] for name in sys.argv[1:]] or CASES
+    sys.stdout.write(json.dumps([[case.what, attempt(case, where)] for case in wanted]) + "\n")
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(attempt_all(json.loads(sys.stdin.readline()))) + "\n")
+    main()

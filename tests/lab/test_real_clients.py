@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import re
 import shutil
 import signal
@@ -14,22 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from poolers import in_network, pooling, target_of, tell
+from labs import Lab
+from poolers import in_network, target_of, tell
 
 from pgbaton.hosts import process
 from pgbaton.operate.waiting import until
 from pgbaton.state import write_private
+from pgbaton.topology.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from labs import Lab
 
     from pgbaton.hosts.process import Result
 
 pytestmark = pytest.mark.lab
 
 DIRECTORY = Path(__file__).parents[2] / "examples" / "clients"
+CASES = Path(__file__).with_name("pooling_cases.py")
+#: So many that nobody is right by chance.
+CANCELS = 8
 #: Orders of every program before the primary is killed, and after it.
 BEFORE, AFTER = 10, 25
 FAILOVER_SECONDS = 90.0
@@ -138,11 +142,30 @@ async def test_a_cluster_of_another_authority_is_turned_away(whole_lab: Lab, tmp
     ), said.stderr
 
 
+def applied(lab: Lab, text: str, file: Path) -> Lab:
+    """Have a cluster follow another topology."""
+    file.write_text(text, encoding="utf-8")
+    said = asyncio.run(lab.pgbaton("apply", str(file), "--yes"))
+    assert said.ok, said.stderr
+    return Lab(lab.state, load(file))
+
+
 @pytest.fixture(scope="module")
-def session_lab(whole_lab: Lab) -> Iterator[Lab]:
-    """The same cluster, pooled by session for a while."""
-    with pooling(whole_lab, "session"):
-        yield whole_lab
+def session_lab(whole_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The same cluster, pooled by session for a while, by two processes on each port."""
+    file, before = tmp_path_factory.mktemp("session") / "session.toml", whole_lab.state.topology_file.read_text()
+    try:
+        yield applied(whole_lab, before.replace("[pooling]", '[pooling]\nmode = "session"\nprocesses = 2'), file)
+    finally:
+        applied(whole_lab, before, file)
+
+
+async def test_a_cancel_finds_the_process_that_it_is_for(session_lab: Lab) -> None:
+    """It comes on a connection of its own, which the kernel gives to either process: half are to be passed on."""
+    where = json.dumps(target_of(session_lab).conninfo()) + "\n"
+    argv = in_network(session_lab, sys.executable, str(CASES), *["cancel"] * CANCELS)
+    said = await process.run(*argv, input=where, check=False, timeout=CANCELS * 15)
+    assert [came_to for _, came_to in json.loads(said.stdout)] == ["works"] * CANCELS, said.stderr
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

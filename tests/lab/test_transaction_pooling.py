@@ -34,8 +34,7 @@ def seen_by_clients(lab: Lab, mode: str) -> Mapping[str, str]:
         argv = in_network(lab, sys.executable, str(PROGRAM))
         said = asyncio.run(process.run(*argv, input=where, check=False, timeout=SECONDS))
     assert said.ok, said.stderr
-    seen: dict[str, str] = json.loads(said.stdout)
-    return seen
+    return dict(json.loads(said.stdout))
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ const settings = (port) => ({
   connectionTimeoutMillis: 3000, // an attempt that got lost is soon repeated
   keepAlive: true,
   keepAliveInitialDelayMillis: 2000,
-  query_timeout: 10000, // until an answer that does not come counts as lost: the kernel's own patience is minutes
+  query_timeout: 10000, // for what was sent and nobody confirms: there the kernel's own patience is minutes
   application_name: "orders",
 });
 

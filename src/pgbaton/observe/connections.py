@@ -110,6 +110,20 @@ def psycopg(endpoint: Endpoint) -> str:
     return "\n".join(lines if endpoint.prepared else [*lines, "connection.prepare_threshold = None"])
 
 
+def asyncpg(endpoint: Endpoint) -> str:
+    """Return Python with asyncpg, which would send libpq's settings in a URI on to the pooler, to be refused."""
+    place = f'host="{endpoint.address}", port={endpoint.port}, database="{endpoint.database}", user="{endpoint.user}"'
+    cache = "" if endpoint.prepared else ", statement_cache_size=0"
+    return "\n".join(
+        (
+            "import asyncpg, os, ssl",
+            f"connection = await asyncpg.connect({place},",
+            f'  password=os.environ["PGPASSWORD"], ssl=ssl.create_default_context(cafile="{endpoint.authority}"),',
+            f"  timeout={CONNECT_TIMEOUT}{cache})",
+        )
+    )
+
+
 def jdbc(endpoint: Endpoint) -> str:
     """Return a JDBC URL for pgJDBC; its timeouts are in seconds."""
     parameters: dict[str, str | int] = {
@@ -174,6 +188,7 @@ def npgsql(endpoint: Endpoint) -> str:
 DRIVERS: Mapping[str, Callable[[Endpoint], str]] = {
     "psql": psql,
     "Python (psycopg)": psycopg,
+    "Python (asyncpg)": asyncpg,
     "Java (JDBC)": jdbc,
     "Go (pgx)": pgx,
     "Node (pg)": node,

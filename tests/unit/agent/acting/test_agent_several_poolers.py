@@ -46,6 +46,8 @@ class Host:
         self.silent: dict[str, ServiceError] = {}
         self.living = set(NAMES)
         self.up = {"db1"}
+        #: So many heartbeats pass with each question while a hold waits.
+        self.heartbeats = 0
         for module in (balancer, judge, pool):
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
         for name in ("servers", "set_health", "shutdown_sessions"):
@@ -87,6 +89,7 @@ class Host:
     def asked(self, where: UnixSocket) -> str:
         """Return whom a question is for; raise what that one does instead of answering."""
         name = where.path.parent.name
+        self.seen.run(self.heartbeats)
         if name in self.silent:
             raise self.silent[name]
         return name
@@ -120,10 +123,12 @@ class Host:
         """Hold clients while turns are taken, as they are in the agent."""
         holding = asyncio.ensure_future(self.balancer.hold(seconds))
         await asyncio.sleep(0)
-        while not holding.done():
-            await self.turn()
-            await asyncio.sleep(0)
-        await holding
+        await self.turn(3)
+        self.heartbeats = 2
+        try:
+            await holding
+        finally:
+            self.heartbeats = 0
 
 
 @pytest.fixture

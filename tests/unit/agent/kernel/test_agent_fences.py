@@ -61,6 +61,7 @@ table inet pgbaton_fence {
       5432,
       6432,
       6433,
+      6434,
     }
   }
   set refused {
