@@ -30,7 +30,8 @@ async def make_slots(operation: Operation, target: str) -> None:
 async def promote(operation: Operation, target: str, *, detached: Iterable[str]) -> None:
     """Promote a standby that has slots for its own; ``detached`` are those that its commits do not wait for.
 
-    Whose confirmation its commits wait for is in force before it takes writes. Raises UnhealthyError when it does not come out of recovery.
+    Whose confirmation its commits wait for is in force before it takes writes. Raises UnhealthyError when it does not
+    come out of recovery.
     """
     await control.tell(operation, target, "lead", *detached)
     await control.reload(operation, target)
