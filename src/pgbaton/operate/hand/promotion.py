@@ -28,12 +28,11 @@ async def make_slots(operation: Operation, target: str) -> None:
 
 
 async def promote(operation: Operation, target: str, *, detached: Iterable[str]) -> None:
-    """Promote a standby; ``detached`` are those that its commits do not wait for.
+    """Promote a standby that has slots for its own; ``detached`` are those that its commits do not wait for.
 
-    The slots for its own standbys, and whose confirmation its commits wait for, are there before it takes writes.
-    Raises UnhealthyError when it does not come out of recovery.
+    Whose confirmation its commits wait for is in force before it takes writes. Raises UnhealthyError when it does not
+    come out of recovery.
     """
-    await make_slots(operation, target)
     await control.tell(operation, target, "lead", *detached)
     await control.reload(operation, target)
     said = await operation.sql(target, f"SELECT pg_promote(true, {PROMOTE_SECONDS})", seconds=PROMOTE_SECONDS + 10)
