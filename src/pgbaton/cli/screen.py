@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pgbaton.observe.findings import Finding
     from pgbaton.observe.journal import Entry
-    from pgbaton.observe.report import AgentRow, FenceRow, HostRow, PoolRow, Report
+    from pgbaton.observe.report import AgentRow, EtcdRow, FenceRow, HostRow, PoolRow, Report
 
 HEALTH_STYLE = {Health.HEALTHY: "bold green", Health.DEGRADED: "bold yellow", Health.DOWN: "bold red"}
 LEVEL_STYLE = {Level.CRITICAL: "bold red", Level.WARNING: "yellow", Level.NOTE: "dim"}
@@ -35,7 +35,8 @@ def screen(report: Report, *, width: int = 80) -> RenderableType:
     parts: list[RenderableType] = [head(report), hosts(report, wide=width >= WIDE)]
     if report.pools:
         parts.append(pools(report.pools))
-    parts.append(etcd(report))
+    if report.etcd is not None:
+        parts.append(etcd(report.etcd))
     if report.agents is not None:
         parts.append(agents(report.agents, report.fences or ()))
     parts += [finding_lines(finding) for finding in report.findings]
@@ -126,9 +127,8 @@ def pool(row: PoolRow) -> str:
     return f"{it.instance} {clients}{waits}, {servers}{paused}"
 
 
-def etcd(report: Report) -> Text:
+def etcd(it: EtcdRow) -> Text:
     """Return etcd's line."""
-    it = report.etcd
     alarms = f", alarms {', '.join(it.alarms)}" if it.alarms else ""
     text = f"etcd {it.healthy}/{it.members} healthy, leader {it.leader or 'none'}, {size(it.db_size_bytes)}{alarms}"
     return Text(text, style="" if it.healthy == it.members and not it.alarms else "yellow")

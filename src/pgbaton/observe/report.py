@@ -80,7 +80,10 @@ class FenceRow:
 
 @dataclass(frozen=True)
 class Report:
-    """A cluster at one moment, judged; ``agents`` and ``fences`` are None where the topology has no agents."""
+    """A cluster at one moment, judged.
+
+    ``agents`` and ``fences`` are None where the topology has no agents, ``etcd`` where it has no etcd.
+    """
 
     cluster: str
     taken_at: str
@@ -94,7 +97,7 @@ class Report:
     survives: str
     hosts: tuple[HostRow, ...]
     pools: tuple[PoolRow, ...]
-    etcd: EtcdRow
+    etcd: EtcdRow | None
     findings: tuple[Finding, ...]
     snapshot: Snapshot
     agents: tuple[AgentRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
@@ -131,7 +134,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         survives=facts.durability,
         hosts=tuple(host_row(facts, spec) for spec in topology.hosts),
         pools=tuple(PoolRow(spec.name, pool) for spec, view in facts.poolers for pool in view.pools),
-        etcd=etcd_row(facts),
+        etcd=None if topology.is_manual else etcd_row(facts),
         findings=findings,
         snapshot=snapshot,
         agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,
