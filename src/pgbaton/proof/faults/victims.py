@@ -39,6 +39,11 @@ def primary_and_confirming_standby(roles: Roles, random: Random) -> tuple[str, .
     return (*primary(roles, random), *confirming_standby(roles, random))
 
 
+def primary_and_confirming_standbys(roles: Roles, random: Random) -> tuple[str, ...]:
+    """Strike the primary and every standby that commits wait for."""
+    return (*primary(roles, random), *_some(roles.synchronous, "standby that commits wait for"))
+
+
 def primary_and_vip_holder(roles: Roles, random: Random) -> tuple[str, ...]:
     """Strike the primary and the VIP's holder, which may be one host."""
     return tuple(dict.fromkeys((*primary(roles, random), *vip_holder(roles, random))))
