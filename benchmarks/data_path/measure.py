@@ -25,6 +25,7 @@ import variants
 from measuring import Measuring
 from path_page import page
 
+from pgbaton.errors import Error
 from pgbaton.measure import chart, plan, summary
 from pgbaton.measure.plan import Case
 
@@ -75,13 +76,19 @@ async def measure(asked: argparse.Namespace) -> tuple[dict[str, Any], tuple[Row,
     storms = tuple(min(count, lab.entrances()) for count in asked.storms)
     ground = lab.ground(asked.cluster, tell)
     began = datetime.now(UTC).isoformat(timespec="seconds")
+    tried, stormed, remarks = list[dict[str, Any]](), list[dict[str, Any]](), [REMARK]
     try:
         target = await ground.prepare()
-        run = Measuring(target, request, tuple(asked.idle), tuple(dict.fromkeys(storms)))
-        if not asked.only_variants:
-            await run.run()
-        tried, stormed = await try_variants(target, asked)
         known = await versions(target)
+        run = Measuring(target, request, tuple(asked.idle), tuple(dict.fromkeys(storms)))
+        try:
+            if not asked.only_variants:
+                await run.run()
+            tried, stormed = await try_variants(target, asked)
+        except Error as error:
+            # What was measured by then took long to measure.
+            tell(f"not brought to its end: {error}")
+            remarks.append(f"the run was not brought to its end: {error.message}")
     finally:
         if not asked.keep:
             await ground.leave()
@@ -100,7 +107,7 @@ async def measure(asked: argparse.Namespace) -> tuple[dict[str, Any], tuple[Row,
         "memory": run.memory,
         "storms": [*run.stormed, *stormed],
         "variants": tried,
-        "remarks": [REMARK],
+        "remarks": remarks,
     }
     return data | {"goals": goals.judged(data)}, summary.rows(run.runs)
 

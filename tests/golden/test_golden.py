@@ -25,6 +25,18 @@ CASES = {name: presets.text(name) for name in presets.NAMES} | {
     "apart": (HERE / "apart.toml").read_text(encoding="utf-8"),
 }
 USUAL = re.compile(r"\b(5432|6432|6433|5000|5001|8404|6000|6001|8008|2379|2380|7790|7791)\b|/var/lib/postgresql/1\d/")
+#: Everything that pools can have of their own, and only the host that has pools.
+POOLS = (
+    presets.text("standard")
+    .replace("[pooling]\n", "[pooling]\nprocesses = 2\nsize = 9\nreserve = 3\napplication_name_add_host = true\n")
+    .replace("[balancing]\n", "[balancing]\nlog_connections = true\n")
+    .replace(
+        'name = "app"\n\n[[databases]]\nname = "app"\nowner = "app"\n',
+        'name = "app"\n\n[[users]]\nname = "old"\npool_mode = "session"\npool_size = 3\nmax_user_connections = 5\n\n'
+        '[[databases]]\nname = "app"\nowner = "app"\nmax_db_connections = 13\n\n'
+        '[[databases]]\nname = "lines"\nowner = "app"\npool_size = 4\npool_mode = "statement"\n',
+    )
+)
 
 
 def rendered(host: HostBlueprint) -> str:
@@ -44,7 +56,18 @@ def shown(file: File) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_preset_renders_what_it_did(case: str) -> None:
-    for host in blueprint.draw(load.loads(CASES[case])).hosts:
+    compare(case, CASES[case])
+
+
+def test_pools_of_their_own_render_what_they_did() -> None:
+    compare("pools", POOLS, only="lb1")
+
+
+def compare(case: str, text: str, *, only: str = "") -> None:
+    """Compare what hosts of a topology get with what was kept; keep it, where that is asked for."""
+    for host in blueprint.draw(load.loads(text)).hosts:
+        if only not in {"", host.host}:
+            continue
         kept = HERE / case / f"{host.host}.txt"
         if os.environ.get("PGBATON_UPDATE_GOLDEN"):
             kept.parent.mkdir(exist_ok=True)

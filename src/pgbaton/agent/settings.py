@@ -122,7 +122,7 @@ class PgbouncerSockets:
 
     write: tuple[Pooler, ...]
     read: tuple[Pooler, ...]
-    synchronous: tuple[Pooler, ...] = ()
+    synchronous: tuple[Pooler, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,6 @@ AGENT_ROLE = "pgbaton_agent"
 AGENT_DATABASE = "postgres"
 #: Agents of balancers log in with it by the clients' own way, and ask who answers. It may do nothing else.
 PROBE_ROLE = "pgbaton_probe"
-#: Whom no rule for everybody is for.
-SERVICE_ROLES = ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, AGENT_ROLE, PROBE_ROLE)
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
 
@@ -300,6 +298,12 @@ def agent_rules(topology: Topology) -> list[str]:
     ]
 
 
+def service_roles(topology: Topology) -> tuple[str, ...]:
+    """Return whom no rule for everybody is for."""
+    agents = (role.name for role in agent_roles(topology))
+    return ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *agents)
+
+
 def by_password(topology: Topology, databases: str, names: str) -> list[str]:
     """Return the rules for roles that come with a password, by the ways that clients' connections come to a server.
 
@@ -319,7 +323,7 @@ def access_rules(topology: Topology) -> list[str]:
     """
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
     names = ",".join(database.name for database in topology.databases)
-    services = ",".join(SERVICE_ROLES)
+    services = ",".join(service_roles(topology))
     return [
         "local all postgres peer",
         *agent_rules(topology),

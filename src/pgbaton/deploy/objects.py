@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgbaton.components import patroni, postgres
-from pgbaton.deploy import databases, diff
+from pgbaton.deploy import databases, diff, roles
 from pgbaton.deploy.databases import DatabaseNow, quoted
 from pgbaton.deploy.steps import Cost, Kind, Stage, Step
 from pgbaton.errors import CommandError, RefusedError
 from pgbaton.references import secret
-from pgbaton.secrets import scram_matches, scram_verifier
+from pgbaton.secrets import scram_matches
 from pgbaton.topology.rules.managed import PREDEFINED_ROLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from pgbaton.components.postgres import DatabaseRole, DatabaseSpec, TablespaceSpec
     from pgbaton.hosts.base import Host
@@ -257,7 +257,7 @@ def lowers_limit(wanted: Desired, current: Current) -> bool:
 def role_steps(role: DatabaseRole, current: Current, vault: Vault) -> Iterator[Step]:
     """Yield what makes a role: log in, limit of connections, password, the roles it is a member of."""
     name = f"password/{role.password}"
-    after = role_text(role.connection_limit, secret(name), role.member_of)
+    after = roles.described(role.connection_limit, secret(name), role.member_of)
     if role.name not in current.roles:
         yield _step(f"role {role.name}", "create", after=after)
         return
@@ -266,14 +266,8 @@ def role_steps(role: DatabaseRole, current: Current, vault: Vault) -> Iterator[S
     joined = [each for each in current.memberships.get(role.name, ()) if role.only or each in role.member_of]
     if not login or limit != role.connection_limit or not known or set(joined) != set(role.member_of):
         password = secret(name) if known else diff.MASK if verifier else "none"
-        before = role_text(limit, password, joined, login=login)
+        before = roles.described(limit, password, joined, login=login)
         yield _step(f"role {role.name}", "change", before=before, after=after)
-
-
-def role_text(limit: int, password: str, joined: Sequence[str], *, login: bool = True) -> str:
-    """Return a role as it is shown: ``password`` is a reference or a mask."""
-    groups = f" IN ROLE {', '.join(joined)}" if joined else ""
-    return f"{'LOGIN' if login else 'NOLOGIN'} CONNECTION LIMIT {limit} PASSWORD {password}{groups}"
 
 
 def database_steps(database: DatabaseSpec, current: Current) -> Iterator[Step]:
@@ -315,10 +309,10 @@ def lookup_step(wanted: Desired, place: str, current: Current) -> Step:
 
 def unmanaged(wanted: Desired, current: Current) -> tuple[str, ...]:
     """Return notes on roles, databases and tablespaces that exist and are not in the topology."""
-    roles = set(current.roles) - {role.name for role in wanted.roles} - BUILT_IN_ROLES
+    strangers = set(current.roles) - {role.name for role in wanted.roles} - BUILT_IN_ROLES
     others = set(current.databases) - {database.name for database in wanted.databases} - BUILT_IN
     tablespaces = set(current.tablespaces) - {tablespace.name for tablespace in wanted.tablespaces}
-    notes = {"roles": roles, "databases": others, "tablespaces": tablespaces}
+    notes = {"roles": strangers, "databases": others, "tablespaces": tablespaces}
     return tuple(
         f"{what} not managed, left alone: {', '.join(sorted(names))}" for what, names in notes.items() if names
     )
@@ -343,8 +337,8 @@ def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str
     """Yield the SQL for psql: roles and their memberships, tablespaces, then the template, then each database."""
     changed = [role for role in wanted.roles if f"role {role.name}" in todo]
     for role in changed:
-        yield role_sql(role, vault, todo[f"role {role.name}"])
-    yield from map(membership_sql, changed)
+        yield roles.role_sql(role, vault, todo[f"role {role.name}"])
+    yield from map(roles.membership_sql, changed)
     for tablespace in wanted.tablespaces:
         if f"tablespace {tablespace.name}" in todo:
             yield tablespace_sql(tablespace, create=todo[f"tablespace {tablespace.name}"].action == "create")
@@ -364,31 +358,6 @@ def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str
         )
         if missing:
             yield f"\\connect {quoted(place)}\n{''.join(map(databases.extension_sql, missing))}"
-
-
-def role_sql(role: DatabaseRole, vault: Vault, step: Step) -> str:
-    """Return the statement that makes a role; a password goes as a verifier, and only where it is another.
-
-    A new verifier has another salt: poolers could open no server connection for clients that logged in before.
-    """
-    name = f"password/{role.password}"
-    password = "" if secret(name) in step.before else f" PASSWORD '{scram_verifier(vault.value(name))}'"
-    verb, limit = "CREATE" if step.action == "create" else "ALTER", role.connection_limit
-    return f"{verb} ROLE {quoted(role.name)} LOGIN CONNECTION LIMIT {limit}{password};\n"
-
-
-#: Statements that take a role out of all that it should not be in, whoever put it there; psql carries them out.
-LEAVE = """SELECT format('REVOKE %I FROM %I GRANTED BY %I', of.rolname, it.rolname, by.rolname)
-  FROM pg_auth_members AS m JOIN pg_roles AS of ON of.oid = m.roleid JOIN pg_roles AS it ON it.oid = m.member
-  JOIN pg_roles AS by ON by.oid = m.grantor WHERE it.rolname = '{role}' AND of.rolname <> ALL ('{{{kept}}}') \\gexec
-"""
-
-
-def membership_sql(role: DatabaseRole) -> str:
-    """Return the statements that make a role a member of what it should be; names of roles need no quotes in them."""
-    grants = "".join(f"GRANT {quoted(group)} TO {quoted(role.name)};\n" for group in role.member_of)
-    leave = LEAVE.format(role=role.name, kept=",".join(role.member_of)) if role.only else ""
-    return leave + grants
 
 
 def tablespace_sql(tablespace: TablespaceSpec, *, create: bool) -> str:

@@ -31,7 +31,8 @@ LOGIN_SECONDS = 10
 class Storm:
     """How many sessions, for how long, and what each does again and again.
 
-    With ``hold`` a session runs its statement once, in a transaction that it leaves open until the end.
+    With ``hold`` a session runs its statement once, in a transaction that it leaves open until the end. With ``once``
+    it logs in, runs its statement, and leaves; nobody comes again, and all is over when the last one has left.
     """
 
     conninfo: Mapping[str, Any] = field(repr=False)
@@ -39,6 +40,7 @@ class Storm:
     seconds: float
     statement: str
     hold: bool = False
+    once: bool = False
 
     def dump(self) -> str:
         """Return the storm as the line that the program reads."""
@@ -57,9 +59,11 @@ async def session(storm: Storm, seen: Counter[str]) -> None:
             await work(storm, seen)
         except Error as error:
             seen[f"error {getattr(error, 'sqlstate', None) or type(error).__name__}"] += 1
-            if storm.hold:
+            if storm.hold or storm.once:
                 return
             await asyncio.sleep(AGAIN_SECONDS)
+        if storm.once:
+            return
 
 
 async def work(storm: Storm, seen: Counter[str]) -> None:
@@ -71,6 +75,8 @@ async def work(storm: Storm, seen: Counter[str]) -> None:
         while True:
             await connection.execute(storm.statement.encode())
             seen["statements"] += 1
+            if storm.once:
+                return
             if storm.hold:
                 await asyncio.Event().wait()
     finally:
@@ -82,7 +88,8 @@ async def rage(storm: Storm) -> Counter[str]:
     seen = Counter[str]()
     tasks = [asyncio.create_task(session(storm, seen)) for _ in range(bounded(storm.sessions))]
     end = asyncio.to_thread(sys.stdin.read) if storm.hold else asyncio.sleep(storm.seconds)
-    await asyncio.wait({asyncio.ensure_future(end)}, timeout=storm.seconds)
+    ends = tasks if storm.once else [asyncio.ensure_future(end)]
+    await asyncio.wait(ends, timeout=storm.seconds)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -79,7 +79,7 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
         tls=Tls(*(tls / name for name in ("ca.crt", "me.crt", "me.key", "ca.crt", "me.crt", "me.key"))),
         haproxy_socket=directory / "haproxy",
         pgbouncer_sockets=PgbouncerSockets(
-            (Pooler("write", directory / "write"),), (Pooler("read", directory / "read"),)
+            (Pooler("write", directory / "write"),), (Pooler("read", directory / "read"),), ()
         ),
         state_directory=directory / "state",
         runtime_directory=directory / "run",

@@ -69,6 +69,7 @@ DOCUMENT = {
             {"instance": "write-2", "directory": "/run/pgbouncer-write-2"},
         ],
         "read": [{"instance": "read", "directory": "/run/pgbouncer-read"}],
+        "synchronous": [],
     },
     "state_directory": "/var/lib/pgbaton-agent",
     "runtime_directory": "/run/pgbaton-agent",

@@ -89,7 +89,7 @@ def test_a_pool_beside_its_server_uses_the_unix_socket() -> None:
     pool = file(Placement.DATABASE, "db2", "/etc/pgbouncer/write.ini")
     assert "app = host=/var/run/postgresql port=5432 " in pool
     assert "server_tls_sslmode" not in pool
-    assert "local app app scram-sha-256" in postgres.access_rules(topology(Placement.DATABASE))
+    assert "local app all scram-sha-256" in postgres.access_rules(topology(Placement.DATABASE))
 
 
 def test_a_pool_beside_an_application_goes_through_the_vip_and_serves_nobody_else() -> None:
@@ -110,7 +110,7 @@ def test_who_meets_a_server_through_the_vip_can_verify_it_and_waits_when_it_is_f
     assert f" maxconn {capacity.room(made)}\n" in config
     assert "timeout queue 60000ms" in config
     rules = postgres.access_rules(made)
-    assert "hostssl app app 10.77.0.11/32 scram-sha-256" in rules
+    assert "hostssl app all 10.77.0.11/32 scram-sha-256" in rules
 
 
 def test_another_placement_asks_for_no_other_access_so_that_nobody_is_locked_out_while_pools_move() -> None:

@@ -115,8 +115,8 @@ async def test_memberships_follow_the_topology_where_it_names_them(vault: Vault)
     assert before.endswith(" IN ROLE pg_read_all_data")
     assert after.endswith(" IN ROLE pg_monitor")
     sql = await said(vault, desired, now)
-    assert "REVOKE %I FROM %I GRANTED BY %I" in sql
-    assert "of.rolname <> ALL ('{pg_monitor}')" in sql
+    assert "REVOKE %s FROM %s GRANTED BY %s" in sql
+    assert "rolname = ANY ('{pg_monitor}')" in sql
     assert sql.endswith('GRANT "pg_monitor" TO "app";\n')
     assert shown(vault, desired, current(vault, desired, memberships={"app": ("pg_monitor",)})) == []
 

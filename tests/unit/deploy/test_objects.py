@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton.components.postgres import DatabaseRole, DatabaseSpec, TablespaceSpec
-from pgbaton.deploy import diff, objects
+from pgbaton.deploy import diff, objects, roles
 from pgbaton.deploy.databases import DatabaseNow
 from pgbaton.deploy.objects import Current, Desired
 from pgbaton.deploy.steps import Cost
@@ -96,7 +96,7 @@ def test_a_role_gets_the_memberships_that_it_lacks(vault: Vault) -> None:
     assert objects.steps(wanted, member, vault, standbys=True) == ()
     (step,) = objects.steps(wanted, lacking, vault, standbys=True)
     assert (step.before, step.after) == (f"{step.before}", f"{step.before} IN ROLE pg_monitor")
-    assert 'GRANT "pg_monitor" TO "app";\n' in objects.membership_sql(role)
+    assert 'GRANT "pg_monitor" TO "app";\n' in roles.membership_sql(role)
 
 
 def test_a_setting_of_the_postmaster_costs_a_switchover(vault: Vault) -> None:

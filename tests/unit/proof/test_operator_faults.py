@@ -14,7 +14,7 @@ from pgbaton.agent.decisions import flushing
 from pgbaton.errors import RefusedError, UnhealthyError
 from pgbaton.lab import definition
 from pgbaton.proof import storm
-from pgbaton.proof.faults import configuration, disks, load, named, operations, standbys
+from pgbaton.proof.faults import configuration, disks, load, named, operations, services, standbys
 from pgbaton.proof.faults.base import Service, Strike, Suite
 from pgbaton.proof.target import Roles, Target
 from pgbaton.state import ClusterState
@@ -108,3 +108,11 @@ def test_a_disk_that_hangs_may_cost_the_agents_patience_and_a_crash_or_a_dead_ho
 def test_clients_need_not_be_served_while_there_is_no_room() -> None:
     full, hangs = named(["data-disk-full", "data-disk-hangs"])
     assert (full.service, hangs.service) == (Service.AFTER_HEALING, Service.RETURNS)
+
+
+async def test_one_of_several_processes_can_be_killed_only_where_there_are_several() -> None:
+    target = Target(TOPOLOGY, ClusterState("standard", Path("/nowhere")), lambda _: None)
+    assert "processes is 1" in (await services.no_second_process(target) or "")
+    pooling = TOPOLOGY.pooling.model_copy(update={"processes": 2})
+    several = replace(target, topology=TOPOLOGY.model_copy(update={"pooling": pooling}))
+    assert await services.no_second_process(several) is None

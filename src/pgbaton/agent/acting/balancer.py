@@ -138,8 +138,8 @@ class Balancer:
 
         Raises NotHeldError, after which nobody is held: some have a server for too long, or a pooler cannot do it.
         """
-        if not self._holds:
-            message = "no pooler of this host leads to the primary"
+        if not self._pools:
+            message = "no pooler of this host leads to the primary: nobody can be held"
             raise NotHeldError(message)
         seconds = min(seconds, self._settings.timings.pause_seconds)
         self._plan += 1

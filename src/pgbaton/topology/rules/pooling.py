@@ -134,10 +134,9 @@ def processes_are_watched(topology: Topology) -> Iterator[Objection]:
 @rule("hosts", "pooling", "users", "databases", "balancing")
 def database_limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A database's own limit is not below what its pools may open."""
-    poolers = capacity.poolers(topology)
+    ports = capacity.poolers(topology) * capacity.ports_per_pooler(topology)
     for index, database in enumerate(topology.databases):
-        share = poolers * capacity.ports_per_pooler(topology) * pools.of_database(topology, database)
-        share += capacity.processes(topology)
+        share = ports * pools.of_database(topology, database) + capacity.processes(topology)
         if 0 <= database.connection_limit < share:
             reason = f"is below the {share} connections that the pools and look-ups may open to {database.name}"
             fix = "raise it, or set max_db_connections below it, divided by poolers and ports"

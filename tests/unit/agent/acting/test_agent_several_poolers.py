@@ -31,7 +31,7 @@ NAMES = ("write", "write-2", "read", "read-2")
 
 def poolers(directory: Path) -> PgbouncerSockets:
     made = {name: Pooler(name, directory / name) for name in NAMES}
-    return PgbouncerSockets((made["write"], made["write-2"]), (made["read"], made["read-2"]))
+    return PgbouncerSockets((made["write"], made["write-2"]), (made["read"], made["read-2"]), ())
 
 
 class Host:
@@ -46,6 +46,8 @@ class Host:
         self.silent: dict[str, ServiceError] = {}
         self.living = set(NAMES)
         self.up = {"db1"}
+        #: So many heartbeats pass with each question while a hold waits.
+        self.heartbeats = 0
         for module in (balancer, judge, pool):
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
         for name in ("servers", "set_health", "shutdown_sessions"):
@@ -87,6 +89,7 @@ class Host:
     def asked(self, where: UnixSocket) -> str:
         """Return whom a question is for; raise what that one does instead of answering."""
         name = where.path.parent.name
+        self.seen.run(self.heartbeats)
         if name in self.silent:
             raise self.silent[name]
         return name
@@ -120,10 +123,12 @@ class Host:
         """Hold clients while turns are taken, as they are in the agent."""
         holding = asyncio.ensure_future(self.balancer.hold(seconds))
         await asyncio.sleep(0)
-        while not holding.done():
-            await self.turn()
-            await asyncio.sleep(0)
-        await holding
+        await self.turn(3)
+        self.heartbeats = 2
+        try:
+            await holding
+        finally:
+            self.heartbeats = 0
 
 
 @pytest.fixture
@@ -213,7 +218,7 @@ def test_every_process_is_kept_at_its_own_console(host: Host) -> None:
 
 async def test_where_no_pooler_is_nobody_can_be_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = Host(monkeypatch, tmp_path)
-    none = replace(host.seen.settings, pgbouncer_sockets=PgbouncerSockets((), ()))
+    none = replace(host.seen.settings, pgbouncer_sockets=PgbouncerSockets((), (), ()))
     made = Balancer(none, host.seen.sight, Complaints(), tracked=tmp_path / "tracked")
     with pytest.raises(NotHeldError, match="no pooler of this host"):
         await made.hold(1.0)
