@@ -127,8 +127,7 @@ class PatroniDefaults(Peer):
 
     def conninfo(self, target: PeerTarget, *, writes: bool) -> dict[str, str | int]:
         """Return the balancer's address; the server's certificate is its own, not the balancer's."""
-        ports = target.topology.balancing
-        ours = Target.conninfo(target, ports.write_port if writes else ports.read_port)
+        ours = Target.conninfo(target, reads=not writes)
         return {**ours, "host": str(address(BALANCER_NUMBER)), "sslmode": "verify-ca"}
 
 
@@ -170,8 +169,7 @@ class PatroniFloor(Peer):
 
     def conninfo(self, target: PeerTarget, *, writes: bool) -> dict[str, str | int]:
         """Return the VIP."""
-        ports = target.topology.balancing
-        return Target.conninfo(target, ports.write_port if writes else ports.read_port)
+        return Target.conninfo(target, reads=not writes)
 
 
 class PatroniAgents(PatroniFloor):

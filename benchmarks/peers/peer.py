@@ -100,9 +100,9 @@ class PeerTarget(Target):
 
         return await until("the cluster is whole", look, seconds=seconds, interval_seconds=LOOK_INTERVAL_SECONDS)
 
-    def conninfo(self, port: int) -> dict[str, str | int]:
+    def conninfo(self, *, reads: bool = False) -> dict[str, str | int]:
         """Return how applications connect, as the peer's documentation says."""
-        return self.peer.conninfo(self, writes=port == self.topology.balancing.write_port)
+        return self.peer.conninfo(self, writes=not reads)
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -25,10 +25,13 @@ with the line, the key, the value, the reason and what to do. Nothing is guessed
 TITLES = {
     "hosts": "Hosts and roles",
     "network": "Network and VIP",
+    "sites": "Standbys apart, and other sites",
     "servers": "PostgreSQL, users, databases, replication",
+    "directories": "Directories of data, WAL and tablespaces",
     "traffic": "Ports and balancing",
     "pooling": "Pools",
     "inside": "Roles, encodings and extensions",
+    "reads": "Reads of standbys",
     "timings": "Timings",
     "agents": "Agents",
     "access": "Security and SSH",

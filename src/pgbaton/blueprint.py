@@ -33,10 +33,11 @@ class Part:
 
 @dataclass(frozen=True)
 class HostBlueprint:
-    """Everything that one host should have, in the order of the waves."""
+    """Everything that one host should have, in the order of the waves; ``was_managed``: it had something before."""
 
     host: str
     parts: tuple[Part, ...]
+    was_managed: bool = False
 
     @property
     def packages(self) -> tuple[str, ...]:

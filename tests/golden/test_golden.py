@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from pgbaton.components.base import File
 
 HERE = Path(__file__).parent
-#: The presets as they are, and one whose hosts have as many different roles as any, without agents.
-CASES = {name: presets.text(name) for name in presets.NAMES} | {"stock": presets.text("classic") + STOCK}
+#: The presets as they are, one whose hosts have as many different roles as any, without agents, and one that has
+#: nothing where it usually is.
+CASES = {name: presets.text(name) for name in presets.NAMES} | {
+    "stock": presets.text("classic") + STOCK,
+    "apart": (HERE / "apart.toml").read_text(encoding="utf-8"),
+}
+USUAL = re.compile(r"\b(5432|6432|6433|5000|5001|8404|6000|6001|8008|2379|2380|7790|7791)\b|/var/lib/postgresql/1\d/")
 #: Everything that pools can have of their own, and only the host that has pools.
 POOLS = (
     presets.text("standard")
@@ -67,3 +73,16 @@ def compare(case: str, text: str, *, only: str = "") -> None:
             kept.parent.mkdir(exist_ok=True)
             kept.write_text(rendered(host), encoding="utf-8")
         assert kept.read_text(encoding="utf-8") == rendered(host), f"{case}/{host.host} changed; see scripts/golden"
+
+
+def test_no_usual_port_or_place_is_left_where_all_were_changed() -> None:
+    """A word of a file that does not come from the topology would be one that cannot be changed."""
+    hosts = blueprint.draw(load.loads(CASES["apart"])).hosts
+    left = {(host.host, file.path, found[0]) for host in hosts for file in host.files for found in usual(file)}
+    assert left == set()
+    preset = blueprint.draw(load.loads(CASES["compact"])).hosts
+    assert len({found[0] for host in preset for file in host.files for found in usual(file)}) > 12
+
+
+def usual(file: File) -> list[re.Match[str]]:
+    return list(USUAL.finditer(shown(file)))

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 PORTS = Ports(
-    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+    heartbeat=7790,
+    health=7791,
+    postgresql=5432,
+    rest=8008,
+    etcd=2379,
+    etcd_peer=2380,
+    pool_write=6432,
+    pool_read=6433,
+    pool_synchronous=6434,
 )
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")

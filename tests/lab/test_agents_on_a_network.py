@@ -244,6 +244,7 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
         "me": host.name,
         "hosts": [{"name": each.name, "address": each.address, "roles": ["dcs"]} for each in hosts.values()],
         "mode": "synchronous",
+        "placement": "balancer",
         "accept_loss": False,
         "ports": {
             "heartbeat": HEARTBEAT,
@@ -254,6 +255,7 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
             "etcd_peer": 2380,
             "pool_write": 6432,
             "pool_read": 6433,
+            "pool_synchronous": 6434,
         },
         "timings": {
             "heartbeat_seconds": BEAT_SECONDS,

@@ -120,7 +120,7 @@ async def observed(target: Target) -> tuple[trial.Trial, History]:
 
 async def test_an_audit_passes_a_cluster_that_kept_its_promises_and_fails_one_that_did_not(target: Target) -> None:
     done, history = await observed(target)
-    # Whose the primary is then, is Patroni's to say: it starts a server again in place when no standby answers it.
+    # Who is primary then is Patroni's to say: it starts a server in place when no standby answers it in time.
     seen = measure(history, Kind.WRITE, done.window)
     assert seen.longest.begin >= done.injected - 0.5
     assert not seen.longest.open
@@ -166,7 +166,7 @@ async def test_a_standby_that_does_not_catch_up_is_a_finding(target: Target) -> 
 
 
 async def test_clients_keep_their_password_out_of_the_process_table(target: Target) -> None:
-    password = target.conninfo(5000)["password"]
+    password = target.conninfo()["password"]
     meter = await RunningMeter.start(target)
     try:
         await meter.until_calm(since=time.monotonic(), seconds=30)

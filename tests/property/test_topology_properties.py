@@ -71,6 +71,8 @@ def valid(draw: st.DrawFn) -> dict[str, Any]:
         host["roles"].append("dcs")
     names = draw(st.lists(st.from_regex(r"\A[b-m][a-z0-9_]{0,20}\Z"), min_size=1, max_size=2, unique=True))
     ttl = draw(st.integers(20, 300))
+    far = {"name": "far", "address": "10.8.0.1", "roles": ["database"], "failover": False, "reads": draw(st.booleans())}
+    hosts += draw(st.sampled_from([[], [far], [{**far, "replicate_from": "db0"}]]))
     return {
         "schema": 1,
         "cluster": {"name": draw(st.from_regex(r"\A[a-z]([a-z0-9-]{0,9}[a-z0-9])?\Z"))},
@@ -78,10 +80,12 @@ def valid(draw: st.DrawFn) -> dict[str, Any]:
             "subnet": "10.9.0.0/24",
             "vip": f"10.9.0.{draw(st.integers(100, 254))}",
             "virtual_router_id": draw(st.integers(1, 255)),
+            "other_subnets": ["10.8.0.0/16"],
         },
         "hosts": draw(st.permutations(hosts)),
         "postgresql": {
             "max_connections": draw(st.integers(500, 1000)),
+            **draw(st.sampled_from([{}, {"wal_directory": "/srv/wal/main"}])),
             "settings": {
                 "work_mem": draw(st.sampled_from([64, "4MB"])),
                 "auto_explain.log_timing": draw(st.booleans()),
@@ -89,6 +93,7 @@ def valid(draw: st.DrawFn) -> dict[str, Any]:
         },
         "users": [{"name": name} for name in names],
         "databases": [{"name": name, "owner": draw(st.sampled_from(names))} for name in names],
+        "tablespaces": [{"name": name, "owner": name, "location": f"/srv/fast/{name}"} for name in names],
         "replication": {
             "mode": draw(st.sampled_from(["asynchronous", "synchronous", "strict", "quorum"])),
             "count": draw(st.integers(1, databases - 1)),

@@ -96,14 +96,16 @@ class Agent:
         self._fences = fences.Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
         self._fencing = Fencing(self._fences, sight, complaints, on_end=self._order_ended, on_change=self._stirred)
         is_database, is_balancer = "database" in me.roles, "balancer" in me.roles
+        is_proxied = is_balancer or me in settings.routers
         self._patroni = clients.patroni(settings)
         self._server = self._server_of(settings) if is_database else None
         self._own_fence = self._own_fence_of(self._server) if self._server else None
         self._followers = self._followers_of(self._server) if self._server else None
-        self._balancer = Balancer(settings, sight, complaints) if is_balancer else None
+        self._balancer = Balancer(settings, sight, complaints) if is_proxied else None
         self._path = self._path_of(self._balancer) if self._balancer else None
         self._keepers = (
             *(self._keepers_of_database() if is_database else ()),
+            *(self._keepers_of_poolers() if settings.is_pooler else ()),
             *(self._keepers_of_balancer() if is_balancer else ()),
         )
         with_judges: tuple[Kept | None, ...] = (self._server, self._balancer, *self._keepers)
@@ -136,10 +138,12 @@ class Agent:
     def _keepers_of_database(self) -> Iterator[Keeper]:
         yield keeper.patroni(self._patroni, self._settings, self._sight, self._complaints)
 
-    def _keepers_of_balancer(self) -> Iterator[Keeper]:
+    def _keepers_of_poolers(self) -> Iterator[Keeper]:
         known = (self._settings, self._sight, self._complaints)
         yield from (keeper.pooler(name, *known) for name in keeper.pooler_names(self._settings))
-        yield keeper.keepalived(*known)
+
+    def _keepers_of_balancer(self) -> Iterator[Keeper]:
+        yield keeper.keepalived(self._settings, self._sight, self._complaints)
 
     def _followers_of(self, server: Server) -> Followers:
         return Followers(self._sight, drop=self._fences.drop, shun=self._fences.shun, nudge=server.nudge)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Role: TypeAlias = Literal["balancer", "pooler", "database", "dcs", "application"]
 Mode: TypeAlias = Literal["asynchronous", "synchronous", "strict", "quorum"]
+#: Where PgBouncer runs: on the hosts of that role, or nowhere.
+Placement: TypeAlias = Literal["balancer", "pooler", "database", "application", "none"]
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 HIGHEST_PORT = 65_535
@@ -65,6 +67,7 @@ class Ports:
     etcd_peer: int
     pool_write: int
     pool_read: int
+    pool_synchronous: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,14 @@ class Pooler:
 
 @dataclass(frozen=True, slots=True)
 class PgbouncerSockets:
-    """The poolers of a host that has some: those that lead to the primary, and those for reads.
+    """The poolers of a host that has some: those that lead to the primary, and those for reads, of the synchronous too.
 
     Several of a kind share its port.
     """
 
     write: tuple[Pooler, ...]
     read: tuple[Pooler, ...]
+    synchronous: tuple[Pooler, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class Settings:
     me: str
     hosts: tuple[Host, ...]
     mode: Mode
+    placement: Placement
     accept_loss: bool
     ports: Ports
     timings: Timings
@@ -198,6 +203,22 @@ class Settings:
     def databases(self) -> tuple[Host, ...]:
         """Return the hosts that have a PostgreSQL server."""
         return tuple(host for host in self.hosts if "database" in host.roles)
+
+    @property
+    def is_pooler(self) -> bool:
+        """Tell whether PgBouncer runs on this host."""
+        return self.placement in self.me_host.roles
+
+    @property
+    def routers(self) -> tuple[Host, ...]:
+        """Return the hosts whose HAProxy leads to the servers."""
+        role: Role = "pooler" if self.placement == "pooler" else "balancer"
+        return tuple(host for host in self.hosts if role in host.roles)
+
+    @property
+    def holders(self) -> tuple[Host, ...]:
+        """Return the hosts whose pooler can hold all of its clients: a router of its own leads them on."""
+        return self.routers if self.placement in {"balancer", "pooler"} else ()
 
     def host(self, name: str) -> Host:
         """Return a host by name; raises KeyError when there is none."""

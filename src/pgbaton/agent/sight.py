@@ -164,7 +164,8 @@ class Sight:
 
     def has_successor(self, now: float) -> bool:
         """Tell whether a server that may be promoted in the leader's place says that it is a standby."""
-        said = [self.said(host, now) for host in self.cluster.sync] if self.cluster else []
+        promotable = set(self.cluster.sync) - barred(self.cluster) if self.cluster else set()
+        said = [self.said(host, now) for host in promotable]
         return any(each is not None and each.role == "standby" for each in said)
 
     def led_timeline(self, now: float) -> int:
@@ -189,4 +190,10 @@ def lock(cluster: Cluster) -> Lock:
         synchronous=cluster.mode != "off",
         by_quorum=cluster.mode == "quorum",
         paused=cluster.paused,
+        barred=barred(cluster),
     )
+
+
+def barred(cluster: Cluster) -> frozenset[str]:
+    """Return the members whose own Patroni says that they may not become primary."""
+    return frozenset(name for name, member in cluster.members.items() if member.nofailover)

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dsn": ("pgbaton.cli.access:dsn", "Print how applications connect."),
     "psql": ("pgbaton.cli.access:psql", "Open psql on the cluster."),
     "secrets": ("pgbaton.cli.access:secrets", "Show generated secrets, renew users' passwords."),
+    "bench": ("pgbaton.cli.bench:bench", "Measure what the data path costs, beside PostgreSQL itself."),
     "prove": ("pgbaton.cli.prove:prove", "Break a cluster on purpose, measure it, check every promise."),
     "report": ("pgbaton.cli.report:report", "Look at what prove found."),
     "demo": ("pgbaton.cli.demo:demo", "Bring a lab up, break it four ways, show what it cost."),

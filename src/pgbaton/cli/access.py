@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     from pgbaton.observe.connections import Endpoint
 
 read_option = click.option("--read", is_flag=True, help="The way for reads instead of the one for writes.")
+synchronous_option = click.option(
+    "--synchronous", is_flag=True, help="The way for reads of synchronous standbys alone, where it has a port."
+)
 user_option = click.option("--user", metavar="USER", help="A user of the topology; by default the database's owner.")
 database_option = click.option("--database", metavar="DATABASE", help="By default the topology's first database.")
 
+#: The ways in, by what they are for.
+TITLES = {"write": "writes", "read": "reads", "synchronous": "reads of synchronous standbys"}
 #: Run psql, then take its private directory away, also when the terminal is closed. psql handles ^C itself: this shell
 #: must only survive it.
 PSQL_AND_CLEAN_UP = """
@@ -49,6 +54,7 @@ exit $?
 @click.option("--uri", is_flag=True, help="Print one libpq URI and nothing else, without the password.")
 @click.option("--with-password", is_flag=True, help="Print one complete libpq URI and nothing else.")
 @read_option
+@synchronous_option
 @user_option
 @database_option
 @common.cluster_option
@@ -58,6 +64,7 @@ def dsn(
     uri: bool,
     with_password: bool,
     read: bool,
+    synchronous: bool,
     user: str | None,
     database: str | None,
     cluster: str | None,
@@ -71,13 +78,21 @@ def dsn(
     opened = open_cluster(cluster)
     authority = publish_authority(opened)
     ways = connections.endpoints(opened.topology, authority=str(authority), user=user, database=database)
-    chosen = ways[1] if read else ways[0]
+    chosen = connections.way(ways, purpose_of(read=read, synchronous=synchronous))
     if uri or with_password:
         password = opened.vault.value(f"password/{password_name(chosen.user)}") if with_password else None
         common.emit(output, {"uri": chosen.uri(password)}, lambda: click.echo(chosen.uri(password)))
         return
-    described = describe(opened, (chosen,) if read else ways)
+    described = describe(opened, (chosen,) if read or synchronous else ways)
     common.emit(output, described, lambda: show_connections(described))
+
+
+def purpose_of(*, read: bool, synchronous: bool) -> str:
+    """Return which way in is asked for; raises UsageError for two at once."""
+    if read and synchronous:
+        message = "--read and --synchronous are two ways"
+        raise UsageError(message, hint="choose one of them")
+    return "synchronous" if synchronous else "read" if read else "write"
 
 
 def password_name(user: str) -> str:
@@ -139,11 +154,11 @@ def describe(opened: Opened, ways: tuple[Endpoint, ...]) -> dict[str, Any]:
 
 def show_connections(described: Mapping[str, Any]) -> None:
     """Print URIs and snippets, as they are: lines to copy must not be wrapped."""
-    for purpose in ("write", "read"):
+    for purpose, title in TITLES.items():
         if purpose not in described:
             continue
         way = described[purpose]
-        click.secho(f"{purpose}s", bold=True)
+        click.secho(title, bold=True)
         click.echo(f"  {way['uri']}")
         for name, words in way["drivers"].items():
             click.echo(f"  {name}:")
@@ -158,6 +173,7 @@ def show_connections(described: Mapping[str, Any]) -> None:
 )
 @click.option("--host", metavar="HOST", help="As superuser in that database host's own server, past all balancers.")
 @read_option
+@synchronous_option
 @user_option
 @database_option
 @common.cluster_option
@@ -166,6 +182,7 @@ def psql(
     *,
     host: str | None,
     read: bool,
+    synchronous: bool,
     user: str | None,
     database: str | None,
     cluster: str | None,
@@ -177,12 +194,12 @@ def psql(
     """
     opened = open_cluster(cluster)
     if host is not None:
-        if read or user:
-            message = "--host opens a server's own socket as superuser: --read and --user have no meaning there"
+        if read or synchronous or user:
+            message = "--host opens a server's own socket as superuser: --read, --synchronous and --user mean nothing"
             raise UsageError(message, hint="leave --host out, or those")
         process.replace(*superuser_argv(opened, host, database or "postgres", arguments))
     ways = connections.endpoints(opened.topology, authority="", user=user, database=database)
-    way = ways[1] if read else ways[0]
+    way = connections.way(ways, purpose_of(read=read, synchronous=synchronous))
     password = opened.vault.value(f"password/{password_name(way.user)}")
     argv = lab_argv(opened, way, password) if opened.is_lab else local_argv(opened, way, password)
     process.replace(*argv, *arguments)

@@ -168,6 +168,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             for voter in topology.voters
         ],
         "mode": str(topology.replication.mode),
+        "placement": str(topology.pooling.placement),
         "accept_loss": topology.replication.accept_loss,
         "ports": ports(topology),
         "timings": {
@@ -194,7 +195,10 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
         },
         "haproxy_socket": haproxy.SOCKET,
-        "pgbouncer_sockets": {purpose: poolers(topology, purpose) for purpose in pgbouncer.PURPOSES},
+        "pgbouncer_sockets": {
+            purpose: poolers(topology, purpose) if purpose in pgbouncer.purposes(topology) else []
+            for purpose in (*pgbouncer.PURPOSES, pgbouncer.SYNCHRONOUS)
+        },
         "state_directory": f"/var/lib/{STATE_DIRECTORY}",
         "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
         **({"path": client_path(topology)} if host.has(Role.BALANCER) else {}),
@@ -231,6 +235,7 @@ def ports(topology: Topology) -> dict[str, int]:
         "etcd_peer": orchestration.etcd_peer_port,
         "pool_write": topology.pooling.write_port,
         "pool_read": topology.pooling.read_port,
+        "pool_synchronous": topology.pooling.synchronous_port,
     }
 
 

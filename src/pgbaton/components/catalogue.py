@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.components.agent import Agent
+from pgbaton.components.directories import Directories
 from pgbaton.components.etcd import Etcd
 from pgbaton.components.firewall import Firewall
 from pgbaton.components.haproxy import Haproxy
@@ -21,5 +22,6 @@ SERVICES: tuple[Component, ...] = (Etcd(), Postgres(), Patroni(), Pgbouncer(), H
 COMPONENTS: tuple[Component, ...] = (
     System(tuple(sorted({user for component in SERVICES for user in component.users()}))),
     Firewall(),
+    Directories(),
     *SERVICES,
 )

@@ -17,7 +17,7 @@ from pgbaton.components.base import (
 )
 from pgbaton.components.probing import require_success
 from pgbaton.components.units import HARDENING, HEADER, drop_in
-from pgbaton.topology.model import Role
+from pgbaton.topology.model import ETCD_METRICS_PORT, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ UNIT = "etcd.service"
 PEER_NAME = "etcd-peer"
 #: How often the leader is to be heard in the time after which it is taken for dead; etcd wants five at the least.
 BEATS = 10
-METRICS = "http://127.0.0.1:2381"
+METRICS = f"http://127.0.0.1:{ETCD_METRICS_PORT}"
 
 
 class Etcd(Component):

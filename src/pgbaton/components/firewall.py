@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
 from pgbaton.components.probing import require_active
 from pgbaton.components.units import HEADER
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ def former_holder(topology: Topology) -> str:
     A client that takes this host for the VIP's, because it was, would hear nothing, and ask again only when TCP does,
     a second later. Only who connects is told so: sessions may go on when the VIP comes back.
     """
-    balancing = topology.balancing
-    connects = f"tcp dport {{ {balancing.write_port}, {balancing.read_port} }} tcp flags & (syn | ack) == syn"
+    connects = f"tcp dport {listed(placement.client_ports(topology))} tcp flags & (syn | ack) == syn"
     return f"""  chain former {{
     type filter hook prerouting priority filter; policy accept;
     ip daddr {topology.network.vip} {connects} fib daddr type != local reject with tcp reset
@@ -117,13 +117,14 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
     databases, balancers, members = (
         sources(spec.address for spec in topology.with_role(role)) for role in (Role.DATABASE, Role.BALANCER, Role.DCS)
     )
+    proxies = sources(spec.address for spec in placement.proxied_from(topology))
     operators = (
         f"ip saddr {sources(topology.security.operator_networks)} " if topology.security.operator_networks else ""
     )
     yield f"{operators}tcp dport {topology.ssh.port or 22} accept"
     if host.has(Role.DATABASE):
         yield f"ip saddr {databases} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
-        yield f"ip saddr {balancers} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
+        yield f"ip saddr {proxies} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
     if host.has(Role.DCS):
         yield f"ip saddr {databases} tcp dport {ports.etcd_client_port} accept"
         yield f"ip saddr {members} tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }} accept"
@@ -131,9 +132,10 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
         yield from accepted_by_agents(topology, host)
     if host.has(Role.BALANCER):
         clients = sources(topology.client_networks)
-        pooling, balancing = topology.pooling, topology.balancing
-        yield f"ip saddr {clients} tcp dport {{ {balancing.write_port}, {balancing.read_port} }} accept"
-        yield f"ip saddr {balancers} tcp dport {{ {pooling.write_port}, {pooling.read_port} }} accept"
+        yield f"ip saddr {clients} tcp dport {listed(placement.client_ports(topology))} accept"
+    if placement.may_pool(host):
+        yield f"ip saddr {balancers} tcp dport {listed(placement.pool_ports(topology))} accept"
+    if host.has(Role.BALANCER):
         yield f"ip saddr {balancers} meta l4proto vrrp accept"
 
 
@@ -149,4 +151,9 @@ def accepted_by_agents(topology: Topology, host: HostSpec) -> Iterable[str]:
 
 def sources(addresses: Iterable[IPv4Address | IPv4Network]) -> str:
     """Return an nftables set of addresses or networks."""
-    return "{ " + ", ".join(str(address) for address in addresses) + " }"
+    return listed(addresses)
+
+
+def listed(values: Iterable[object]) -> str:
+    """Return values as nftables writes a set."""
+    return "{ " + ", ".join(map(str, values)) + " }"

@@ -19,8 +19,9 @@ from pgbaton.components.generation import is_bookworm
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import milliseconds, render
 from pgbaton.components.units import HEADER, drop_in
-from pgbaton.topology.capacity import haproxy_connections
-from pgbaton.topology.model import ReadPolicy, Role
+from pgbaton.topology import placement
+from pgbaton.topology.capacity import haproxy_connections, room
+from pgbaton.topology.model import Placement, ReadPolicy, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 UNIT = "haproxy.service"
 CONFIG = "/etc/haproxy/haproxy.cfg"
+LOOPBACK = "127.0.0.1"
 SOCKET = "/run/haproxy/admin.sock"
 #: Zero while HAProxy is up, -254 when it is not: Keepalived reads it and is told of changes by the kernel.
 STATE_FILE = "/run/pgbaton-haproxy-state"
@@ -47,11 +49,14 @@ exit 1
 
 
 class Haproxy(Component):
-    """One on every balancer."""
+    """One on every balancer, and on every host whose pool finds the servers through one of its own."""
 
     name: ClassVar[str] = "haproxy"
     wave: ClassVar[Wave] = Wave.BALANCER
-    role: ClassVar[Role | None] = Role.BALANCER
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run on balancers and routers."""
+        return host in placement.proxies(topology)
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return HAProxy."""
@@ -116,14 +121,25 @@ class Haproxy(Component):
 
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return haproxy.cfg."""
-    timings = topology.timings
+    timings, pooling = topology.timings, topology.pooling
+    beside_servers = pooling.placement is Placement.DATABASE
     return render(
         "haproxy.cfg.j2",
         header=HEADER,
         topology=topology,
         host=host,
-        balancers=sorted(topology.with_role(Role.BALANCER), key=lambda balancer: balancer.name != host.name),
+        enters=host.has(Role.BALANCER),
+        routes=host in placement.routers(topology),
+        pools=pools(topology, host) if placement.leads_to_pools(topology) else (),
+        is_local=pooling.placement is Placement.BALANCER,
+        server_port=pooling.write_port if beside_servers else topology.postgresql.port,
+        standby_port=pooling.read_port if beside_servers else topology.postgresql.port,
+        synchronous_port=topology.balancing.synchronous_port,
+        synchronous_server_port=pooling.synchronous_port if beside_servers else topology.postgresql.port,
+        pooled=pooled_ports(topology),
+        server_maxconn=room(topology) if placement.leads_to_servers(topology) else None,
         databases=topology.with_role(Role.DATABASE),
+        readers=topology.readers,
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
         primary_inter=milliseconds(topology.primary_check_seconds),
@@ -140,3 +156,18 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         tls=TLS_DIRECTORY,
         authority=AUTHORITY_FILE,
     )
+
+
+def pooled_ports(topology: Topology) -> tuple[tuple[str, int], ...]:
+    """Return the backends in front of pools, and the port of each."""
+    pooling = topology.pooling
+    found = (("pooled_write", pooling.write_port), ("pooled_read", pooling.read_port))
+    if topology.balancing.synchronous_port is None:
+        return found
+    return (*found, ("pooled_synchronous", pooling.synchronous_port))
+
+
+def pools(topology: Topology, host: HostSpec) -> tuple[tuple[str, str], ...]:
+    """Return the pools that a balancer leads to, by name and address: its own first, on the loopback address."""
+    hosts = sorted(placement.poolers(topology), key=lambda each: each.name != host.name)
+    return tuple((each.name, LOOPBACK if each.name == host.name else str(each.address)) for each in hosts)

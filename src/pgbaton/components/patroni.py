@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
-from pgbaton.components import postgres
+from pgbaton.components import directories, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     ETCD_AUTHORITY,
@@ -27,7 +27,7 @@ from pgbaton.references import secret
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pgbaton.hosts.base import Host
     from pgbaton.topology.model import HostSpec, Topology
@@ -39,6 +39,9 @@ WATCHDOG_RULE = "/etc/udev/rules.d/60-pgbaton-watchdog.rules"
 #: A standby further behind than this is no candidate in asynchronous mode; Patroni's own 1 MiB leaves busy clusters
 #: without any.
 MAXIMUM_LAG_ON_FAILOVER = 32 * 1024 * 1024
+
+#: How pg_basebackup copies: fast, and not after a checkpoint that is spread over minutes.
+COPY = {"max-rate": "1000M", "checkpoint": "fast"}
 
 #: What Patroni takes and its validator refuses: before 3.3 it cannot be told that its own port is taken because it is
 #: running, and misses a list that it does not need; in 4.0 it does not know the quorum mode yet.
@@ -81,7 +84,7 @@ class Patroni(Component):
         rule = f'{HEADER}KERNEL=="watchdog", OWNER="postgres", GROUP="postgres", MODE="0600"\n'
         return (
             File(WATCHDOG_RULE, rule),
-            drop_in(UNIT, service(topology), unit_section={"StartLimitIntervalSec": "0"}),
+            drop_in(UNIT, service(topology), unit_section=unit_section(topology)),
             File(CONFIG, text, mode=0o600, owner="postgres", group="postgres", unit=UNIT, on_change=OnChange.RELOAD),
         )
 
@@ -140,15 +143,41 @@ class Patroni(Component):
             raise UnhealthyError(said.strip(), where=host.name)
 
 
+def unit_section(topology: Topology) -> dict[str, str]:
+    """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted."""
+    data = topology.postgresql.data_directory
+    made = {"Wants": directories.UNIT, "After": directories.UNIT} if topology.directories else {}
+    return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": data} if data else {}), **made}
+
+
+def writable(topology: Topology) -> tuple[str, ...]:
+    """Return the directories below which the server may write: all else is read-only for it."""
+    wal = topology.postgresql.wal_directory
+    parents = [parent_of(topology.data_directory), *([parent_of(wal)] if wal else [])]
+    common = {"/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql", *parents}
+    more = (tablespace.location for tablespace in topology.tablespaces)
+    return tuple(sorted(common | {place for place in more if not is_below(place, common)}))
+
+
+def parent_of(directory: str) -> str:
+    """Return the directory above an absolute one."""
+    return directory.rsplit("/", 1)[0]
+
+
+def is_below(directory: str, places: Iterable[str]) -> bool:
+    """Tell whether a directory is one of some, or in one of them."""
+    return any(directory == place or directory.startswith(f"{place}/") for place in places)
+
+
 def service(topology: Topology) -> dict[str, str | list[str]]:
     """Return the [Service] section of the drop-in."""
-    directory = topology.data_directory
-    parent = directory.rsplit("/", 1)[0]
-    writable = sorted({"/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql", parent})
+    parent = parent_of(topology.data_directory)
+    # Not Requires=, which would stop the server with that unit.
+    ready = [f"+/usr/bin/systemctl --quiet is-active {directories.UNIT}"] if topology.directories else []
     return {
         **HARDENING,
         "Environment": ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"],
-        "ExecStartPre": f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}",
+        "ExecStartPre": [f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}", *ready],
         "Restart": "always",
         "RestartSec": "500ms",
         "TimeoutStopSec": "90",
@@ -157,7 +186,7 @@ def service(topology: Topology) -> dict[str, str | list[str]]:
         "RuntimeDirectory": "postgresql",
         "RuntimeDirectoryMode": "2775",
         "RuntimeDirectoryPreserve": "yes",
-        "ReadWritePaths": " ".join(f"-{path}" for path in writable),
+        "ReadWritePaths": " ".join(f"-{path}" for path in writable(topology)),
     }
 
 
@@ -196,15 +225,17 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
                 {"auth-local": "peer"},
                 {"auth-host": "scram-sha-256"},
                 "data-checksums",
+                *({"waldir": wal} for wal in (topology.postgresql.wal_directory,) if wal),
             ],
         },
         "postgresql": server(topology, host),
         "watchdog": {"mode": topology.orchestration.watchdog, "device": "/dev/watchdog", "safety_margin": 5},
         "tags": {
             "nofailover": not host.failover,
-            "noloadbalance": False,
+            "noloadbalance": not host.reads,
             "clonefrom": False,
-            "nosync": not host.failover,
+            "nosync": not host.confirms,
+            **({"replicatefrom": host.replicate_from} if host.replicate_from else {}),
         },
     }
 
@@ -236,9 +267,20 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
         **({"pg_ident": maps} if (maps := postgres.user_maps(topology)) else {}),
         "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
-        "create_replica_methods": ["basebackup"],
-        "basebackup": ["verbose", {"max-rate": "1000M"}, {"checkpoint": "fast"}],
+        **cloning(topology),
     }
+
+
+def cloning(topology: Topology) -> dict[str, Any]:
+    """Return what a standby is cloned with: pg_basebackup, by a program of ours where directories must be emptied."""
+    wal = topology.postgresql.wal_directory
+    options = {**COPY, **({"waldir": wal} if wal else {})}
+    made = {
+        "create_replica_methods": ["clone" if topology.directories else "basebackup"],
+        # Patroni falls back on it when a person asks for a copy of the leader.
+        "basebackup": ["verbose", *({key: value} for key, value in options.items())],
+    }
+    return made | ({"clone": {"command": directories.CLONE, **options}} if topology.directories else {})
 
 
 def login(role: str) -> dict[str, str]:

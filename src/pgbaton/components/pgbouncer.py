@@ -20,13 +20,13 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.generation import is_bookworm
-from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE
+from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE, SOCKETS
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import render
 from pgbaton.components.units import HARDENING, HEADER, section
 from pgbaton.references import secret
-from pgbaton.topology import pools
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement, pools
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Database, HostSpec, Topology, User
 
 USER = "pgbouncer"
+LOOPBACK = "127.0.0.1"
 USERS_FILE = "/etc/pgbouncer/users.txt"
 TEMPLATE_UNIT = "/etc/systemd/system/pgbouncer@.service"
 #: What a process is for: each has a port. Its first process is called so, further ones write-2 and so on.
 PURPOSES = ("write", "read")
+SYNCHRONOUS = "synchronous"
 #: All of a host's processes, for files that concern all.
 UNITS = "pgbouncer@.service"
 #: The most clients that wait for a process to accept them: Linux allows no more (net.core.somaxconn) unless it is told.
@@ -60,11 +62,14 @@ exit 1
 
 
 class Pgbouncer(Component):
-    """One process for writes and one for reads on every balancer, or several of each."""
+    """One process for writes and one for reads on every host that pools, or several of each."""
 
     name: ClassVar[str] = "pgbouncer"
     wave: ClassVar[Wave] = Wave.POOLER
-    role: ClassVar[Role | None] = Role.BALANCER
+
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run where the topology places it."""
+        return host in placement.poolers(topology)
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return PgBouncer, and psql for its console."""
@@ -99,9 +104,12 @@ class Pgbouncer(Component):
         )
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate that clients see: good for the VIP and for every balancer."""
+        """Return the certificate that clients see: good for the VIP and every balancer, and for the host itself."""
         balancers = topology.with_role(Role.BALANCER)
-        addresses = [str(topology.entry_address), *(str(balancer.address) for balancer in balancers)]
+        met = dict.fromkeys((*balancers, host))
+        addresses = [str(topology.entry_address), *(str(each.address) for each in met)]
+        if topology.pooling.placement is Placement.APPLICATION:
+            addresses.append(LOOPBACK)
         return (
             Certificate(
                 f"pgbouncer/{host.name}",
@@ -109,7 +117,7 @@ class Pgbouncer(Component):
                 owner=USER,
                 common_name=topology.name,
                 addresses=tuple(dict.fromkeys(addresses)),
-                dns_names=tuple(balancer.name for balancer in balancers),
+                dns_names=tuple(each.name for each in met),
                 server=True,
                 unit=UNITS,
                 on_change=OnChange.RELOAD,
@@ -127,8 +135,13 @@ class Pgbouncer(Component):
 
 def instances(topology: Topology) -> tuple[str, ...]:
     """Return the processes of a host, by the names of their units' instances: first those of each port, then others."""
-    named = [processes(topology, purpose) for purpose in PURPOSES]
+    named = [processes(topology, purpose) for purpose in purposes(topology)]
     return tuple(name for of_a_rank in zip(*named, strict=True) for name in of_a_rank)
+
+
+def purposes(topology: Topology) -> tuple[str, ...]:
+    """Return what a host's processes are for: writes, reads, and reads of synchronous standbys where asked for."""
+    return (*PURPOSES, SYNCHRONOUS) if topology.balancing.synchronous_port else PURPOSES
 
 
 def processes(topology: Topology, purpose: str) -> tuple[str, ...]:
@@ -137,7 +150,7 @@ def processes(topology: Topology, purpose: str) -> tuple[str, ...]:
 
 
 def purpose_of(instance: str) -> str:
-    """Return what an instance is for: ``write`` or ``read``."""
+    """Return what an instance is for: ``write``, ``read`` or ``synchronous``."""
     return instance.partition("-")[0]
 
 
@@ -168,7 +181,9 @@ def socket_directory(instance: str) -> str:
 
 def port(topology: Topology, instance: str) -> int:
     """Return the port of an instance."""
-    return topology.pooling.write_port if purpose_of(instance) == "write" else topology.pooling.read_port
+    pooling = topology.pooling
+    ports = {"write": pooling.write_port, "read": pooling.read_port, SYNCHRONOUS: pooling.synchronous_port}
+    return ports[purpose_of(instance)]
 
 
 def console(topology: Topology, instance: str) -> tuple[str, ...]:
@@ -179,7 +194,8 @@ def console(topology: Topology, instance: str) -> tuple[str, ...]:
 
 def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
     """Return an instance's configuration: where its clients come in, where its servers are."""
-    balancing, purpose = topology.balancing, purpose_of(instance)
+    purpose = purpose_of(instance)
+    server_host, server_port = way(topology, purpose)
     text = render(
         "pgbouncer.ini.j2",
         header=HEADER,
@@ -188,7 +204,8 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         topology=topology,
         instance=instance,
         purpose=purpose,
-        listen_addr=f"127.0.0.1,{host.address}",
+        # Beside an application, nobody else is to be served.
+        listen_addr=LOOPBACK if is_applications(topology) else f"{LOOPBACK},{host.address}",
         listen_port=port(topology, instance),
         listen_backlog=backlog(topology),
         databases=tuple(pool_settings(topology, instance, database) for database in topology.databases),
@@ -198,7 +215,9 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         peers=peers(topology, instance),
         # Of its own, for the agents' questions through the pool: no application may connect to it.
         agent_database=AGENT_DATABASE if topology.has_agents else None,
-        server_port=balancing.primary_port if purpose == "write" else balancing.standby_port,
+        server_host=server_host,
+        server_port=server_port,
+        by_socket=server_host.startswith("/"),
         socket_directory=socket_directory(instance),
         users_file=USERS_FILE,
         login=POOLER_ROLE,
@@ -207,6 +226,29 @@ def configuration(topology: Topology, host: HostSpec, instance: str) -> File:
         authority=AUTHORITY_FILE,
     )
     return File(path(instance), text, mode=0o640, group=USER, unit=unit(instance), on_change=OnChange.RELOAD)
+
+
+def is_applications(topology: Topology) -> bool:
+    """Tell whether PgBouncer runs beside applications."""
+    return topology.pooling.placement is Placement.APPLICATION
+
+
+def way(topology: Topology, purpose: str) -> tuple[str, int]:
+    """Return where the processes of a purpose find their servers: a host or the directory of a socket, and a port."""
+    balancing = topology.balancing
+    entrances = {"write": balancing.write_port, "read": balancing.read_port, SYNCHRONOUS: balancing.synchronous_port}
+    inner = {
+        "write": balancing.primary_port,
+        "read": balancing.standby_port,
+        SYNCHRONOUS: balancing.synchronous_standby_port,
+    }
+    match topology.pooling.placement:
+        case Placement.DATABASE:
+            return SOCKETS, topology.postgresql.port
+        case Placement.APPLICATION:
+            return str(topology.entry_address), entrances[purpose] or 0
+        case _:
+            return LOOPBACK, inner[purpose]
 
 
 def own_share(topology: Topology, instance: str, total: int) -> int:

@@ -17,6 +17,7 @@ from pgbaton.components.base import (
 )
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
+from pgbaton.topology import placement
 from pgbaton.topology.capacity import agent_connections, probe_connections
 from pgbaton.topology.model import Role
 
@@ -89,15 +90,14 @@ class Postgres(Component):
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
         """Return the server's certificate, and those with which it follows or rewinds from another server."""
-        del topology
+        addresses, names = met_as(topology, host)
         server = Certificate(
             f"postgres/{host.name}",
             file="postgres",
             owner="postgres",
             common_name=host.name,
-            # Poolers reach the primary through a listener on their own loopback address.
-            addresses=(str(host.address), "127.0.0.1"),
-            dns_names=(host.name,),
+            addresses=addresses,
+            dns_names=names,
             server=True,
             unit=PATRONI_UNIT,
             on_change=OnChange.RELOAD,
@@ -113,6 +113,16 @@ class Postgres(Component):
         port = str(topology.postgresql.port)
         argv = ("runuser", "-u", "postgres", "--", "pg_isready", "-q", "-t", "2", "-h", SOCKETS, "-p", port)
         await require_success(hosts[host.name], *argv, what="PostgreSQL does not accept connections")
+
+
+def met_as(topology: Topology, host: HostSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the addresses and the names that a server is reached by: its own, and those of who leads there.
+
+    Poolers find it through a listener on their own loopback address; where there are none, clients through the VIP.
+    """
+    met = (host, *topology.with_role(Role.BALANCER))
+    addresses = (str(host.address), "127.0.0.1", str(topology.entry_address), *(str(each.address) for each in met))
+    return tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(each.name for each in met))
 
 
 def client_certificate(role: str, host: HostSpec) -> Certificate:
@@ -154,6 +164,15 @@ class DatabaseSpec:
     extensions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class TablespaceSpec:
+    """A tablespace, its owner and its directory on every database host."""
+
+    name: str
+    owner: str
+    location: str
+
+
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
     """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
     users = tuple(
@@ -171,6 +190,11 @@ def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
         DatabaseRole(AGENT_ROLE, AGENT_ROLE, agent_connections(topology), ("pg_monitor",)),
         DatabaseRole(PROBE_ROLE, PROBE_ROLE, probe_connections(topology)),
     )
+
+
+def tablespaces(topology: Topology) -> tuple[TablespaceSpec, ...]:
+    """Return the tablespaces that deploying creates."""
+    return tuple(TablespaceSpec(each.name, each.owner, each.location) for each in topology.tablespaces)
 
 
 def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
@@ -230,6 +254,8 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
         "tcp_user_timeout": milliseconds(2 * timings.tcp_user_timeout),
         "client_connection_check_interval": "2s",
     }
+    if topology.replication.apply:
+        own |= {"synchronous_commit": "remote_apply"}
     return own | topology.postgresql.settings
 
 
@@ -266,10 +292,27 @@ def agent_rules(topology: Topology) -> list[str]:
     """Return the agents' part of pg_hba.conf, where there are agents: peer on the host, SCRAM for poolers."""
     if not topology.has_agents:
         return []
-    poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     return [
         f"local {AGENT_DATABASE} {AGENT_ROLE} peer map={AGENT_MAP}",
-        *(f"hostssl {AGENT_DATABASE} {PROBE_ROLE} {source} scram-sha-256" for source in poolers),
+        *by_password(topology, AGENT_DATABASE, PROBE_ROLE),
+    ]
+
+
+def service_roles(topology: Topology) -> tuple[str, ...]:
+    """Return whom no rule for everybody is for."""
+    agents = (role.name for role in agent_roles(topology))
+    return ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *agents)
+
+
+def by_password(topology: Topology, databases: str, names: str) -> list[str]:
+    """Return the rules for roles that come with a password, by the ways that clients' connections come to a server.
+
+    They come from hosts whose HAProxy leads there, or over the Unix socket from a pool beside the server.
+    """
+    sources = (f"{host.address}/32" for host in placement.proxied_from(topology))
+    return [
+        f"local {databases} {names} scram-sha-256",
+        *(f"hostssl {databases} {names} {source} scram-sha-256" for source in sources),
     ]
 
 
@@ -279,10 +322,8 @@ def access_rules(topology: Topology) -> list[str]:
     Poolers bring every role that has a password, those made by hand too; the services' own have rules of their own.
     """
     servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
-    poolers = [f"{host.address}/32" for host in topology.with_role(Role.BALANCER)]
     names = ",".join(database.name for database in topology.databases)
-    agents = (role.name for role in agent_roles(topology))
-    services = ",".join(("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *agents))
+    services = ",".join(service_roles(topology))
     return [
         "local all postgres peer",
         *agent_rules(topology),
@@ -291,9 +332,10 @@ def access_rules(topology: Topology) -> list[str]:
             for source in servers
         ),
         *(f"hostssl postgres {REWIND_ROLE} {source} scram-sha-256 clientcert=verify-full" for source in servers),
-        *(f"hostssl {names},postgres {POOLER_ROLE} {source} scram-sha-256" for source in poolers),
+        *by_password(topology, f"{names},postgres", POOLER_ROLE),
+        f"local all {services} reject",
         f"host all {services} all reject",
-        *(f"hostssl {names} all {source} scram-sha-256" for source in poolers),
+        *by_password(topology, names, "all"),
         "local all all reject",
         "host all all all reject",
         "host replication all all reject",

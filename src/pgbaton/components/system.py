@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pgbaton.components.base import Component, File, OnChange, Unit, Wave
 from pgbaton.components.probing import require_active
 from pgbaton.components.units import HEADER
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,9 +41,8 @@ class System(Component):
         self.names = users
 
     def runs_on(self, topology: Topology, host: HostSpec) -> bool:
-        """Run on every host that is not only an application's."""
-        del topology
-        return set(host.roles) != {Role.APPLICATION}
+        """Run on every host that anything else runs on."""
+        return placement.is_managed(topology, host)
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return Python, which looks at the host for ``status``."""

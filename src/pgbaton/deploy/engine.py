@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton import blueprint as blueprints
 from pgbaton.deploy import apply as applying
-from pgbaton.deploy import journal, plan, preflight, rollback
+from pgbaton.deploy import journal, moving, places, plan, preflight, rollback
 from pgbaton.errors import RefusedError
 from pgbaton.secrets import Vault
 from pgbaton.state import write_private
@@ -45,11 +45,16 @@ async def draft(
     if journal.last_plan(state) is None:
         report("preflight: looking at all hosts")
         await preflight.check(topology, hosts)
+    before = previous(state)
+    places.refuse_other_data(None if before is None else load.loads(before, source="the topology of before"), topology)
     report("plan: comparing all hosts with the topology")
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
     issued = ensure(vault, topology, drawn, save=False)
-    source = plan.Source(text, previous(state), issued)
+    source = plan.Source(text, before, issued)
+    former = moving.former(before)
+    moving.check(former, topology)
+    drawn = moving.with_former(drawn, former)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 
 
@@ -119,6 +124,7 @@ async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], *, repo
     last = undone[-1]
     report(f"rollback: looking for what plan {last.id} replaced")
     topology = load.loads(last.previous_topology or last.topology, source="the topology of before")
+    places.refuse_other_data(load.loads(last.topology, source=f"plan {last.id}"), topology)
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
     ensure(vault, topology, drawn, save=False)
@@ -131,4 +137,5 @@ def saved_draft(state: ClusterState, saved: Plan) -> Draft:
         message = f"plan {saved.id} was made before another apply changed the cluster"
         raise RefusedError(message, hint="make a new plan, and look at it")
     topology = load.loads(saved.topology, source=f"plan {saved.id}")
-    return Draft(saved, topology, blueprints.draw(topology), Vault(state.vault_directory))
+    drawn = moving.with_former(blueprints.draw(topology), moving.former(saved.previous_topology))
+    return Draft(saved, topology, drawn, Vault(state.vault_directory))

@@ -33,6 +33,10 @@ while IFS=' ' read -r kind value; do
       answer=$(runuser -u postgres -- psql -XqAt -h /var/run/postgresql -p "$value" \
         -c 'SELECT pg_is_in_recovery()' postgres 2>/dev/null)
       printf 'S\t%s\n' "$answer" ;;
+    links)
+      for link in ".$value"/pg_wal ".$value"/pg_tblspc/*; do
+        [ ! -L "$link" ] || printf 'L\t%s\t%s\n' "$link" "$(readlink "$link")"
+      done ;;
     address)
       held=$(ip -o -4 address show 2>/dev/null | grep -cF " $value/")
       printf 'A\t%s\n' "${held:-0}" ;;
@@ -104,6 +108,7 @@ class Manifest:
 class Inventory:
     """What is on a host. ``server`` is "primary", "standby", or empty where no server answers.
 
+    ``links`` has the symbolic links in its data directory, and where they lead: WAL and tablespaces elsewhere.
     ``waiting`` has by unit what changed files ask for and an interrupted apply has not done.
     """
 
@@ -115,18 +120,25 @@ class Inventory:
     waiting: dict[str, str] = field(default_factory=dict)
     server: str = ""
     holds_vip: bool = False
+    links: dict[str, str] = field(default_factory=dict)
 
     def unit(self, name: str) -> UnitFacts:
         """Return a unit's facts; one that systemd does not know is not found."""
         return self.units.get(name, UnitFacts())
 
 
-def questions(blueprint: HostBlueprint, *, server_port: int | None = None, vip: str | None = None) -> str:
-    """Return what to ask a host about; what its own manifest names is looked at as well."""
+def questions(
+    blueprint: HostBlueprint, *, server_port: int | None = None, data: str | None = None, vip: str | None = None
+) -> str:
+    """Return what to ask a host about; what its own manifest names is looked at as well.
+
+    ``server_port`` and ``data``, its data directory, are of a database host's server.
+    """
     lines = [f"package {package}" for package in blueprint.packages]
     lines += [f"file {file.path}" for file in blueprint.files]
     lines += [f"unit {unit.name}" for unit in blueprint.units]
     lines += [f"server {server_port}"] if server_port else []
+    lines += [f"links {data}"] if data else []
     lines += [f"address {vip}"] if vip else []
     return "".join(f"{line}\n" for line in lines)
 
@@ -139,7 +151,7 @@ async def take(host: Host, asked: str) -> Inventory:
 
 def parse(host: str, output: str) -> Inventory:
     """Read what the LOOK script printed."""
-    rows: dict[str, list[list[str]]] = {letter: [] for letter in "AFHMNPSUW"}
+    rows: dict[str, list[list[str]]] = {letter: [] for letter in "AFHLMNPSUW"}
     for line in output.splitlines():
         letter, *values = line.split("\t")
         rows.setdefault(letter, []).append(values)
@@ -155,6 +167,7 @@ def parse(host: str, output: str) -> Inventory:
         manifest=parse_manifest(host, rows["M"][0][0]) if rows["M"] else None,
         waiting=dict(decode(host, rows["W"][0][0])) if rows["W"] else {},
         server={"f": "primary", "t": "standby"}.get(rows["S"][0][0], "") if rows["S"] else "",
+        links={path.removeprefix("."): target for path, target in rows["L"]},
         holds_vip=any(count != ["0"] for count in rows["A"]),
     )
 

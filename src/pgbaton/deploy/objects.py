@@ -25,7 +25,7 @@ from pgbaton.topology.rules.managed import PREDEFINED_ROLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pgbaton.components.postgres import DatabaseRole, DatabaseSpec
+    from pgbaton.components.postgres import DatabaseRole, DatabaseSpec, TablespaceSpec
     from pgbaton.hosts.base import Host
     from pgbaton.secrets import Vault
     from pgbaton.topology.model import Topology
@@ -51,6 +51,9 @@ SELECT json_build_object(
                     JOIN pg_roles AS a ON a.oid = m.member JOIN pg_roles AS b ON b.oid = m.roleid GROUP BY 1) AS each),
   'databases', (SELECT json_object_agg(datname, json_build_array(pg_get_userbyid(datdba), datconnlimit,
                   pg_encoding_to_char(encoding), datcollate)) FROM pg_database),
+  'tablespaces', (SELECT coalesce(json_object_agg(spcname,
+                    json_build_array(pg_get_userbyid(spcowner), pg_tablespace_location(oid))), '{}')
+                  FROM pg_tablespace WHERE spcname !~ '^pg_'),
   'restart_settings', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
   'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
   'limits', (SELECT json_object_agg(name, setting::int) FROM pg_settings WHERE name IN ('max_connections',
@@ -77,6 +80,7 @@ class Desired:
     roles: tuple[DatabaseRole, ...]
     databases: tuple[DatabaseSpec, ...]
     lookup_sql: str
+    tablespaces: tuple[TablespaceSpec, ...] = ()
 
     @property
     def lookup_mark(self) -> str:
@@ -93,8 +97,8 @@ class Desired:
 class Current:
     """What the primary has. ``roles``: login, connection limit, verifier by name; ``lookups``: mark by database.
 
-    ``memberships`` are the roles that a role is a member of, by its name. ``limits`` are the settings in effect that no
-    standby may have lower than its primary.
+    ``memberships`` are the roles that a role is a member of, by its name; ``tablespaces``: owner and location by name.
+    ``limits`` are the settings in effect that no standby may have lower than its primary.
     """
 
     dynamic: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class Current:
     restart_settings: frozenset[str] = frozenset()
     pending: tuple[str, ...] = ()
     limits: dict[str, int] = field(default_factory=dict)
+    tablespaces: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def desired(topology: Topology) -> Desired:
@@ -115,6 +120,7 @@ def desired(topology: Topology) -> Desired:
         postgres.roles(topology),
         postgres.databases(topology),
         postgres.lookup_sql(),
+        postgres.tablespaces(topology),
     )
 
 
@@ -138,6 +144,7 @@ def parse(output: str) -> Current:
         restart_settings=frozenset(server["restart_settings"]),
         pending=tuple(server["pending"]),
         limits=server["limits"],
+        tablespaces={name: (row[0], row[1]) for name, row in server["tablespaces"].items()},
     )
 
 
@@ -157,6 +164,7 @@ def steps(wanted: Desired, current: Current | None, vault: Vault, *, standbys: b
     if current is not None:
         found += dynamic_steps(wanted, current, standbys=standbys)
     found += (step for role in wanted.roles for step in role_steps(role, now, vault))
+    found += (step for each in wanted.tablespaces for step in tablespace_steps(each, now))
     found += (step for database in wanted.databases for step in database_steps(database, now))
     found += (lookup_step(wanted, place, now) for place in wanted.lookup_places if must_look_up(wanted, place, now))
     found += (step for database in wanted.databases for step in extension_steps(database, now))
@@ -277,6 +285,17 @@ def extension_steps(database: DatabaseSpec, current: Current) -> Iterator[Step]:
         yield _step(f"extension {name} in {database.name}", "create", after=name)
 
 
+def tablespace_steps(tablespace: TablespaceSpec, current: Current) -> Iterator[Step]:
+    """Yield what makes a tablespace and its owner. Where it is cannot be changed, and was refused before."""
+    subject, place = f"tablespace {tablespace.name}", f"LOCATION {tablespace.location}"
+    after = f"OWNER {tablespace.owner} {place}"
+    owner, _ = current.tablespaces.get(tablespace.name, (None, ""))
+    if owner is None:
+        yield _step(subject, "create", after=after)
+    elif owner != tablespace.owner:
+        yield _step(subject, "change", before=f"OWNER {owner} {place}", after=after)
+
+
 def must_look_up(wanted: Desired, place: str, current: Current) -> bool:
     """Tell whether a database lacks the present form of the lookup."""
     return current.lookups.get(place) != wanted.lookup_mark
@@ -289,10 +308,11 @@ def lookup_step(wanted: Desired, place: str, current: Current) -> Step:
 
 
 def unmanaged(wanted: Desired, current: Current) -> tuple[str, ...]:
-    """Return notes on roles and databases that exist and are not in the topology."""
+    """Return notes on roles, databases and tablespaces that exist and are not in the topology."""
     strangers = set(current.roles) - {role.name for role in wanted.roles} - BUILT_IN_ROLES
     others = set(current.databases) - {database.name for database in wanted.databases} - BUILT_IN
-    notes = {"roles": strangers, "databases": others}
+    tablespaces = set(current.tablespaces) - {tablespace.name for tablespace in wanted.tablespaces}
+    notes = {"roles": strangers, "databases": others, "tablespaces": tablespaces}
     return tuple(
         f"{what} not managed, left alone: {', '.join(sorted(names))}" for what, names in notes.items() if names
     )
@@ -314,11 +334,14 @@ PREAMBLE = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET
 
 
 def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str]:
-    """Yield the SQL for psql: roles, then what they are members of, then the template, then each database."""
+    """Yield the SQL for psql: roles and their memberships, tablespaces, then the template, then each database."""
     changed = [role for role in wanted.roles if f"role {role.name}" in todo]
     for role in changed:
         yield roles.role_sql(role, vault, todo[f"role {role.name}"])
     yield from map(roles.membership_sql, changed)
+    for tablespace in wanted.tablespaces:
+        if f"tablespace {tablespace.name}" in todo:
+            yield tablespace_sql(tablespace, create=todo[f"tablespace {tablespace.name}"].action == "create")
     specs = {database.name: database for database in wanted.databases}
     for place in wanted.lookup_places:
         database = todo.get(f"database {place}")
@@ -335,6 +358,14 @@ def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str
         )
         if missing:
             yield f"\\connect {quoted(place)}\n{''.join(map(databases.extension_sql, missing))}"
+
+
+def tablespace_sql(tablespace: TablespaceSpec, *, create: bool) -> str:
+    """Return the statement that makes a tablespace, or gives it to another owner."""
+    name, owner = quoted(tablespace.name), quoted(tablespace.owner)
+    if not create:
+        return f"ALTER TABLESPACE {name} OWNER TO {owner};\n"
+    return f"CREATE TABLESPACE {name} OWNER {owner} LOCATION '{tablespace.location}';\n"
 
 
 async def psql(host: Host, port: int, sql: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgbaton.components import patroni
-from pgbaton.deploy import diff, inventory, objects, offered, waves
+from pgbaton.deploy import diff, inventory, objects, offered, places, waves
 from pgbaton.deploy.compare import host_steps
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Cost, Kind, Plan, Stage, Step
@@ -79,6 +79,7 @@ async def make(
     if topology.with_role(Role.DATABASE):
         steps += objects.steps(wanted, seen.current, vault, standbys=standbys)
     notes = objects.unmanaged(wanted, seen.current) if seen.current else ()
+    notes += tuple(places.notes(topology, seen.inventories))
     return assemble(topology, blueprint, seen, steps, source=source or Source(), notes=notes)
 
 
@@ -108,8 +109,8 @@ def assemble(
 
 
 def present(blueprint: Blueprint) -> list[HostBlueprint]:
-    """Return the hosts that get anything; those of applications alone may be out of our reach."""
-    return [host for host in blueprint.hosts if host.parts]
+    """Return the hosts that get anything, or did; those of applications alone may be out of our reach."""
+    return [host for host in blueprint.hosts if host.parts or host.was_managed]
 
 
 async def survey(topology: Topology, blueprint: Blueprint, hosts: Mapping[str, Host], wanted: Desired) -> Survey:
@@ -117,9 +118,12 @@ async def survey(topology: Topology, blueprint: Blueprint, hosts: Mapping[str, H
     found = await together(*(look(topology, host, hosts) for host in present(blueprint)))
     seen = Survey({each.host: each for each in found}, None)
     refuse_others(topology, seen)
+    places.refuse_moves(topology, found)
     if seen.primary is None:
         return seen
-    return replace(seen, current=await objects.read(hosts[seen.primary], wanted))
+    current = await objects.read(hosts[seen.primary], wanted)
+    places.refuse_other_locations(wanted, current)
+    return replace(seen, current=current)
 
 
 async def look(topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str, Host]) -> Inventory:
@@ -128,9 +132,12 @@ async def look(topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str,
         message = f"no way to reach host {blueprint.host}: it is in the topology, and the cluster has no such machine"
         raise UsageError(message, hint="a lab keeps the hosts it was made with: pgbaton lab down, then lab up")
     roles = topology.host(blueprint.host).roles
-    port = topology.postgresql.port if Role.DATABASE in roles else None
+    is_database = Role.DATABASE in roles
+    port, data = (topology.postgresql.port, topology.data_directory) if is_database else (None, None)
     vip = str(topology.network.vip) if topology.network.vip and Role.BALANCER in roles else None
-    return await inventory.take(hosts[blueprint.host], inventory.questions(blueprint, server_port=port, vip=vip))
+    return await inventory.take(
+        hosts[blueprint.host], inventory.questions(blueprint, server_port=port, data=data, vip=vip)
+    )
 
 
 def refuse_others(topology: Topology, seen: Survey) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.inventory import HOME, parse_manifest
 from pgbaton.errors import CommandError, RefusedError, UnreachableError
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement, ports
+from pgbaton.topology.model import ETCD_METRICS_PORT, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,17 +23,26 @@ MAXIMUM_SKEW_SECONDS = 2.0
 #: The Debian releases that are supported, and the PostgreSQL each brings.
 RELEASES = {"12": 15, "13": 17}
 
-# Arguments: the root of the file system, interface, data directory, PostgreSQL's major version.
+# Arguments: the root of the file system; the interface, nothing for any; PostgreSQL's major version; the servers'
+# directories, that of data first.
 LOOK = r"""
 cd "$1" || exit 1
+interface=$2; version=$3; shift 3
 printf 'clock %s\n' "$(date +%s.%N)"
 printf 'user %s\n' "$(id -u)"
 printf 'init %s\n' "$(cat ./proc/1/comm)"
 printf 'system %s\n' "$(. ./etc/os-release; printf '%s %s' "$ID" "$VERSION_ID")"
-ip -o -4 address show dev "$2" 2>/dev/null | awk '{ sub("/.*", "", $4); print "address " $4 }'
+ip -o -4 address show ${interface:+dev "$interface"} 2>/dev/null | awk '{ sub("/.*", "", $4); print "address " $4 }'
 [ -f ./var/lib/pgbaton/manifest.json ] && printf 'manifest %s\n' "$(base64 -w0 < ./var/lib/pgbaton/manifest.json)"
-[ -n "$(ls -A ".$3" 2>/dev/null)" ] && echo 'data full'
-[ -d "./usr/lib/postgresql/$4" ] || [ -n "$(apt-cache show "postgresql-$4" 2>/dev/null)" ] && echo 'server available'
+for directory in "$@"; do
+  [ -z "$(ls -A ".$directory" 2>/dev/null)" ] || printf 'full %s\n' "$directory"
+done
+[ $# -eq 0 ] || shift
+for directory in "$@"; do
+  mountpoint -q ".$directory" && printf 'mounted %s\n' "$directory"
+done
+[ -d "./usr/lib/postgresql/$version" ] || [ -n "$(apt-cache show "postgresql-$version" 2>/dev/null)" ] &&
+  echo 'server available'
 awk 'FNR > 1 && $4 == "0A" { print "port " $2 }' ./proc/net/tcp ./proc/net/tcp6 2>/dev/null
 exit 0
 """
@@ -66,7 +76,7 @@ class Look:
 
 async def check(topology: Topology, hosts: Mapping[str, Host]) -> None:
     """Raise RefusedError, or UnreachableError when that is all there is, with everything that stands in the way."""
-    members = [host for host in topology.hosts if set(host.roles) != {Role.APPLICATION}]
+    members = [host for host in topology.hosts if placement.is_managed(topology, host)]
     found = await together(*(problems(topology, host, hosts[host.name]) for host in members))
     wrong = [problem for each in found for problem in each]
     if not wrong:
@@ -80,18 +90,17 @@ async def check(topology: Topology, hosts: Mapping[str, Host]) -> None:
 async def problems(topology: Topology, spec: HostSpec, host: Host) -> tuple[Problem, ...]:
     """Return what is wrong with one host."""
     try:
-        seen = await look(topology, host)
+        seen = await look(topology, spec, host)
     except (UnreachableError, CommandError) as error:
         fix = error.hint or "see that it is on, and that the operator may log in and become root"
         return (Problem(spec.name, error.message, fix, unreachable=isinstance(error, UnreachableError)),)
     return tuple(Problem(spec.name, message, fix) for message, fix in complaints(topology, spec, seen))
 
 
-async def look(topology: Topology, host: Host) -> Look:
+async def look(topology: Topology, spec: HostSpec, host: Host) -> Look:
     """Ask a host about itself, in one round trip."""
     before = time.time()
-    arguments = (topology.network.interface, topology.data_directory, str(topology.postgresql.version))
-    result = await host.run("sh", "-c", LOOK, "sh", "/", *arguments)
+    result = await host.run("sh", "-c", LOOK, "sh", "/", *arguments(topology, spec))
     after = time.time()
     answers: dict[str, tuple[str, ...]] = {}
     for line in result.stdout.splitlines():
@@ -100,6 +109,13 @@ async def look(topology: Topology, host: Host) -> Look:
     theirs = float(answers["clock"][0])
     # The host looked at its clock at some time between our two looks at ours.
     return Look(answers, max(0.0, before - theirs, theirs - after))
+
+
+def arguments(topology: Topology, spec: HostSpec) -> tuple[str, ...]:
+    """Return what a host is asked about. No VIP moves to another site, so any interface will do there."""
+    interface = topology.network.interface if topology.is_near(spec) else ""
+    directories = (topology.data_directory, *topology.directories) if spec.has(Role.DATABASE) else ()
+    return (interface, str(topology.postgresql.version), *directories)
 
 
 def complaints(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple[str, str]]:
@@ -113,10 +129,11 @@ def complaints(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple
         yield f"its clock is {seen.skew_seconds:.1f} s from ours ({limit})", "run a time service, as chrony"
     yield from about_system(topology, spec, seen)
     if str(spec.address) not in seen.answers.get("address", ()):
-        interface = topology.network.interface
         found = ", ".join(seen.answers.get("address", ())) or "none"
-        message = f"{spec.address} is not on interface {interface} (there: {found})"
-        yield message, f"give {interface} that address, or correct address or network.interface in the topology"
+        near, interface = topology.is_near(spec), topology.network.interface
+        message = f"{spec.address} is not on {f'interface {interface}' if near else 'any interface'} (there: {found})"
+        place = "address or network.interface" if near else "its address"
+        yield message, f"give {interface if near else 'it'} that address, or correct {place} in the topology"
     yield from about_earlier(topology, spec, seen)
 
 
@@ -144,30 +161,25 @@ def about_earlier(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tu
         fix = f"correct the address; a host that is free to be used again has no {HOME}/manifest.json"
         yield f"it belongs to cluster {owner}", fix
         return
-    if spec.has(Role.DATABASE) and "data" in seen.answers:
-        yield f"{topology.data_directory} is not empty", "move it away, or choose another postgresql.data_directory"
+    for directory in seen.answers.get("full", ()):
+        yield f"{directory} is not empty", f"move what is in it away, or choose another {key_of(directory, topology)}"
+    for directory in seen.answers.get("mounted", ()):
+        yield f"a disk is mounted at {directory}", f"name a directory on it, as {directory}/main: clones remove it"
     taken = {int(value.rpartition(":")[2], 16) for value in seen.answers.get("port", ())}
-    for port, purpose in ports(topology, spec).items():
+    for port, purpose in wanted_ports(topology, spec).items():
         if port in taken:
             fix = f"stop what listens there (ss -ltnp sport = :{port} names it), or choose another port"
             yield f"port {port}, wanted for {purpose}, is taken", fix
 
 
-def ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
-    """Return the ports that a host's roles need, with what for."""
-    orchestration, balancing, pooling = topology.orchestration, topology.balancing, topology.pooling
-    wanted = {
-        Role.DATABASE: {topology.postgresql.port: "PostgreSQL", orchestration.rest_port: "Patroni"},
-        Role.DCS: {orchestration.etcd_client_port: "etcd's clients", orchestration.etcd_peer_port: "etcd's peers"},
-        Role.BALANCER: {
-            balancing.write_port: "writes",
-            balancing.read_port: "reads",
-            balancing.statistics_port: "HAProxy's statistics",
-            balancing.primary_port: "the way to the primary",
-            balancing.standby_port: "the way to the standbys",
-            pooling.write_port: "PgBouncer's writes",
-            pooling.read_port: "PgBouncer's reads",
-        },
-    }
-    agent = {orchestration.health_port: "the agent's health"} if spec in topology.voters else {}
-    return {port: purpose for role in spec.roles for port, purpose in wanted.get(role, {}).items()} | agent
+def key_of(directory: str, topology: Topology) -> str:
+    """Return the key of the topology that names a directory of the servers."""
+    if directory == topology.data_directory:
+        return "postgresql.data_directory"
+    return "postgresql.wal_directory" if directory == topology.postgresql.wal_directory else "location"
+
+
+def wanted_ports(topology: Topology, spec: HostSpec) -> dict[int, str]:
+    """Return the TCP ports that a host needs, with what for."""
+    wanted = {number: port.purpose for port, number in ports.bound(topology, spec) if port.key != "heartbeat_port"}
+    return wanted | ({ETCD_METRICS_PORT: "etcd's own metrics"} if spec.has(Role.DCS) else {})

@@ -5,6 +5,7 @@ Nothing is added to this machine's own network, so no packet for a lab can leave
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,10 +71,22 @@ async def replug(lab: Lab, machine: Machine, *, up: bool) -> None:
         machine.netns,
         [
             "link set dev lo up",
-            f"address add {machine.address}/{lab.prefix_length} broadcast + dev {lab.interface}",
+            f"address add {machine.address}/{subnet_of(lab, machine).prefixlen} broadcast + dev {lab.interface}",
             f"link set dev {lab.interface} up",
+            *routes(lab, machine),
         ],
     )
+
+
+def subnet_of(lab: Lab, machine: Machine) -> IPv4Network:
+    """Return the network that a machine is in."""
+    return next(subnet for subnet in lab.subnets if IPv4Address(machine.address) in subnet)
+
+
+def routes(lab: Lab, machine: Machine) -> tuple[str, ...]:
+    """Return what leads a machine to the other sites' networks: there is no router, all are on the same wire."""
+    others = (subnet for subnet in lab.subnets if subnet != subnet_of(lab, machine))
+    return tuple(f"route add {subnet} dev {lab.interface} src {machine.address}" for subnet in others)
 
 
 async def set_link(lab: Lab, machine: Machine, *, up: bool) -> None:

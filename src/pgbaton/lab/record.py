@@ -11,6 +11,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,10 @@ class Delay:
 
 @dataclass(frozen=True)
 class Lab:
-    """A whole lab; ``durable`` is the directory of disks that outlive a reboot, if they are to."""
+    """A whole lab; ``durable`` is the directory of disks that outlive a reboot, if they are to.
+
+    ``other_subnets`` are networks of other sites; in a lab they are on the same wire.
+    """
 
     name: str
     topology: str
@@ -106,11 +110,20 @@ class Lab:
     cuts: tuple[Cut, ...] = ()
     losses: tuple[Loss, ...] = ()
     delays: tuple[Delay, ...] = ()
+    other_subnets: tuple[str, ...] = ()
 
     @property
     def run_directory(self) -> Path:
         """Return where the lab's run-time files are."""
         return RUN / self.name
+
+    @property
+    def subnets(self) -> tuple[IPv4Network, ...]:
+        """Return the networks that machines are in: the cluster's own, and those of other sites."""
+        others = tuple(map(IPv4Network, self.other_subnets))
+        addresses = (IPv4Address(machine.address) for machine in self.machines)
+        near = next(address for address in addresses if not any(address in subnet for subnet in others))
+        return (IPv4Network(f"{near}/{self.prefix_length}", strict=False), *others)
 
     @property
     def bare(self) -> bool:
@@ -142,7 +155,7 @@ class Lab:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Lab:
         """Return the lab that a JSON form describes."""
-        apart = {"ports", "hosts", "cuts", "losses", "delays"}
+        apart = {"ports", "hosts", "cuts", "losses", "delays", "other_subnets"}
         fields = {key: value for key, value in data.items() if key not in apart}
         hosts = ({key: value for key, value in host.items() if key != "state"} for host in data["hosts"])
         return Lab(
@@ -153,6 +166,7 @@ class Lab:
             cuts=tuple(Cut(**cut | {"ports": tuple(cut.get("ports", ()))}) for cut in data["cuts"]),
             losses=tuple(Loss(**loss) for loss in data.get("losses", ())),
             delays=tuple(Delay(**delay) for delay in data.get("delays", ())),
+            other_subnets=tuple(data.get("other_subnets", ())),
         )
 
 
@@ -171,6 +185,7 @@ def describe(topology: Topology, state: ClusterState, *, system: str, durable: b
         machines=tuple(machine_for(state.name, host, index) for index, host in hosts),
         system=system,
         durable=str(state.directory / "disks") if durable else None,
+        other_subnets=tuple(map(str, topology.network.other_subnets)),
     )
 
 

@@ -30,12 +30,12 @@ CATCH_UP_SHARE = 0.3
 
 #: What a host of a role is asked for, besides its units, certificates and packages.
 PARTS: Mapping[Role, tuple[str, ...]] = {
-    Role.BALANCER: ("haproxy", "addresses"),
+    Role.BALANCER: ("addresses",),
     Role.DATABASE: ("postgres", "patroni", "disk"),
     Role.DCS: ("etcd",),
 }
 PACKAGES: Mapping[Role, tuple[str, ...]] = {
-    Role.BALANCER: ("haproxy", "keepalived"),
+    Role.BALANCER: ("keepalived",),
     Role.DATABASE: ("patroni",),
     Role.DCS: ("etcd-server",),
 }
@@ -116,13 +116,15 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
     """Return what a host is asked: the parts that its roles have, and where to find them."""
     units = host_units(topology, spec)
     instances = pgbouncer.instances(topology) if pgbouncer.Pgbouncer().runs_on(topology, spec) else ()
+    proxied = ("haproxy",) if haproxy.Haproxy().runs_on(topology, spec) else ()
     parts = [
         "certificates",
         *(["units"] if units else []),
+        *proxied,
         *(part for role in spec.roles for part in PARTS.get(role, ())),
         *agent_parts(topology, spec),
     ]
-    packages = [name for role in spec.roles for name in PACKAGES.get(role, ())]
+    packages = [*proxied, *(name for role in spec.roles for name in PACKAGES.get(role, ()))]
     if spec.has(Role.DATABASE):
         packages.append(f"postgresql-{topology.postgresql.version}")
     if instances:
@@ -139,7 +141,7 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "postgres_port": topology.postgresql.port,
         "rest_port": topology.orchestration.rest_port,
         "etcd_port": topology.orchestration.etcd_client_port,
-        "data_directory": topology.data_directory,
+        "directories": (topology.data_directory, *topology.directories),
         **agent_request(topology, spec, deadline=deadline),
     }
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from pgbaton.errors import UsageError
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgbaton.topology.model import Topology
 
@@ -55,21 +57,33 @@ class Endpoint:
         return f"{self.address}:{self.port}/{self.database}"
 
 
-def endpoints(
-    topology: Topology, *, authority: str, user: str | None, database: str | None
-) -> tuple[Endpoint, Endpoint]:
+def endpoints(topology: Topology, *, authority: str, user: str | None, database: str | None) -> tuple[Endpoint, ...]:
     """Return the ways in for writes and for reads, by default for the first database and its owner.
 
-    Raises UsageError for a user or a database that the topology does not have.
+    A third is for reads of synchronous standbys, where those have a port. Raises UsageError for a user or a database
+    that the topology does not have.
     """
     database = chosen("database", database, [entry.name for entry in topology.databases])
     owner = next(entry.owner for entry in topology.databases if entry.name == database)
     user = chosen("user", user or owner, [entry.name for entry in topology.users])
-    address = str(topology.entry_address)
-    prepared = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
-    balancing = topology.balancing
-    write = Endpoint("write", address, balancing.write_port, database, user, authority, prepared)
-    return write, Endpoint("read", address, balancing.read_port, database, user, authority, prepared)
+    known = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
+    prepared = known or topology.pooling.placement is Placement.NONE
+    entrance = placement.entrance(topology)
+    ports = {"write": entrance.write_port, "read": entrance.read_port, "synchronous": entrance.synchronous_port}
+    return tuple(
+        Endpoint(purpose, entrance.address, port, database, user, authority, prepared)
+        for purpose, port in ports.items()
+        if port is not None
+    )
+
+
+def way(ways: Sequence[Endpoint], purpose: str) -> Endpoint:
+    """Return the way in for a purpose; raises UsageError when there is none."""
+    found = {each.purpose: each for each in ways}
+    if purpose not in found:
+        message = "synchronous standbys have no port of their own"
+        raise UsageError(message, hint="set balancing.synchronous_port in the topology file, and apply")
+    return found[purpose]
 
 
 def chosen(kind: str, name: str | None, names: list[str]) -> str:
@@ -94,6 +108,20 @@ def psycopg(endpoint: Endpoint) -> str:
         f'connection = psycopg.connect("{endpoint.uri()}", password=os.environ["PGPASSWORD"])',
     ]
     return "\n".join(lines if endpoint.prepared else [*lines, "connection.prepare_threshold = None"])
+
+
+def asyncpg(endpoint: Endpoint) -> str:
+    """Return Python with asyncpg, which would send libpq's settings in a URI on to the pooler, to be refused."""
+    place = f'host="{endpoint.address}", port={endpoint.port}, database="{endpoint.database}", user="{endpoint.user}"'
+    cache = "" if endpoint.prepared else ", statement_cache_size=0"
+    return "\n".join(
+        (
+            "import asyncpg, os, ssl",
+            f"connection = await asyncpg.connect({place},",
+            f'  password=os.environ["PGPASSWORD"], ssl=ssl.create_default_context(cafile="{endpoint.authority}"),',
+            f"  timeout={CONNECT_TIMEOUT}{cache})",
+        )
+    )
 
 
 def jdbc(endpoint: Endpoint) -> str:
@@ -160,6 +188,7 @@ def npgsql(endpoint: Endpoint) -> str:
 DRIVERS: Mapping[str, Callable[[Endpoint], str]] = {
     "psql": psql,
     "Python (psycopg)": psycopg,
+    "Python (asyncpg)": asyncpg,
     "Java (JDBC)": jdbc,
     "Go (pgx)": pgx,
     "Node (pg)": node,

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer
-from pgbaton.topology.model import ReplicationMode, Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, ReplicationMode, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,6 @@ PRIMARY_PROXY = "primary"
 STANDBY_PROXY = "standbys"
 #: Where reads go while there is no primary.
 STRANDED_PROXY = "stranded"
-#: HAProxy's backends in front of the poolers, by PgBouncer instance.
-POOLED_PROXY = {"write": "pooled_write", "read": "pooled_read"}
 #: The purpose of the pools that agents hold while there is no primary.
 HELD_PURPOSE = "write"
 #: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
@@ -66,6 +65,11 @@ class Facts:
         return tuple((spec, view) for spec, view in views if view.reachable and component.runs_on(self.topology, spec))
 
     @cached_property
+    def pooled_proxies(self) -> dict[str, str]:
+        """Return HAProxy's backends in front of the poolers, by what PgBouncer's processes are for."""
+        return {purpose: f"pooled_{purpose}" for purpose in pgbouncer.purposes(self.topology)}
+
+    @cached_property
     def servers(self) -> dict[str, PostgresView]:
         """Return the servers that answered, by host."""
         return {spec.name: view.postgres for spec, view in self.reached(Role.DATABASE) if view.postgres}
@@ -99,6 +103,15 @@ class Facts:
         return {row.name: row for row in sorted(rows, key=lambda row: row.state == "streaming")}
 
     @cached_property
+    def followers(self) -> dict[str, StandbyView]:
+        """Return the same with the standbys that are put behind another, as that one knows them."""
+        upstreams = {spec.name: spec.replicate_from for spec in self.topology.with_role(Role.DATABASE)}
+        rows = (row for name, server in self.servers.items() if name != self.primary for row in server.standbys)
+        # A row of the primary's own counts before any other's.
+        behind = {row.name: row for row in rows if upstreams.get(row.name) is not None}
+        return behind | self.standbys
+
+    @cached_property
     def vip_holders(self) -> tuple[str, ...]:
         """Return the hosts that have the VIP on their interface."""
         return tuple(spec.name for spec, view in self.reached(Role.BALANCER) if view.holds_vip)
@@ -112,21 +125,41 @@ class Facts:
 
     @cached_property
     def routes(self) -> dict[str, tuple[str, ...]]:
-        """Return the servers that each balancer takes for the primary, by balancer."""
-        return {name: proxies.get(PRIMARY_PROXY, ()) for name, proxies in self._balancers.items()}
+        """Return the servers that each router takes for the primary, by router, which balancers mostly are."""
+        routers = {spec.name for spec in placement.routers(self.topology)}
+        return {name: up.get(PRIMARY_PROXY, ()) for name, up in self._proxies.items() if name in routers}
 
     @cached_property
     def read_routes(self) -> dict[str, tuple[str, ...]]:
-        """Return the standbys that each balancer sends reads to, by balancer: without a primary, those left behind."""
+        """Return the standbys that each router sends reads to, by router: without a primary, those left behind."""
         return {
-            name: proxies.get(STANDBY_PROXY) or (() if self.routes[name] else proxies.get(STRANDED_PROXY, ()))
-            for name, proxies in self._balancers.items()
+            name: up.get(STANDBY_PROXY) or (() if self.routes[name] else up.get(STRANDED_PROXY, ()))
+            for name, up in self._proxies.items()
+            if name in self.routes
         }
 
     @cached_property
-    def _balancers(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        views = ((spec.name, view.haproxy) for spec, view in self.reached(Role.BALANCER))
+    def carriers(self) -> frozenset[str]:
+        """Return the routers that clients' writes go through now: the entries, or every pooler."""
+        routers = frozenset(spec.name for spec in placement.routers(self.topology))
+        return routers if self.topology.pooling.placement is Placement.POOLER else frozenset(self.entries)
+
+    @cached_property
+    def proxied(self) -> tuple[tuple[HostSpec, HostView], ...]:
+        """Return the reachable hosts that HAProxy runs on."""
+        views = ((spec, self.snapshot.host(spec.name)) for spec in placement.proxies(self.topology))
+        return tuple((spec, view) for spec, view in views if view.reachable)
+
+    @cached_property
+    def _proxies(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        views = ((spec.name, view.haproxy) for spec, view in self.proxied)
         return {name: {proxy.name: proxy.up for proxy in view.proxies} for name, view in views if view}
+
+    @cached_property
+    def pool_fronts(self) -> tuple[str, ...]:
+        """Return the balancers that answer and lead to pools."""
+        leads = placement.leads_to_pools(self.topology)
+        return tuple(spec.name for spec, view in self.reached(Role.BALANCER) if view.haproxy) if leads else ()
 
     @cached_property
     def voters(self) -> tuple[tuple[HostSpec, HostView], ...]:

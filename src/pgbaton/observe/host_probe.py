@@ -303,9 +303,10 @@ def expiry(text: str) -> str | None:
 
 
 async def disk(request: dict[str, Any]) -> dict[str, Any]:
-    """Return size and free bytes of the data directory's file system, asked in a thread because it may hang."""
-    path = request["data_directory"]
-    status = await asyncio.to_thread(os.statvfs, path)
+    """Return size and free bytes of the fullest of the server's file systems, asked in threads because one may hang."""
+    paths = request["directories"]
+    found = zip(paths, await asyncio.gather(*(asyncio.to_thread(os.statvfs, path) for path in paths)), strict=True)
+    path, status = min(found, key=lambda each: each[1].f_bavail / max(each[1].f_blocks, 1))
     return {
         "path": path,
         "size_bytes": status.f_blocks * status.f_frsize,

@@ -142,7 +142,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
 def host_row(facts: Facts, spec: HostSpec) -> HostRow:
     """Return one host's line."""
     view, name = facts.snapshot.host(spec.name), spec.name
-    server, row = facts.servers.get(name), facts.standbys.get(name)
+    server, row = facts.servers.get(name), facts.followers.get(name)
     standby = server is not None and server.role == "standby"
     return HostRow(
         name=name,
@@ -172,7 +172,7 @@ def state(facts: Facts, spec: HostSpec, view: HostView) -> str:
     if spec.has(Role.DATABASE) and spec.name not in facts.servers:
         told = view.patroni.state if view.patroni else "running"
         return "PostgreSQL silent" if told == "running" else told
-    row = facts.standbys.get(spec.name)
+    row = facts.followers.get(spec.name)
     if row:
         return row.state
     silent = [problem.part for problem in view.problems]

@@ -55,11 +55,18 @@ class View:
 
     @property
     def streaming(self) -> frozenset[str]:
-        """Return the standbys that receive from the primary, by their own word and by the primary's."""
+        """Return the standbys that receive from the primary, by their own word and by the primary's.
+
+        So do those that receive from one of them.
+        """
         if self.primary is None:
             return frozenset()
-        served = self.running[self.primary].streaming_to
-        return frozenset(name for name, server in self.running.items() if server.receiving and name in served)
+        receiving = {name for name, server in self.running.items() if server.receiving}
+        found, last = frozenset[str](), frozenset({self.primary})
+        while last:
+            last = frozenset(name for above in last for name in self.running[above].streaming_to & receiving) - found
+            found |= last
+        return found
 
     @property
     def synchronous(self) -> frozenset[str]:

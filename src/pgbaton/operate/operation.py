@@ -38,6 +38,12 @@ class Operation:
         """Look at one server."""
         return await servers.look(self.topology, self.hosts[host])
 
+    async def upstreams(self, standby: str, primary: str) -> tuple[Server | Absence, ...]:
+        """Look at the servers that a standby may receive from: the primary's, and the one that it is put behind."""
+        above = self.topology.host(standby).replicate_from
+        names = dict.fromkeys((primary, *((above,) if above else ())))
+        return tuple(await asyncio.gather(*map(self.server, names)))
+
     async def sql(self, host: str, statement: str, *, seconds: float = 6) -> str:
         """Run one statement as the superuser on one server."""
         return await servers.sql(self.topology, self.hosts[host], statement, seconds=seconds)
@@ -64,10 +70,10 @@ class Operation:
         """
 
         async def look() -> str | None:
-            own, served = await asyncio.gather(self.server(standby), self.server(primary))
+            own, served = await asyncio.gather(self.server(standby), self.upstreams(standby, primary))
             if isinstance(own, Server) and own.started == restarted_after:
                 return "not restarted yet"
-            return not_streaming(standby, own, served)
+            return not_streaming(standby, own, *served)
 
         what = f"{standby} streams from {primary}"
         return await until(what, look, seconds=self.timeout_seconds, interval_seconds=0.3)
@@ -88,10 +94,15 @@ class Operation:
         return await until(what, look, seconds=self.timeout_seconds, interval_seconds=0.3)
 
 
-def not_streaming(standby: str, own: Server | Absence, served: Server | Absence) -> str | None:
-    """Return what keeps a standby from streaming, by its own word and its primary's; None when it streams."""
-    if isinstance(own, Absence) or isinstance(served, Absence):
-        return next(server.reason for server in (own, served) if isinstance(server, Absence))
+def not_streaming(standby: str, own: Server | Absence, *served: Server | Absence) -> str | None:
+    """Return what keeps a standby from streaming; None when it streams.
+
+    Its own word counts, and that of the primary, or of the standby that it may receive from instead.
+    """
+    absent = [server.reason for server in served if isinstance(server, Absence)]
+    if isinstance(own, Absence) or len(absent) == len(served):
+        return own.reason if isinstance(own, Absence) else absent[0]
     if not own.in_recovery:
         return "out of recovery"
-    return None if own.receiving and standby in served.streaming_to else "in recovery, not streaming"
+    names = frozenset(name for server in served if isinstance(server, Server) for name in server.streaming_to)
+    return None if own.receiving and standby in names else "in recovery, not streaming"

@@ -122,21 +122,23 @@ async def until_cloned(operation: Operation, host: str, primary: str, before: fl
 async def progress(operation: Operation, host: str, primary: str, before: float | None) -> tuple[int, str | None]:
     """Return the copy's size in bytes, and what it still waits for; None when the standby streams again."""
     own, served, copied = await asyncio.gather(
-        operation.server(host), operation.server(primary), copied_bytes(operation, host)
+        operation.server(host), operation.upstreams(host, primary), copied_bytes(operation, host)
     )
     if isinstance(own, Server) and own.started == before:
         return copied, "not begun yet"
     if isinstance(own, servers.Absence):
         return copied, "copying"
-    return copied, not_streaming(host, own, served)
+    return copied, not_streaming(host, own, *served)
 
 
 async def copied_bytes(operation: Operation, host: str) -> int:
-    """Return the size of a host's data directory; files that vanish while it is read do not matter."""
-    result = await operation.hosts[host].run("du", "-sb", operation.topology.data_directory, check=False, timeout=60)
-    try:
-        return int(result.stdout.split()[0])
-    except (IndexError, ValueError):
-        if result.exit_status and "No such file" not in result.stderr:
-            raise CommandError(result.stderr.strip(), where=host) from None
-        return 0
+    """Return the size of all of a host's server; files that vanish while they are read do not matter.
+
+    Tablespaces are copied before anything else, so the data directory alone would seem to stand still.
+    """
+    topology = operation.topology
+    places = (topology.data_directory, *topology.directories)
+    result = await operation.hosts[host].run("du", "-sb", *places, check=False, timeout=60)
+    if not result.stdout and result.exit_status and "No such file" not in result.stderr:
+        raise CommandError(result.stderr.strip(), where=host)
+    return sum(int(line.split()[0]) for line in result.stdout.splitlines())

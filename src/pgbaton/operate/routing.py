@@ -8,7 +8,7 @@ import io
 from typing import TYPE_CHECKING
 
 from pgbaton.errors import Error
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +39,8 @@ def parse(output: str) -> frozenset[str]:
 
 
 async def look(topology: Topology, hosts: Mapping[str, Host]) -> dict[str, Route]:
-    """Ask every balancer at once."""
-    names = [host.name for host in topology.with_role(Role.BALANCER)]
+    """Ask every host at once whose HAProxy leads to the servers."""
+    names = [host.name for host in placement.routers(topology)]
     routes = await asyncio.gather(*(ask(hosts[name]) for name in names))
     return dict(zip(names, routes, strict=True))
 

@@ -11,6 +11,7 @@ from pgbaton.operate import candidates, handover, held
 from pgbaton.operate.checks import Check, failed, listing, require
 from pgbaton.operate.fences import unfenced
 from pgbaton.operate.waiting import going_on, until
+from pgbaton.topology import placement
 
 if TYPE_CHECKING:
     from pgbaton.operate.dcs import Dcs
@@ -197,7 +198,7 @@ async def hand_over_held(operation: Operation, source: str, target: str) -> tupl
     start = time.monotonic()
     done = await held.hand_over(operation, source, target)
     if done.done:
-        return time.monotonic() - start, True
+        return time.monotonic() - start, bool(placement.holders(operation.topology))
     if not done.refused:
         raise verdict(await operation.look(), source, target, done.why)
     operation.report(f"clients are not held meanwhile: {done.why}")

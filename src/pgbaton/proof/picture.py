@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -12,10 +13,8 @@ if TYPE_CHECKING:
     from pgbaton.proof.target import Roles
     from pgbaton.topology.model import HostSpec, Topology
 
-#: What runs on a host of a role, in the order in which a client meets it.
+#: What runs on a host of a role behind the proxies and pools, in the order in which a client meets it.
 PARTS: tuple[tuple[Role, str], ...] = (
-    (Role.BALANCER, "HAProxy"),
-    (Role.BALANCER, "PgBouncer"),
     (Role.DATABASE, "PostgreSQL"),
     (Role.DATABASE, "Patroni"),
     (Role.DCS, "etcd"),
@@ -28,11 +27,17 @@ def draw(topology: Topology, roles: Roles) -> str:
     ports = topology.balancing
     entry = f"{topology.entry_address}  writes :{ports.write_port}  reads :{ports.read_port}"
     balancers = topology.with_role(Role.BALANCER)
-    databases = [host for host in topology.with_role(Role.DATABASE) if host not in balancers]
-    others = [host for host in topology.with_role(Role.DCS) if host not in balancers and host not in databases]
+    pools = [host for host in topology.with_role(Role.POOLER) if host not in balancers]
+    before = (*balancers, *pools)
+    databases = [host for host in topology.with_role(Role.DATABASE) if host not in before]
+    others = [host for host in topology.with_role(Role.DCS) if host not in before and host not in databases]
     rows = [[("application", [*_names(topology.with_role(Role.APPLICATION))])]]
     rows.append([("VIP" if topology.network.vip else "entry", [entry])])
-    rows += [[_described(host, roles) for host in group] for group in (balancers, databases, others) if group]
+    rows += [
+        [_described(topology, host, roles) for host in group]
+        for group in (balancers, pools, databases, others)
+        if group
+    ]
     drawn = [_row(row) for row in rows]
     width = max(len(line) for row in drawn for line in row)
     blocks = ["\n".join(line.center(width).rstrip() for line in row) for row in drawn]
@@ -43,14 +48,18 @@ def _names(hosts: Sequence[HostSpec]) -> list[str]:
     return [f"{host.name}  {host.address}" for host in hosts] or ["outside the cluster"]
 
 
-def _described(host: HostSpec, roles: Roles) -> tuple[str, list[str]]:
+def _described(topology: Topology, host: HostSpec, roles: Roles) -> tuple[str, list[str]]:
     """Return a box for a host: its name with its part, its address, its programs."""
     parts = [
         *(["VIP"] if host.name == roles.vip else []),
         *(["primary"] if host.name == roles.primary else []),
         *(["standby"] if host.name in roles.standbys else []),
     ]
-    runs = [text for role, text in PARTS if host.has(role)]
+    runs = [
+        *(["HAProxy"] if host in placement.proxies(topology) else []),
+        *(["PgBouncer"] if host in placement.poolers(topology) else []),
+        *(text for role, text in PARTS if host.has(role)),
+    ]
     title = f"{host.name} ● {', '.join(parts)}" if parts else host.name
     return title, [str(host.address), *runs]
 

@@ -92,7 +92,7 @@ class RunningMeter:
                 raise self._failure(status)
             return None if self.log.exists() else "no log yet"
 
-        config = load.LoadConfig(str(directory), target.conninfo(target.topology.balancing.write_port), seed)
+        config = load.LoadConfig(str(directory), target.conninfo(), seed)
         argv = target.client_argv("pgbaton.proof.load")
         try:
             await until("the meter has made its tables", look, seconds=START_SECONDS)
@@ -168,11 +168,11 @@ def late_line(file: BinaryIO, size: int) -> int:
 
 def configuration(target: Target, chosen: Iterable[Workload], log: Path, *, seed: int) -> MeterConfig:
     """Return what the meter is told."""
-    chosen, ports = tuple(chosen), target.topology.balancing
+    chosen = tuple(chosen)
     return MeterConfig(
         log=str(log),
-        write=target.conninfo(ports.write_port),
-        read=target.conninfo(ports.read_port),
+        write=target.conninfo(),
+        read=target.conninfo(reads=True),
         clients=tuple(client for workload in chosen for client in workload.clients),
         prepare=(*PREPARE, *(statement for workload in chosen for statement in workload.tables)),
         seed=seed,

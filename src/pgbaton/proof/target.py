@@ -16,7 +16,8 @@ from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 from pgbaton.secrets import Vault
 from pgbaton.state import read_json
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,13 +90,14 @@ class Target:
 
         return await until("the cluster is whole", look, seconds=seconds, interval_seconds=LOOK_INTERVAL_SECONDS)
 
-    def conninfo(self, port: int) -> dict[str, str | int]:
+    def conninfo(self, *, reads: bool = False) -> dict[str, str | int]:
         """Return how the application connects; the password in it must not get into argv, environment or logs."""
         database = self.topology.databases[0]
+        entrance = placement.entrance(self.topology)
         vault = Vault(self.state.vault_directory)
         return {
-            "host": str(self.topology.entry_address),
-            "port": port,
+            "host": entrance.address,
+            "port": entrance.read_port if reads else entrance.write_port,
             "dbname": database.name,
             "user": database.owner,
             "password": vault.value(f"password/user/{database.owner}"),
@@ -133,7 +135,8 @@ def waiting(name: str, wrong: Sequence[Finding], seconds: float) -> str:
 class Roles:
     """Who has which part now; ``vip`` is the holder's name, None in a cluster without a VIP.
 
-    ``synchronous`` are the standbys that the primary waits for, ``dcs_leader`` is etcd's leading member.
+    ``synchronous`` are the standbys that the primary waits for, ``dcs_leader`` is etcd's leading member. Clients'
+    writes go through one of ``write_pools`` now, their reads through one of ``read_pools``: hosts with a PgBouncer.
     """
 
     primary: str
@@ -143,6 +146,8 @@ class Roles:
     balancers: tuple[str, ...] = ()
     dcs: tuple[str, ...] = ()
     dcs_leader: str | None = None
+    write_pools: tuple[str, ...] = ()
+    read_pools: tuple[str, ...] = ()
 
     @property
     def asynchronous(self) -> tuple[str, ...]:
@@ -171,12 +176,32 @@ def roles(topology: Topology, snapshot: Snapshot) -> Roles:
         message = f"holders of the VIP: {', '.join(holders)}"
         raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
     members = {spec.name: view.etcd for spec, view in facts.reached(Role.DCS) if view.etcd}
+    standbys = tuple(name for name, server in facts.servers.items() if server.role == "standby")
+    vip = holders[0] if holders else None
+    write_pools, read_pools = pools(topology, primary, standbys, vip)
     return Roles(
         primary=primary,
-        vip=holders[0] if holders else None,
-        standbys=tuple(name for name, server in facts.servers.items() if server.role == "standby"),
+        vip=vip,
+        standbys=standbys,
         synchronous=facts.confirming,
         balancers=tuple(spec.name for spec in topology.with_role(Role.BALANCER)),
         dcs=tuple(members),
         dcs_leader=next((name for name, member in members.items() if member.is_leader), None),
+        write_pools=write_pools,
+        read_pools=read_pools,
     )
+
+
+def pools(
+    topology: Topology, primary: str, standbys: tuple[str, ...], vip: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the hosts with a PgBouncer that clients' writes go through now, and those of their reads. Pure."""
+    names = tuple(host.name for host in placement.poolers(topology))
+    match topology.pooling.placement:
+        case Placement.BALANCER:
+            entry = (vip or names[0],)
+            return entry, entry
+        case Placement.DATABASE:
+            return (primary,), standbys or (primary,)
+        case _:
+            return names, names

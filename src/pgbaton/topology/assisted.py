@@ -109,13 +109,17 @@ def _silent_primary(sizes: Durations) -> Iterator[Prediction]:
 
 
 def _switchover(sizes: Durations) -> Prediction:
-    del sizes
+    held = Part("hold", HOLD, "the poolers hold their clients, and the standby has everything")
     parts = (
-        Part("hold", HOLD, "the poolers hold their clients, and the standby has everything"),
+        *((held,) if sizes.holds else ()),
         Part("shutdown", STOP, "the old primary stops in order"),
         Part("election", RACE, "the standby takes the lock"),
     )
-    explanation = "Clients of a transaction pool are held meanwhile: they see a pause, and no error."
+    explanation = (
+        "Clients of a transaction pool are held meanwhile: they see a pause, and no error."
+        if sizes.holds
+        else "No pooler stands where it could hold clients: they are cut off, and connect again."
+    )
     return _with_new_primary("switchover", "Planned switchover", parts, explanation)
 
 

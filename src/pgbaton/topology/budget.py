@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import assisted
+from pgbaton.topology import assisted, placement
 from pgbaton.topology.durations import (
     LOGIN,
     PROCESS_DEATH,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 
-#: A primary and one standby: no other standby could take its reads.
+#: A primary and one standby that take reads: no other standby could take them.
 PAIR = 2
 
 
@@ -38,7 +38,7 @@ def budget(topology: Topology) -> tuple[Prediction, ...]:
 def stock(topology: Topology) -> tuple[Prediction, ...]:
     """Return what the stock parts alone are predicted to cost, as when none of the agents runs."""
     sizes = Durations(topology)
-    return tuple(predict(sizes) for predict in PREDICTIONS)
+    return tuple(predict(sizes) for predict in PREDICTIONS if predict is not _pgbouncer_killed or sizes.is_pooled)
 
 
 def prediction(topology: Topology, fault: str) -> Prediction:
@@ -146,7 +146,7 @@ def _standby_power_off(sizes: Durations) -> Prediction:
     parts = _stall(sizes, spare=sizes.spare_standbys > 0)
     down = sizes.standby_silent + sizes.reconnection
     reads = Range(0.0, down.typical, down.maximum)
-    alone = len(sizes.topology.with_role(Role.DATABASE)) == PAIR
+    alone = len(sizes.topology.readers) <= PAIR
     if alone and sizes.topology.balancing.read_policy == ReadPolicy.STANDBY_ONLY:
         reads = UNTIL_REPAIRED
     explanation = (
@@ -214,12 +214,14 @@ def _balancer_power_off(sizes: Durations) -> Prediction:
 
 
 def _pgbouncer_killed(sizes: Durations) -> Prediction:
-    notice = sizes.pooler_refuses if sizes.floats else RESTART
+    topology = sizes.topology
+    others = placement.leads_to_pools(topology) and len(placement.poolers(topology)) > 1
+    notice = sizes.pooler_refuses if others else RESTART
     parts = (
         Part("detection", Range(0.0, notice.typical, notice.maximum), "HAProxy's checks fail, or systemd restarts it"),
-        Part("reconnection", REFUSED_RETRY, "clients connect again, to the other balancer's pooler"),
+        Part("reconnection", REFUSED_RETRY, "clients connect again, to another pooler or the same"),
     )
-    explanation = "Clients of that pooler are cut off and find the other one, or the same when it is back."
+    explanation = "Clients of that pooler are cut off and find another one, or the same when it is back."
     writes = total(parts)
     return Prediction("pgbouncer-killed", "PgBouncer for writes killed", writes, NONE, parts, explanation)
 

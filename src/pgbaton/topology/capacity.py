@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import pools
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement, pools
+from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
     from pgbaton.topology.model import Topology, User
 
-#: Ports of each pooler host: one for writes, one for reads.
-PORTS_PER_POOLER = 2
 #: Connections that are nobody's pool: Patroni's loop and REST (3), pg_rewind (1), an administrator (1).
 OWN_CONNECTIONS = 5
 #: Connections of a host's agent to its own server: one that asks, and one that is still being closed.
@@ -25,14 +23,25 @@ CLOSING = 1
 OWN_FILES = 100
 
 
+def ports_per_pooler(topology: Topology) -> int:
+    """Return the ports of each pooler host: for writes, for reads, and for reads of synchronous standbys."""
+    return len(placement.pool_ports(topology))
+
+
 def poolers(topology: Topology) -> int:
-    """Return the number of hosts that run PgBouncer."""
-    return len(topology.with_role(Role.BALANCER))
+    """Return the number of hosts whose PgBouncer can have connections to one server."""
+    return 1 if topology.pooling.placement is Placement.DATABASE else len(placement.poolers(topology))
+
+
+def room(topology: Topology) -> int:
+    """Return how many connections of clients a server has room for."""
+    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology) + lookup_connections(topology)
+    return max(1, topology.postgresql.max_connections - topology.postgresql.reserved_connections - own)
 
 
 def processes(topology: Topology) -> int:
     """Return the number of PgBouncer processes on all pooler hosts."""
-    return poolers(topology) * PORTS_PER_POOLER * topology.pooling.processes
+    return poolers(topology) * ports_per_pooler(topology) * topology.pooling.processes
 
 
 def pools_a_user(topology: Topology, user: User) -> int:
@@ -40,7 +49,7 @@ def pools_a_user(topology: Topology, user: User) -> int:
 
     Reads count too: they go to the primary when no standby is left.
     """
-    return poolers(topology) * PORTS_PER_POOLER * pools.of_user(topology, user)
+    return poolers(topology) * ports_per_pooler(topology) * pools.of_user(topology, user)
 
 
 def pooled_connections(topology: Topology) -> int:
@@ -49,7 +58,7 @@ def pooled_connections(topology: Topology) -> int:
     by_user = sum(
         share if user.connection_limit < 0 else min(share, user.connection_limit) for user, share in shares.items()
     )
-    return min(by_user, poolers(topology) * PORTS_PER_POOLER * pools.of_port(topology))
+    return min(by_user, poolers(topology) * ports_per_pooler(topology) * pools.of_port(topology))
 
 
 def lookup_connections(topology: Topology) -> int:
@@ -63,11 +72,12 @@ def agent_connections(topology: Topology) -> int:
 
 
 def probe_connections(topology: Topology) -> int:
-    """Return the connections of the agents' way through the poolers on one server.
+    """Return the connections of the balancers' agents on one server, by the clients' way.
 
-    Each process for writes may come to pool one, and on each host one is still being closed.
+    Each process for writes may come to pool one, and on each balancer one is still being closed.
     """
-    return (topology.pooling.processes + CLOSING) * poolers(topology) if topology.has_agents else 0
+    pooled, balancers = topology.pooling.processes * poolers(topology), len(topology.with_role(Role.BALANCER))
+    return max(pooled, balancers) + CLOSING * balancers if topology.has_agents else 0
 
 
 def needed_connections(topology: Topology) -> int:
@@ -92,8 +102,9 @@ def pgbouncer_files(topology: Topology) -> int:
 
 
 def haproxy_connections(topology: Topology) -> int:
-    """Return the connections of all of HAProxy's listeners: clients on both ports, both poolers to the servers."""
-    return 2 * topology.balancing.max_connections + 2 * topology.postgresql.max_connections
+    """Return the connections of all of HAProxy's listeners: clients on each port, and each port's pool to servers."""
+    each = topology.balancing.max_connections + topology.postgresql.max_connections
+    return len(placement.client_ports(topology)) * each
 
 
 def haproxy_files(topology: Topology) -> int:

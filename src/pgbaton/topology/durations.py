@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 from pgbaton.topology.prediction import Range
 
@@ -83,8 +84,9 @@ class Durations:
 
     @property
     def race_without_one(self) -> Range:
-        """Return the election when one member is silent."""
-        is_local = all(host.has(Role.DCS) for host in self.topology.with_role(Role.DATABASE))
+        """Return the election when one member is silent, among those that may become primary."""
+        candidates = (host for host in self.topology.with_role(Role.DATABASE) if host.failover)
+        is_local = all(host.has(Role.DCS) for host in candidates)
         return RACE_WITH_SILENCE if is_local else RACE_WITH_SILENCE + REMOTE_ETCD
 
     @property
@@ -133,6 +135,16 @@ class Durations:
         return (256 - priorities[1]) / 256 * self.topology.timings.advert_interval
 
     @property
+    def is_pooled(self) -> bool:
+        """Tell whether PgBouncer runs anywhere."""
+        return bool(placement.poolers(self.topology))
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether pools can hold all clients while there is no primary."""
+        return bool(placement.holders(self.topology))
+
+    @property
     def floats(self) -> bool:
         """Tell whether there is a VIP with somewhere to go."""
         return self.topology.network.vip is not None and len(self.topology.with_role(Role.BALANCER)) > 1
@@ -140,8 +152,7 @@ class Durations:
     @property
     def spare_standbys(self) -> int:
         """Return the standbys that may confirm commits, beyond those that must."""
-        able = [host for host in self.topology.with_role(Role.DATABASE) if host.failover]
-        return len(able) - 1 - self.topology.replication.count
+        return len(self.topology.confirmers) - 1 - self.topology.replication.count
 
     @property
     def advert_silence(self) -> Range:

@@ -61,6 +61,19 @@ class HostSpec(Section):
         default=None, description="Hosts that fail together share one (rack, zone)."
     )
     failover: bool = Field(default=True, description="Whether this database may ever become primary.")
+    synchronous: bool = Field(
+        default=True,
+        description="Whether this database may confirm commits; one that may never become primary does not.",
+    )
+    reads: bool = Field(default=True, description="Whether this database takes reads while it is a standby.")
+    read_weight: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None,
+        description="Its share of reads among the standbys, beside the others' weights; by default all have the same.",
+    )
+    replicate_from: HostName | None = Field(
+        default=None,
+        description="The database that this one receives from, while that one is a standby; by default the primary.",
+    )
     ssh: str | None = Field(
         default=None,
         description='What to give ssh as destination; by default the address. "local": the machine pgbaton runs on.',
@@ -69,6 +82,11 @@ class HostSpec(Section):
     def has(self, role: Role) -> bool:
         """Tell whether the host has a role."""
         return role in self.roles
+
+    @property
+    def confirms(self) -> bool:
+        """Tell whether the host's server may confirm commits: whoever does has to be one that can be promoted."""
+        return self.failover and self.synchronous
 
 
 class Cluster(Section):
@@ -83,6 +101,10 @@ class Network(Section):
 
     subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
     vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
+    other_subnets: tuple[IPv4Network, ...] = Field(
+        default=(),
+        description="Networks of other sites, where applications may be, and databases that never become primary.",
+    )
     gateway: IPv4Address | None = Field(
         default=None, description="The router, so that no host or VIP takes its address."
     )
@@ -103,6 +125,11 @@ class Postgresql(Section):
     version: Literal[15, 17] = Field(default=17, description="Major version, the same on every database host.")
     port: Port = Field(default=5432, description="Port of every server.")
     data_directory: str | None = Field(default=None, description="By default /var/lib/postgresql/VERSION/CLUSTER.")
+    wal_directory: str | None = Field(
+        default=None,
+        description="A directory for WAL alone, in one of its own that becomes the server's; by default in "
+        "data_directory.",
+    )
     max_connections: Annotated[int, Field(ge=25, le=10_000)] = Field(default=200, description="Server limit.")
     reserved_connections: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3, description="Kept back for superusers, out of max_connections."
@@ -180,6 +207,14 @@ class Database(Section):
     )
 
 
+class Tablespace(Section):
+    """A directory outside of the data directory that tables can be put in, the same on every database host."""
+
+    name: Identifier = Field(description="Tablespace name.")
+    location: str = Field(description="Its directory, on every database host.")
+    owner: Identifier = Field(description="A role named in [[users]].")
+
+
 class ReplicationMode(StrEnum):
     """What an acknowledged commit means."""
 
@@ -200,6 +235,11 @@ class Replication(Section):
         ),
     )
     count: Annotated[int, Field(ge=1, le=8)] = Field(default=1, description="Standbys that confirm a commit.")
+    apply: bool = Field(
+        default=False,
+        description="Whether a standby has applied a commit before it confirms it (synchronous_commit = remote_apply), "
+        "and not only written it to its disk, so that reads of it see it; commits wait for that.",
+    )
     accept_loss: bool = Field(
         default=False,
         description=(
@@ -209,10 +249,27 @@ class Replication(Section):
     )
 
 
+class Placement(StrEnum):
+    """The hosts PgBouncer runs on."""
+
+    BALANCER = "balancer"
+    POOLER = "pooler"
+    DATABASE = "database"
+    APPLICATION = "application"
+    NONE = "none"
+
+
 class Pooling(Section):
     """PgBouncer."""
 
-    placement: Literal["balancer"] = Field(default="balancer", description="The hosts PgBouncer runs on.")
+    placement: Placement = Field(
+        default=Placement.BALANCER,
+        description=(
+            "Where PgBouncer runs. balancer: beside HAProxy; pooler: on hosts of its own, with the role pooler; "
+            "database: beside each server; application: beside each application, on hosts with the role application; "
+            "none: nowhere."
+        ),
+    )
     mode: PoolMode = Field(default=PoolMode.TRANSACTION, description="When a server connection returns to its pool.")
     size: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=20,
@@ -231,6 +288,7 @@ class Pooling(Section):
     )
     write_port: Port = Field(default=6432, description="PgBouncer's port for writes.")
     read_port: Port = Field(default=6433, description="PgBouncer's port for reads.")
+    synchronous_port: Port = Field(default=6434, description="PgBouncer's port for reads of synchronous standbys.")
     prepared_statements: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=200, description="Protocol-level prepared statements kept per connection (PgBouncer 1.21 or later)."
     )
@@ -256,9 +314,16 @@ class Balancing(Section):
 
     write_port: Port = Field(default=5000, description="Clients' port for writes.")
     read_port: Port = Field(default=5001, description="Clients' port for reads.")
+    synchronous_port: Port | None = Field(
+        default=None,
+        description="Clients' port for reads of synchronous standbys alone, as 5002; by default there is none.",
+    )
     statistics_port: Port = Field(default=8404, description="Statistics, on the loopback address only.")
     primary_port: Port = Field(default=6000, description="Loopback port where PgBouncer finds the primary.")
     standby_port: Port = Field(default=6001, description="Loopback port where PgBouncer finds the standbys.")
+    synchronous_standby_port: Port = Field(
+        default=6002, description="Loopback port where PgBouncer finds the synchronous standbys."
+    )
     read_policy: ReadPolicy = Field(default=ReadPolicy.PRIMARY_FALLBACK, description="When no standby is fit.")
     max_lag_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=16, description="A standby further behind takes no reads, in MiB of WAL."
@@ -275,6 +340,10 @@ class Balancing(Section):
     )
 
 
+#: Where etcd tells its figures, on the loopback address only; nothing sets it.
+ETCD_METRICS_PORT = 2381
+
+
 class Orchestration(Section):
     """Who promotes."""
 
@@ -287,8 +356,8 @@ class Orchestration(Section):
     )
     agent: bool | None = Field(
         default=None,
-        description="An agent on every host that is not only an application's; by default where agents can run: with "
-        "PostgreSQL 17 and three such hosts.",
+        description="An agent on every host of network.subnet that is not only an application's; by default where "
+        "agents can run: with PostgreSQL 17 and three such hosts.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")
@@ -395,6 +464,9 @@ class Topology(Section):
     databases: Annotated[tuple[Database, ...], Field(min_length=1)] = Field(
         default=(Database(name="app", owner="app"),), description="Databases: [[databases]] tables."
     )
+    tablespaces: tuple[Tablespace, ...] = Field(
+        default=(), description="Directories for tables: [[tablespaces]] tables."
+    )
     replication: Replication = Replication()
     pooling: Pooling = Pooling()
     balancing: Balancing = Balancing()
@@ -419,6 +491,12 @@ class Topology(Section):
         return self.postgresql.data_directory or f"/var/lib/postgresql/{self.postgresql.version}/{self.scope}"
 
     @property
+    def directories(self) -> tuple[str, ...]:
+        """Return the directories outside of the data directory that servers write to: of WAL, of tablespaces."""
+        wal = (self.postgresql.wal_directory,) if self.postgresql.wal_directory else ()
+        return (*wal, *(tablespace.location for tablespace in self.tablespaces))
+
+    @property
     def client_networks(self) -> tuple[IPv4Network, ...]:
         """Return the networks that may use the clients' ports."""
         return self.security.client_networks or (self.network.subnet,)
@@ -433,10 +511,24 @@ class Topology(Section):
         return tuple(host for host in self.hosts if host.has(role))
 
     @property
+    def confirmers(self) -> tuple[HostSpec, ...]:
+        """Return the databases that may confirm commits, the primary among them."""
+        return tuple(host for host in self.with_role(Role.DATABASE) if host.confirms)
+
+    @property
+    def readers(self) -> tuple[HostSpec, ...]:
+        """Return the databases that take reads while they are standbys."""
+        return tuple(host for host in self.with_role(Role.DATABASE) if host.reads)
+
+    def is_near(self, host: HostSpec) -> bool:
+        """Tell whether a host is in the cluster's own subnet, and not in another site's."""
+        return host.address in self.network.subnet
+
+    @property
     def has_agents(self) -> bool:
         """Tell whether hosts have agents: as the file says, and where it says nothing, if they can run and decide."""
         wanted = self.orchestration.agent
-        can_run = self.postgresql.version >= AGENTS_SINCE and len(self.parts) >= FEWEST_VOTERS
+        can_run = self.postgresql.version >= AGENTS_SINCE and len(self.electorate) >= FEWEST_VOTERS
         return can_run if wanted is None else wanted
 
     @property
@@ -445,9 +537,18 @@ class Topology(Section):
         return tuple(host for host in self.hosts if set(host.roles) != {Role.APPLICATION})
 
     @property
+    def electorate(self) -> tuple[HostSpec, ...]:
+        """Return the hosts that agents would run on: none in other sites.
+
+        A cut line between sites takes no vote away from those who can be promoted, and none is needed from there: a
+        server that confirms nothing has nothing to promise.
+        """
+        return tuple(host for host in self.parts if self.is_near(host))
+
+    @property
     def voters(self) -> tuple[HostSpec, ...]:
         """Return the hosts that have an agent, and so a vote: none without agents."""
-        return self.parts if self.has_agents else ()
+        return self.electorate if self.has_agents else ()
 
     @property
     def primary_check_seconds(self) -> float:

@@ -13,6 +13,7 @@ from pgbaton.agent.peers.messages import Heartbeat
 from pgbaton.agent.settings import (
     Host,
     PgbouncerSockets,
+    Placement,
     Pooler,
     Ports,
     Postgresql,
@@ -34,8 +35,18 @@ HOSTS = (
     *(Host(name, f"10.77.0.2{name[-1]}", ("database", "dcs")) for name in DATABASES),
     *(Host(name, f"10.77.0.1{name[-1]}", ("balancer", "pooler")) for name in BALANCERS),
 )
+#: Hosts of poolers' own, where there are such.
+POOLERS = tuple(Host(f"pool{number}", f"10.77.0.3{number}", ("pooler",)) for number in (1, 2))
 PORTS = Ports(
-    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+    heartbeat=7790,
+    health=7791,
+    postgresql=5432,
+    rest=8008,
+    etcd=2379,
+    etcd_peer=2380,
+    pool_write=6432,
+    pool_read=6433,
+    pool_synchronous=6434,
 )
 TIMINGS = Timings(
     heartbeat_seconds=BEAT,
@@ -60,6 +71,7 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
         me=me,
         hosts=hosts,
         mode="synchronous",
+        placement="balancer",
         accept_loss=False,
         ports=PORTS,
         timings=TIMINGS,
@@ -67,12 +79,20 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
         tls=Tls(*(tls / name for name in ("ca.crt", "me.crt", "me.key", "ca.crt", "me.crt", "me.key"))),
         haproxy_socket=directory / "haproxy",
         pgbouncer_sockets=PgbouncerSockets(
-            (Pooler("write", directory / "write"),), (Pooler("read", directory / "read"),)
+            (Pooler("write", directory / "write"),), (Pooler("read", directory / "read"),), ()
         ),
         state_directory=directory / "state",
         runtime_directory=directory / "run",
         secrets=Secrets("5a" * 32, "patroni", "one"),
     )
+
+
+def hosts(placement: Placement) -> tuple[Host, ...]:
+    """Return the hosts of a cluster with its pools in some place."""
+    if placement != "pooler":
+        return HOSTS
+    plain = (replace(host, roles=tuple(role for role in host.roles if role != "pooler")) for host in HOSTS)
+    return (*plain, *POOLERS)
 
 
 def cluster(leader: str | None = "db1", *, leader_revision: int = 100, sync: Iterable[str] = ("db2",)) -> Cluster:
@@ -105,8 +125,10 @@ async def until(condition: Callable[[], object]) -> None:
 class Seen:
     """An agent's sight, and the time in it; every host is heard at its beginning."""
 
-    def __init__(self, me: str = "db2", *, directory: Path = Path("/nowhere")) -> None:
-        self.settings = settings(me, directory=directory)
+    def __init__(
+        self, me: str = "db2", *, directory: Path = Path("/nowhere"), placement: Placement = "balancer"
+    ) -> None:
+        self.settings = replace(settings(me, directory=directory, hosts=hosts(placement)), placement=placement)
         self.now = 1000.0
         others = [host.name for host in self.settings.others]
         self.hearing = Hearing(others, heartbeat_seconds=BEAT, detection_seconds=DETECTION, now=self.now)

@@ -26,6 +26,7 @@ DOCUMENT = {
         {"name": "lb1", "address": "fd00::23", "roles": ["balancer", "pooler", "dcs"]},
     ],
     "mode": "synchronous",
+    "placement": "balancer",
     "accept_loss": False,
     "ports": {
         "heartbeat": 7790,
@@ -36,6 +37,7 @@ DOCUMENT = {
         "etcd_peer": 2380,
         "pool_write": 6432,
         "pool_read": 6433,
+        "pool_synchronous": 6434,
     },
     "timings": {
         "heartbeat_seconds": 0.05,
@@ -67,6 +69,7 @@ DOCUMENT = {
             {"instance": "write-2", "directory": "/run/pgbouncer-write-2"},
         ],
         "read": [{"instance": "read", "directory": "/run/pgbouncer-read"}],
+        "synchronous": [],
     },
     "state_directory": "/var/lib/pgbaton-agent",
     "runtime_directory": "/run/pgbaton-agent",

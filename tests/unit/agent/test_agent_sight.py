@@ -251,3 +251,18 @@ def test_the_deaf_are_not_known_to_an_agent_that_overslept_nor_by_what_is_no_lon
     seen.sight.hear("db1", DEAF)
     seen.run(6, echoing=["db1"])
     assert seen.sight.silent(seen.now) == frozenset()
+
+
+def test_who_may_not_become_primary_is_no_successor() -> None:
+    seen = Seen()
+    named = replace(cluster(), sync=("db2", "db3"))
+    seen.sight.cluster = replace(named, members={"db2": Member("standby", "running", nofailover=True)})
+    seen.sight.mine = STANDBY
+    seen.sight.hear("db3", STANDBY)
+    assert seen.sight.view(seen.now).lock is not None
+    assert seen.sight.view(seen.now).lock.barred == {"db2"}  # type: ignore[union-attr] - just looked at
+    assert seen.sight.has_successor(seen.now)
+    seen.sight.cluster = replace(seen.sight.cluster, sync=("db2",))
+    assert not seen.sight.has_successor(seen.now)
+    seen.sight.cluster = replace(seen.sight.cluster, members={})
+    assert seen.sight.has_successor(seen.now)

@@ -130,7 +130,7 @@ def test_psql_on_a_host_is_the_superuser_over_its_socket(cluster: Opened, replac
     ("arguments", "reason"),
     [
         (("psql", "--host", "lb1"), "no database host is named lb1"),
-        (("psql", "--host", "db1", "--read"), "--read and --user have no meaning"),
+        (("psql", "--host", "db1", "--read"), "--read, --synchronous and --user mean nothing"),
         (("psql", "--user", "nobody"), "no user nobody"),
         (("dsn", "--database", "nothing"), "no database nothing"),
         (("secrets", "show", "password/user/nobody"), "no secret named"),

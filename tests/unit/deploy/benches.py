@@ -190,6 +190,7 @@ class Server:
     dynamic: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, list[Any]] = field(default_factory=dict)
     databases: dict[str, str] = field(default_factory=lambda: {"postgres": "postgres", "template1": "postgres"})
+    tablespaces: dict[str, list[str]] = field(default_factory=dict)
     lookups: dict[str, str] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
@@ -201,6 +202,7 @@ class Server:
             "roles": {"postgres": [True, -1, None], **self.roles},
             "memberships": {"pg_monitor": ["pg_read_all_stats"]},
             "databases": {name: [owner, -1, "UTF8", "C.UTF-8"] for name, owner in self.databases.items()},
+            "tablespaces": self.tablespaces,
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,
             "limits": {"max_connections": self.max_connections},
@@ -224,6 +226,8 @@ class Server:
                 self.roles[found[1]] = [True, int(found[2]), found[3] or kept]
             if found := re.match(r'(?:CREATE|ALTER) DATABASE "(\w+)" OWNER (?:TO )?"(\w+)"', line):
                 self.databases[found[1]] = found[2]
+            if found := re.match(r'CREATE TABLESPACE "(\w+)" OWNER "(\w+)" LOCATION \'(\S+)\'', line):
+                self.tablespaces[found[1]] = [found[2], found[3]]
             if found := re.match(r"COMMENT ON SCHEMA pgbaton IS '(.+)'", line):
                 self.lookups[place] = found[1]
         return ""

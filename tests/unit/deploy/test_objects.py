@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pgbaton.components.postgres import DatabaseRole, DatabaseSpec
+from pgbaton.components.postgres import DatabaseRole, DatabaseSpec, TablespaceSpec
 from pgbaton.deploy import diff, objects, roles
 from pgbaton.deploy.databases import DatabaseNow
 from pgbaton.deploy.objects import Current, Desired
@@ -160,6 +161,7 @@ def test_what_the_primary_said_is_read() -> None:
         "roles": {"a": [True, 5, None]},
         "memberships": {"a": ["pg_monitor"]},
         "databases": {"d": ["a", 7, "UTF8", "C"], "e": ["a", -1, "UTF8", "C"]},
+        "tablespaces": {"fast": ["a", "/srv/fast"]},
         "restart_settings": ["x"],
         "pending": ["x"],
         "limits": {"x": 5},
@@ -172,4 +174,46 @@ def test_what_the_primary_said_is_read() -> None:
     assert read.lookups == {"d": "m"}
     assert read.databases["d"] == DatabaseNow("a", 7, "UTF8", "C", ("x",))
     assert read.databases["e"].extensions is None
+    assert read.tablespaces == {"fast": ("a", "/srv/fast")}
     assert (read.pending, read.limits) == (("x",), {"x": 5})
+
+
+FAST = TablespaceSpec("fast", "app", "/srv/fast/orders")
+SPREAD = replace(WANTED, tablespaces=(FAST,))
+
+
+def spread(vault: Vault, **has: tuple[str, str]) -> list[str]:
+    current = settled(vault, tablespaces=has)
+    return [
+        f"{step.action} {step.subject}: {step.after}" for step in objects.steps(SPREAD, current, vault, standbys=True)
+    ]
+
+
+def test_a_tablespace_is_made_and_given_to_its_owner(vault: Vault) -> None:
+    after = "OWNER app LOCATION /srv/fast/orders"
+    assert spread(vault) == [f"create tablespace fast: {after}"]
+    assert spread(vault, fast=("postgres", FAST.location)) == [f"change tablespace fast: {after}"]
+    assert spread(vault, fast=("app", FAST.location)) == []
+
+
+def test_a_tablespace_comes_after_its_owner_and_before_the_databases(vault: Vault) -> None:
+    todo = {step.subject: step for step in objects.steps(SPREAD, None, vault, standbys=True)}
+    sql = "".join(objects.script(SPREAD, todo, vault))
+    wanted = (
+        'CREATE ROLE "app"',
+        'CREATE TABLESPACE "fast" OWNER "app" LOCATION \'/srv/fast/orders\';',
+        "CREATE DATABASE",
+    )
+    places = [sql.index(words) for words in wanted]
+    assert places == sorted(places)
+    changed = {step.subject: step for step in objects.steps(SPREAD, elsewhere(vault), vault, standbys=True)}
+    assert "".join(objects.script(SPREAD, changed, vault)) == 'ALTER TABLESPACE "fast" OWNER TO "app";\n'
+
+
+def elsewhere(vault: Vault) -> Current:
+    return settled(vault, tablespaces={"fast": ("postgres", FAST.location)})
+
+
+def test_tablespaces_that_the_topology_does_not_name_are_told_of(vault: Vault) -> None:
+    current = settled(vault, tablespaces={"slow": ("app", "/srv/slow")})
+    assert objects.unmanaged(WANTED, current) == ("tablespaces not managed, left alone: slow",)

@@ -44,7 +44,9 @@ def test_a_fit_host_has_no_problem() -> None:
         ({"system": ("debian 12",)}, "PostgreSQL 17 is not to be had; Debian 12 brings 15"),
         ({"address": ("192.0.2.9",)}, "is not on interface eth0 (there: 192.0.2.9)"),
         ({"manifest": manifest("stock")}, "belongs to cluster stock"),
-        ({"data": ("full",)}, "is not empty"),
+        ({"full": (TOPOLOGY.data_directory,)}, "is not empty"),
+        ({"mounted": ("/srv/fast",)}, "a disk is mounted at /srv/fast"),
+        ({"port": ("0100007F:094D",)}, "port 2381, wanted for etcd's own metrics"),
         ({"port": ("00000000:1538",)}, "port 5432, wanted for PostgreSQL, is taken"),
         ({"port": ("00000000000000000000000000000000:094B",)}, "port 2379"),
     ],
@@ -60,7 +62,7 @@ def test_clocks_that_are_apart_are_told() -> None:
 
 
 def test_what_is_this_clusters_own_is_not_in_the_way() -> None:
-    own = {"data": ("full",), "port": ("00000000:1538",), "manifest": manifest("shop")}
+    own = {"full": (TOPOLOGY.data_directory,), "port": ("00000000:1538",), "manifest": manifest("shop")}
     assert complaints(**own) == []
 
 
@@ -89,5 +91,5 @@ async def test_hosts_that_do_not_answer_are_unreachable() -> None:
 
 def test_an_agents_health_port_is_wanted_on_every_host_that_has_one() -> None:
     topology = load.loads(presets.text("standard"))
-    assert all(preflight.ports(topology, host)[7791] == "the agent's health" for host in topology.hosts)
-    assert not any(7791 in preflight.ports(TOPOLOGY, host) for host in TOPOLOGY.hosts)
+    assert all(preflight.wanted_ports(topology, host)[7791] == "the agent's health" for host in topology.hosts)
+    assert not any(7791 in preflight.wanted_ports(TOPOLOGY, host) for host in TOPOLOGY.hosts)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pgbaton.errors import UsageError
-from pgbaton.lab import lifecycle, record
+from pgbaton.lab import lifecycle, network, record
 from pgbaton.lab.record import Cut, Lab
 from pgbaton.state import ClusterState
 from pgbaton.topology.model import Topology
@@ -55,6 +56,24 @@ def test_machines_have_links_addresses_and_namespaces_of_their_own(state: Cluste
 def test_hardware_addresses_are_locally_administered_and_unicast() -> None:
     first = int(record.hardware_address("trial.db1").split(":")[0], 16)
     assert first & 0b11 == 0b10
+
+
+def test_a_machine_in_another_site_has_its_own_network_and_a_way_to_the_others(state: ClusterState) -> None:
+    far = TOPOLOGY.hosts[0].model_copy(update={"name": "far", "address": IPv4Address("10.8.0.1")})
+    subnets = (IPv4Network("10.8.0.0/16"),)
+    sites = TOPOLOGY.model_copy(
+        update={
+            "hosts": (far, *TOPOLOGY.hosts),
+            "network": TOPOLOGY.network.model_copy(update={"other_subnets": subnets}),
+        }
+    )
+    made = record.describe(sites, state, system="debian-13", durable=False)
+    record.save(state, made)
+    assert record.load(state) == made
+    assert network.subnet_of(made, made.machine("far")).prefixlen == 16
+    assert network.routes(made, made.machine("far")) == ("route add 10.0.0.0/24 dev ens3 src 10.8.0.1",)
+    assert network.routes(made, made.machine("db1")) == ("route add 10.8.0.0/16 dev ens3 src 10.0.0.1",)
+    assert network.routes(lab(state), lab(state).machine("db1")) == ()
 
 
 def test_names_of_two_labs_never_meet() -> None:

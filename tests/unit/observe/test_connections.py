@@ -44,7 +44,9 @@ def test_every_driver_verifies_the_server_and_names_no_password(name: str) -> No
     assert "10.77.0.100" in words
     assert "5000" in words
     assert "ca.crt" in words
-    assert "verify-full" in words or "VerifyFull" in words or "ssl: { ca" in words
+    assert any(
+        word in words for word in ("verify-full", "VerifyFull", "ssl: { ca", "ssl.create_default_context(cafile")
+    )
 
 
 def test_drivers_prepare_nothing_where_the_pooler_cannot_keep_it() -> None:
@@ -52,6 +54,7 @@ def test_drivers_prepare_nothing_where_the_pooler_cannot_keep_it() -> None:
     assert "prepareThreshold=0" in connections.jdbc(write)
     assert "default_query_exec_mode=exec" in connections.pgx(write)
     assert "prepare_threshold = None" in connections.psycopg(write)
+    assert "statement_cache_size=0" in connections.asyncpg(write)
     assert "prepareThreshold" not in connections.jdbc(ways()[0])
 
 

@@ -133,6 +133,20 @@ def test_a_standby_that_catches_up_is_found() -> None:
     assert only("standby-not-streaming", snapshot).seen == "catchup from the primary"
 
 
+def test_a_standby_behind_another_is_where_it_should_be() -> None:
+    hosts = tuple(
+        spec.model_copy(update={"replicate_from": "db2"}) if spec.name == "db3" else spec for spec in TOPOLOGY.hosts
+    )
+    behind = TOPOLOGY.model_copy(update={"hosts": hosts})
+    snapshot = changed(healthy(), "db1", postgres=replace(postgres("db1"), standbys=(standby("db2", "sync"),)))
+    upstream = replace(postgres("db2"), standbys=(standby("db3", "async"),))
+    assert not of("standby-not-streaming", changed(snapshot, "db2", postgres=upstream), behind)
+    late = replace(upstream, standbys=(replace(standby("db3", "async"), state="catchup"),))
+    (finding,) = of("standby-not-streaming", changed(snapshot, "db2", postgres=late), behind)
+    assert finding.seen == "catchup from db2"
+    assert of("standby-not-streaming", changed(snapshot, "db2", postgres=upstream)), "it was put behind nobody"
+
+
 @pytest.mark.parametrize("lag", [{"replay_lag_bytes": 17 * MIB}, {"replay_lag_bytes": 1, "replay_lag_seconds": 11.0}])
 def test_lag_in_bytes_or_seconds_is_found(lag: dict[str, float]) -> None:
     late = replace(standby("db3", "async"), **lag)

@@ -39,7 +39,7 @@ async def test_a_part_that_hangs_takes_only_its_own_answer_away(tmp_path: Path) 
     path = str(tmp_path / "admin.sock")
     server = await asyncio.start_unix_server(silence, path)
     try:
-        answer = await probe(["haproxy", "disk"], haproxy_socket=path, data_directory="/")
+        answer = await probe(["haproxy", "disk"], haproxy_socket=path, directories=["/"])
     finally:
         server.close()
     assert answer["parts"]["haproxy"] == {"error": "no answer within 1 s"}
@@ -48,7 +48,7 @@ async def test_a_part_that_hangs_takes_only_its_own_answer_away(tmp_path: Path) 
 
 
 async def test_a_part_that_is_not_there_says_why() -> None:
-    answer = await probe(["haproxy", "disk"], haproxy_socket="/nowhere.sock", data_directory="/nowhere")
+    answer = await probe(["haproxy", "disk"], haproxy_socket="/nowhere.sock", directories=["/nowhere"])
     assert "No such file" in answer["parts"]["haproxy"]["error"]
     assert "/nowhere" in answer["parts"]["disk"]["error"]
 

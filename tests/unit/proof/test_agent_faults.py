@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+import sys
+import time
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
@@ -11,14 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton.cli.demo import STOCK
-from pgbaton.components import agent, patroni
+from pgbaton.components import agent
 from pgbaton.components.etcd import etcdctl
 from pgbaton.errors import CommandError, UnhealthyError, UnreachableError
 from pgbaton.hosts import process
 from pgbaton.hosts.fake import FakeHost
 from pgbaton.lab import capabilities, definition, network, record
 from pgbaton.observe.host_probe import NFT
-from pgbaton.proof import final, prove
+from pgbaton.operate.waiting import until
+from pgbaton.proof import prove
 from pgbaton.proof.checkers.base import Validity
 from pgbaton.proof.faults import agents, named, stale_sync
 from pgbaton.proof.faults.base import Fault, Seen, Service, Strike, Suite
@@ -47,9 +52,9 @@ ROLES = Roles(
 )
 VOTERS = ("db1", "db2", "db3", "lb1", "lb2")
 OF_AGENTS = (*agents.FAULTS, *stale_sync.FAULTS)
-PROGRAMS = ("systemctl", "systemd-run", "sh", "python3", "runuser", "env", "rm", NFT)
+PROGRAMS = ("systemctl", "systemd-run", "sh", "runuser", "env", "touch", "test", "rm", NFT)
 #: What the network does, in words, as long as something is wrong with it.
-SLOW, UNCONNECTED, PARTED = "db1 is slow", "5432 between db1 and db2 is cut", "db1 is cut off from all"
+UNCONNECTED, PARTED = "5432 between db1 and db2 is cut", "db1 is cut off from all"
 
 
 class Played:
@@ -59,13 +64,13 @@ class Played:
         self.done: list[str] = []
         self.said: list[str] = []
         self.errors: dict[str, Exception] = {}
-        self.promoted = "f"
-        self.sync = ["db2"]
+        self.leaders = ["db2"]
+        self.journal = ""
         self.host_by_name = {name: Played.host(name, self) for name in (*VOTERS, "app")}
         monkeypatch.setattr(Target, "hosts", self.host_by_name)
         monkeypatch.setattr(network, "apply_rules", self.apply)
         monkeypatch.setattr(network, "apply_delays", nothing)
-        monkeypatch.setattr(final, "sql", self.sql)
+        monkeypatch.setattr(Target, "until_whole", self.until_whole)
         state = ClusterState("trial", tmp_path / "trial")
         state.create()
         record.save(state, record.describe(topology, state, system="debian-13", durable=False))
@@ -83,7 +88,9 @@ class Played:
                 if raised is not None:
                     raise raised
                 if " get " in played.done[-1]:
-                    return f'{{"leader": "db1", "sync_standby": "{played.sync.pop(0)}"}}'
+                    return played.leaders.pop(0)
+                if stale_sync.SAID_SINCE in played.done[-1]:
+                    return played.journal
                 return "{}" if program == NFT else ""
 
             return answer
@@ -93,15 +100,14 @@ class Played:
 
     async def apply(self, lab: Lab) -> None:
         """Note what is wrong with the network now."""
-        wrong = [SLOW] if lab.delays else []
         pairs = {frozenset((cut.source, cut.target)): cut.ports for cut in lab.cuts}
-        wrong += [UNCONNECTED] if pairs.get(frozenset(("db1", "db2"))) == (5432,) else []
+        wrong = [UNCONNECTED] if pairs.get(frozenset(("db1", "db2"))) == (5432,) else []
         wrong += [PARTED] if sum(ports == () for ports in pairs.values()) == 5 else []
         self.done.append(" and ".join(wrong) or "nothing is cut")
 
-    async def sql(self, _: Target, name: str, statement: str) -> str:
-        self.done.append(f"{name}: {statement}")
-        return self.promoted
+    async def until_whole(self, *, seconds: float) -> float:
+        self.done.append("the cluster is whole")
+        return seconds
 
     def strike(self, fault: Fault, seed: int = 1) -> Strike:
         random = Random(seed)
@@ -120,8 +126,10 @@ def told(argv: tuple[str, ...], text: str) -> str:
     """Return in short what a host was told."""
     if SIGNAL_SERVER in argv:
         return " ".join(("server", *argv[5:]))
-    if stale_sync.WATCH in argv:
-        return f"watch {argv[-1]}"
+    if stale_sync.PLACE in argv:
+        return "place"
+    if stale_sync.TAKE_BACK in argv:
+        return "take back"
     if argv[0] == NFT:
         return f"drop {text.split()[2]}" if "drop" in text else f"forget {text.split()[2]}"
     return " ".join(argv)
@@ -326,120 +334,76 @@ async def test_a_fence_that_one_word_has_put_up_is_objected_to(
     assert await deaf.look(played.strike(deaf)) == Seen(objections=objections)  # type: ignore[arg-type]
 
 
-STATUS = "/service/trial/status"
-
-
-async def test_patroni_stands_still_while_another_is_promoted_and_goes_on_when_etcd_can_answer(
-    monkeypatch: pytest.MonkeyPatch, played: Played
-) -> None:
-    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
-    stale = fault("stale-sync-change")
-    await stale.inject(played.strike(stale))
-    control = " ".join(etcdctl(TOPOLOGY))
-    walsender = f"^postgres: trial: walsender [^ ]+ {str(TOPOLOGY.host('db2').address).replace('.', chr(92) + '.')}[(]"
-    assert played.done == [
-        f"db1: systemctl stop {agent.UNIT}",
-        SLOW,
-        f"db3: watch {STATUS}",
-        f"{SLOW} and {UNCONNECTED}",
-        f"db1: server TERM all {walsender}",
-        f"db3: watch {STATUS}",
-        f"db1: sh -c {stale_sync.STAND_STILL}",
-        f"{SLOW} and {PARTED}",
-        f"db3: {control} get /service/trial/sync --print-value-only",
-        "db2: SELECT pg_is_in_recovery()",
-        "nothing is cut",
-        f"db1: {control} endpoint health",
-        f"db1: systemctl kill --kill-whom=all --signal=SIGCONT {patroni.UNIT}",
-        f"db1: systemctl start {agent.UNIT}",
-    ]
-
-
-async def test_a_moment_that_was_missed_is_tried_once_more_with_whoever_is_synchronous_then(
-    monkeypatch: pytest.MonkeyPatch, played: Played
-) -> None:
-    async def roles(_: Target) -> Roles:
-        return replace(ROLES, synchronous=("db3",))
-
-    async def until_whole(_: Target, *, seconds: float) -> float:
-        played.done.append("whole")
-        return seconds
-
-    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
-    monkeypatch.setattr(Target, "roles", roles)
-    monkeypatch.setattr(Target, "until_whole", until_whole)
-    played.sync = ["", "db3"]
-    stale = fault("stale-sync-change")
-    await stale.inject(played.strike(stale))
-    again = played.done.index("whole")
-    assert "Patroni had taken db2 out of /sync already: once more" in played.said
-    first, second = played.done[:again], played.done[again:]
-    assert [line for line in first if "SIGCONT" in line] == [
-        f"db1: systemctl kill --kill-whom=all --signal=SIGCONT {patroni.UNIT}"
-    ]
-    assert not any("pg_is_in_recovery" in line for line in first)
-    assert any("server TERM" in line and str(TOPOLOGY.host("db3").address)[-2:] in line for line in second)
-    assert any("pg_is_in_recovery" in line for line in second)
-    played.sync = [""] * stale_sync.ATTEMPTS
-    await stale.inject(played.strike(stale))
-    assert played.said[-1] == "the moment was not met"
-
-
-async def test_a_walsender_that_has_ended_by_itself_is_as_good(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
-    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
-    played.errors = {"server TERM": CommandError("exit status 1\nno such process of the server")}
-    stale = fault("stale-sync-change")
-    await stale.inject(played.strike(stale))
-    assert "no walsender to end: no such process of the server" in played.said
-    assert any("pg_is_in_recovery" in line for line in played.done)
-
-
-async def test_a_look_of_patronis_from_before_the_standby_was_gone_is_not_the_one(
-    monkeypatch: pytest.MonkeyPatch, played: Played
-) -> None:
-    stale = fault("stale-sync-change")
-    times = iter((990.0, 1000.2, 1001.5, 1003.0))
-
-    async def lock_refreshed(_: Strike) -> float:
-        played.done.append("refreshed")
-        return next(times)
-
-    monkeypatch.setattr(stale_sync, "lock_refreshed", lock_refreshed)
-    monkeypatch.setattr(agents.time, "monotonic", lambda: 1000.0)
-    await stale.inject(played.strike(stale))
-    killed = next(at for at, line in enumerate(played.done) if "server TERM" in line)
-    assert played.done[killed + 1 : killed + 4] == ["refreshed", "refreshed", f"db1: sh -c {stale_sync.STAND_STILL}"]
-
-
-async def test_it_is_not_gone_on_before_a_standby_is_promoted(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
-    monkeypatch.setattr(stale_sync, "PROMOTED_SECONDS", 0.0)
-    monkeypatch.setattr(stale_sync, "LOOKED_SECONDS", 0.0)
-    played.promoted = "t"
-    stale = fault("stale-sync-change")
-    with pytest.raises(UnhealthyError, match="db2 is a standby; db3 is a standby"):
-        await stale.inject(played.strike(stale))
-    assert not any("SIGCONT" in line for line in played.done)
-    await stale.heal(played.strike(stale))
-    assert played.on("SIGCONT", patroni.UNIT) == played.on(f"start {agent.UNIT}") == {"db1"}
-    lab = record.load(played.target.state)
-    assert (lab.cuts, lab.delays) == ((), ())
-
-
-async def test_a_standby_that_does_not_answer_is_no_new_primary(
-    monkeypatch: pytest.MonkeyPatch, played: Played
-) -> None:
-    async def sql(_: Target, name: str, __: str) -> str:
-        message = f"psql on {name}:\nno socket"
-        raise CommandError(message)
-
-    monkeypatch.setattr(final, "sql", sql)
-    seen = await stale_sync.not_promoted(played.strike(fault("stale-sync-change")))
-    assert seen == "db2: no socket; db3: no socket"
-
-
 REFUSED = "INFO: Synchronous replication key updated by someone else."
 WANTED = "INFO: Updating synchronous privilege temporarily from ['db2'] to []"
 ACCEPTED = "INFO: Assigning synchronous standby status to ['db3']"
+
+
+async def test_patroni_halts_until_another_has_its_lock_and_that_one_until_etcd_has_answered(played: Played) -> None:
+    played.leaders = ["db1", "", "db2"]
+    played.journal = f"{WANTED}\n{REFUSED}\n"
+    stale = fault("stale-sync-change")
+    await stale.inject(played.strike(stale))
+    control = " ".join(etcdctl(TOPOLOGY))
+    halt = "/run/pgbaton-stale-sync"
+    walsender = f"^postgres: trial: walsender [^ ]+ ({re.escape(str(TOPOLOGY.host('db2').address))})[(]"
+    placed = [f"{host}: {act}" for host in ("db1", "db2") for act in ("place", f"test -e {halt}/placed")]
+    assert sorted(played.done[:4]) == placed
+    assert played.done[4:] == [
+        "the cluster is whole",
+        f"db1: touch {halt}/halt",
+        f"db2: touch {halt}/halt",
+        UNCONNECTED,
+        f"db1: server TERM all {walsender}",
+        f"db1: test -e {halt}/halted",
+        PARTED,
+        *[f"db3: {control} get /service/trial/leader --print-value-only"] * 3,
+        "nothing is cut",
+        f"db1: {control} endpoint health",
+        f"db1: rm -f {halt}/halt",
+        f"db1: sh -c {stale_sync.SAID_SINCE}",
+        f"db2: rm -f {halt}/halt",
+    ]
+
+
+async def test_every_standby_that_commits_wait_for_is_lost_and_halts(played: Played) -> None:
+    stale = fault("stale-sync-change")
+    both = replace(ROLES, synchronous=("db2", "db3"))
+    strike = replace(played.strike(stale), hosts=stale.victims(both, Random(1)))
+    assert strike.hosts == ("db1", "db2", "db3")
+    assert {cut.target for cut in stale_sync.replication(strike)} == {"db1", "db2", "db3"}
+    titles = [f"postgres: trial: walsender replicator {TOPOLOGY.host(name).address}(4711) x" for name in strike.hosts]
+    assert [bool(re.search(stale_sync.walsenders(strike), title)) for title in titles] == [False, True, True]
+
+
+async def test_a_walsender_that_has_ended_by_itself_is_as_good(played: Played) -> None:
+    played.errors = {"server TERM": CommandError("exit status 1\nno such process of the server")}
+    played.journal = REFUSED
+    stale = fault("stale-sync-change")
+    await stale.inject(played.strike(stale))
+    assert "no walsender to end: no such process of the server" in played.said
+    assert played.done[-1] == "db2: rm -f /run/pgbaton-stale-sync/halt"
+
+
+@pytest.mark.parametrize(
+    ("within", "leaders", "missing"),
+    [
+        ("REPLACED_SECONDS", ["db1"], "etcd on db3 names as its holder: db1"),
+        ("REPLACED_SECONDS", [""], "etcd on db3 names as its holder: nobody"),
+        ("ANSWER_SECONDS", ["db2"], "Patroni does not say what became of its late change"),
+    ],
+)
+async def test_what_was_not_met_is_an_error_and_nobody_halts_any_more(
+    monkeypatch: pytest.MonkeyPatch, played: Played, within: str, leaders: list[str], missing: str
+) -> None:
+    monkeypatch.setattr(stale_sync, within, 0.0)
+    played.leaders = leaders * 10
+    stale = fault("stale-sync-change")
+    with pytest.raises(UnhealthyError, match=missing):
+        await stale.inject(played.strike(stale))
+    await stale.heal(played.strike(stale))
+    assert played.done[-3:] == ["nothing is cut", "db1: take back", "db2: take back"]
+    assert record.load(played.target.state).cuts == ()
 
 
 @pytest.mark.parametrize(
@@ -448,6 +412,7 @@ ACCEPTED = "INFO: Assigning synchronous standby status to ['db3']"
         ([WANTED, REFUSED, "ERROR: failed to update leader lock"], Validity.VALID),
         (["WARNING: Updating sync state failed"], Validity.VALID),
         ([WANTED, ACCEPTED], Validity.INVALID),
+        (["INFO: Setting synchronous replication to 1 of 1 (db3)"], Validity.INVALID),
         ([WANTED, ACCEPTED, REFUSED], Validity.INVALID),
         (["ERROR: failed to update leader lock"], Validity.UNKNOWN),
         ([], Validity.UNKNOWN),
@@ -459,20 +424,46 @@ def test_what_became_of_the_late_change_is_told_by_patroni(lines: list[str], val
     assert bool(check.findings) is (validity is not Validity.VALID)
 
 
-async def test_patronis_words_are_read_from_its_journal_since_it_was_stopped(played: Played) -> None:
+async def test_patronis_words_are_read_from_its_journal_since_it_halted(played: Played) -> None:
     stale = fault("stale-sync-change")
     seen = await stale.look(played.strike(stale))
     assert played.done == [f"db1: sh -c {stale_sync.SAID_SINCE}"]
     assert [check.validity for check in seen.checks] == [Validity.UNKNOWN]
 
 
-async def test_a_watch_ends_with_the_first_change(tmp_path: Path) -> None:
-    etcd = tmp_path / "etcdctl"
-    etcd.write_text(
-        '#!/bin/sh\n[ "$*" = "--endpoints=here watch /service/trial/status" ] || exit 1\necho PUT\nexec sleep 60\n'
-    )
-    etcd.chmod(0o755)
-    argv = ("python3", "-c", stale_sync.WATCH, str(etcd), "--endpoints=here")
-    assert (await process.run(*argv, STATUS, timeout=20)).ok
-    with pytest.raises(CommandError, match="etcdctl ended, and had seen nothing"):
-        await process.run(*argv, "/another", timeout=20)
+# What Patroni's method is wrapped in has to work with any that has its name.
+PATRONI = """
+class AbstractDCS:
+    def write_sync_state(self, leader, sync_standby, quorum, version=None):
+        return leader, sync_standby, quorum, version
+"""
+WRITE = """
+import os, sys
+from patroni.dcs import AbstractDCS
+assert "PYTHONPATH" not in os.environ
+print(*AbstractDCS().write_sync_state("db1", None, 0, version="7"))
+"""
+
+
+async def test_a_patroni_that_is_to_halt_says_so_writes_nothing_and_goes_on_when_it_is_let_go(tmp_path: Path) -> None:
+    (tmp_path / "patroni").mkdir()
+    (tmp_path / "patroni" / "__init__.py").touch()
+    (tmp_path / "patroni" / "dcs.py").write_text(PATRONI)
+    (tmp_path / "sitecustomize.py").write_text(stale_sync.SITE)
+    argv = ("env", f"PYTHONPATH={tmp_path}", sys.executable, "-c", WRITE)
+    assert (await process.run(*argv, timeout=20)).stdout == "db1 None 0 7\n"
+    assert (tmp_path / "placed").exists()
+    assert not (tmp_path / "halted").exists()
+    begun = time.time()
+    (tmp_path / "halt").touch()
+    writing = asyncio.create_task(process.run(*argv, timeout=20))
+
+    async def unhalted() -> str | None:
+        said = tmp_path / "halted"
+        return None if said.exists() and said.read_text() else "it has not halted"
+
+    await until("it has halted", unhalted, seconds=20)
+    assert begun <= float((tmp_path / "halted").read_text().removeprefix("@")) <= time.time()
+    assert not writing.done()
+    (tmp_path / "halt").unlink()
+    assert (await writing).stdout == "db1 None 0 7\n"

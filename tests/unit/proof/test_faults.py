@@ -31,6 +31,8 @@ RICH = Roles(
     balancers=("lb1", "lb2"),
     dcs=("db1", "db2", "db3"),
     dcs_leader="db3",
+    write_pools=("lb2",),
+    read_pools=("lb2",),
 )
 PREDICTED = {each.fault for each in budget.budget(TOPOLOGY)}
 

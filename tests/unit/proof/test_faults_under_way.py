@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pgbaton.proof.faults.base import Fault
 
 TOPOLOGY = load.loads(presets.text("standard", cluster="orders"))
-ROLES = Roles("db1", "lb2", ("db2", "db3"), ("db3",), ("lb1", "lb2"), ("db1", "db2", "db3"), "db2")
+ROLES = Roles("db1", "lb2", ("db2", "db3"), ("db3",), ("lb1", "lb2"), ("db1", "db2", "db3"), "db2", ("lb2",), ("lb2",))
 (HANDED_OVER, SWITCHOVER) = named(["vip-handed-over", "switchover"])
 
 

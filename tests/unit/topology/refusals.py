@@ -45,6 +45,8 @@ roles = ["database", "dcs"]
 
 LB1_APPLICATION = 'name = "lb1"\naddress = "10.77.0.11"\nroles = ["application"]'
 LB2 = 'name = "lb2"\naddress = "10.77.0.12"\nroles = ["balancer"]'
+DB1 = 'name = "db1"\naddress = "10.77.0.21"\nroles = ["database", "dcs"]'
+DB2 = 'name = "db2"\naddress = "10.77.0.22"\nroles = ["database", "dcs"]'
 DB3 = 'name = "db3"\naddress = "10.77.0.23"\nroles = ["database", "dcs"]'
 VIP = 'vip = "10.77.0.100"'
 CLUSTER = 'name = "trial"'
@@ -281,7 +283,14 @@ HOSTS = (
         LB2.replace('"balancer"]', '"balancer", "balancer"] # here'),
         LB2,
     ),
-    Case("pooler elsewhere", "hosts[4].roles", "no balancer", DB3.replace('"dcs"]', '"dcs", "pooler"] # here'), DB3),
+    Case("no pooler", "pooling.placement", "no host has the role pooler", '[pooling]\nplacement = "pooler" # here'),
+    Case(
+        "no application",
+        "pooling.placement",
+        "no host has the role application",
+        '[pooling]\nplacement = "application" # here',
+    ),
+    Case("no such placement", "pooling.placement", "must be 'balancer'", '[pooling]\nplacement = "vip" # here'),
     Case(
         "one database",
         "hosts",
@@ -714,11 +723,268 @@ INSIDE = (
     ),
 )
 
+TABLESPACE = '[[tablespaces]]\nname = "fast"\nlocation = "/srv/fast/orders"\nowner = "app"'
+
+DIRECTORIES = (
+    Case(
+        "relative WAL directory",
+        "postgresql.wal_directory",
+        "no absolute path",
+        '[postgresql]\nwal_directory = "wal/main" # here',
+    ),
+    Case(
+        "WAL directory below the root",
+        "postgresql.wal_directory",
+        "make /srv the server's own",
+        '[postgresql]\nwal_directory = "/srv/wal" # here',
+    ),
+    Case(
+        "WAL in the data directory",
+        "postgresql.wal_directory",
+        "is inside postgresql.data_directory",
+        '[postgresql]\nwal_directory = "/var/lib/postgresql/17/trial/wal" # here',
+    ),
+    Case(
+        "data in the WAL directory",
+        "postgresql.wal_directory",
+        "holds postgresql.data_directory",
+        '[postgresql]\nwal_directory = "/var/lib/postgresql/17" # here',
+    ),
+    Case(
+        "system's tablespace",
+        "tablespaces[0].location",
+        "belongs to the system",
+        TABLESPACE.replace('/srv/fast/orders"', '/etc/fast" # here'),
+    ),
+    Case(
+        "relative tablespace",
+        "tablespaces[0].location",
+        "no absolute path",
+        TABLESPACE.replace('/srv/fast/orders"', 'fast" # here'),
+    ),
+    Case(
+        "tablespace in the data directory",
+        "tablespaces[0].location",
+        "is inside postgresql.data_directory",
+        TABLESPACE.replace('/srv/fast/orders"', '/srv/pg/main/fast" # here'),
+        more=(("", '[postgresql]\ndata_directory = "/srv/pg/main"'),),
+    ),
+    Case(
+        "tablespace where WAL is",
+        "tablespaces[0].location",
+        "is the same as postgresql.wal_directory",
+        TABLESPACE.replace('orders"', 'orders" # here'),
+        more=(("", '[postgresql]\nwal_directory = "/srv/fast/orders"'),),
+    ),
+    Case(
+        "two tablespaces in one place",
+        "tablespaces[1].location",
+        "is the same as that of tablespaces[0]",
+        f'{TABLESPACE}\n\n[[tablespaces]]\nname = "slow"\nlocation = "/srv/fast/orders" # here\nowner = "app"',
+    ),
+    Case(
+        "tablespace's name twice",
+        "tablespaces[1].name",
+        "tablespaces[0]",
+        f'{TABLESPACE}\n\n[[tablespaces]]\nname = "fast" # here\nlocation = "/srv/slow/orders"\nowner = "app"',
+    ),
+    Case(
+        "reserved tablespace",
+        "tablespaces[0].name",
+        "is reserved",
+        TABLESPACE.replace('"fast"', '"pg_fast" # here'),
+    ),
+    Case(
+        "tablespace of nobody",
+        "tablespaces[0].owner",
+        "none of the users",
+        TABLESPACE.replace('"app"', '"orders" # here'),
+    ),
+)
+
+OTHER = "10.88.0.0/24"
+SITES = f'{VIP}\nother_subnets = ["{OTHER}"]'
+FAR = '[[hosts]]\nname = "far"\naddress = "10.88.0.21"\nroles = ["database"]\nfailover = false'
+
+STANDBYS = (
+    Case(
+        "in no site",
+        "hosts[5].address",
+        "none of network.other_subnets",
+        FAR.replace('.88.0.21"', '.99.0.1" # here'),
+        more=((VIP, SITES),),
+    ),
+    Case(
+        "network of another site",
+        "hosts[5].address",
+        f"network address of {OTHER}",
+        FAR.replace('.21"', '.0" # here'),
+        more=((VIP, SITES),),
+    ),
+    Case(
+        "site within the subnet",
+        "network.other_subnets[0]",
+        "overlaps with 10.77.0.0/24",
+        f'{VIP}\nother_subnets = ["10.77.0.128/25"] # here',
+        VIP,
+    ),
+    Case(
+        "site twice",
+        "network.other_subnets[1]",
+        f"overlaps with {OTHER}",
+        f'{VIP}\nother_subnets = ["{OTHER}", "{OTHER}"] # here',
+        VIP,
+    ),
+    Case(
+        "site too small", "network.other_subnets[0]", "too few", f'{VIP}\nother_subnets = ["10.88.0.0/30"] # here', VIP
+    ),
+    Case(
+        "balancer in another site",
+        "hosts[1].roles",
+        "the VIP can float within one network only",
+        LB2.replace("10.77.0.12", "10.88.0.12").replace('["balancer"]', '["balancer"] # here'),
+        LB2,
+        more=((VIP, SITES),),
+    ),
+    Case(
+        "etcd in another site",
+        "hosts[5].roles",
+        "must not cost a majority",
+        FAR.replace('["database"]', '["database", "dcs"] # here'),
+        more=((VIP, SITES), (DB3, DB3.replace(', "dcs"', ""))),
+    ),
+    Case(
+        "leader in another site",
+        "hosts[5].failover",
+        "cannot be told whether it may lead",
+        FAR.replace("failover = false", "failover = true # here"),
+        more=((VIP, SITES),),
+    ),
+    Case(
+        "behind nobody",
+        "hosts[4].replicate_from",
+        "none of the databases",
+        f'{DB3}\nsynchronous = false\nreplicate_from = "db9" # here',
+        DB3,
+    ),
+    Case(
+        "behind itself",
+        "hosts[4].replicate_from",
+        "back to itself",
+        f'{DB3}\nsynchronous = false\nreplicate_from = "db3" # here',
+        DB3,
+    ),
+    Case(
+        "behind, and confirming",
+        "hosts[4].replicate_from",
+        "can confirm nothing",
+        f'{DB3}\nreplicate_from = "db2" # here',
+        DB3,
+    ),
+    Case(
+        "more confirmers than have a say",
+        "replication.count",
+        "more than the 1 standbys",
+        "[replication]\ncount = 2 # here",
+        more=((DB3, f"{DB3}\nsynchronous = false"),),
+    ),
+    Case(
+        "nobody confirms",
+        "replication.count",
+        "more than the 0 standbys",
+        "[replication]\ncount = 1 # here",
+        more=((DB3, f"{DB3}\nsynchronous = false"), (DB2, f"{DB2}\nsynchronous = false")),
+    ),
+    Case(
+        "nobody takes reads",
+        "hosts[2].reads",
+        "no standby for reads",
+        f"{DB1}\nreads = false # here",
+        DB1,
+        more=((DB3, f"{DB3}\nreads = false"), (DB2, f"{DB2}\nreads = false")),
+    ),
+    Case(
+        "port of etcd's metrics",
+        "balancing.write_port",
+        "etcd's own metrics port",
+        "[balancing]\nwrite_port = 2381 # here",
+        more=((DB3, DB3.replace(', "dcs"', "")), (LB2, LB2.replace('["balancer"]', '["balancer", "dcs"]'))),
+    ),
+)
+
+READS = (
+    Case(
+        "fresh reads of nobody",
+        "balancing.synchronous_port",
+        "in asynchronous mode there are none",
+        '[balancing]\nsynchronous_port = 5002 # here\n[replication]\nmode = "asynchronous"',
+    ),
+    Case(
+        "fresh reads of a quorum",
+        "balancing.synchronous_port",
+        "any 1 of 2 standbys",
+        '[balancing]\nsynchronous_port = 5002 # here\n[replication]\nmode = "quorum"',
+    ),
+    Case(
+        "applied by nobody",
+        "replication.apply",
+        "no standby confirms",
+        '[replication]\nmode = "asynchronous"\napply = true # here',
+    ),
+    Case(
+        "port of fresh reads taken",
+        "balancing.synchronous_port",
+        "balancing.write_port's port too",
+        "[balancing]\nsynchronous_port = 5000 # here",
+    ),
+)
+
 REFUSED = (
-    *STRUCTURE, *ELSEWHERE, *HOSTS, *NETWORK, *SERVERS, *TRAFFIC, *TIMINGS, *AGENTS, *ACCESS, *POOLING, *INSIDE
-)  # fmt: skip
+    *STRUCTURE,
+    *ELSEWHERE,
+    *HOSTS,
+    *NETWORK,
+    *SERVERS,
+    *TRAFFIC,
+    *TIMINGS,
+    *AGENTS,
+    *ACCESS,
+    *POOLING,
+    *INSIDE,
+    *DIRECTORIES,
+    *STANDBYS,
+    *READS,
+)
 
 DOUBTED = (
+    Case(
+        "fresh reads not applied",
+        "balancing.synchronous_port",
+        "may show it some moments later",
+        "[balancing]\nsynchronous_port = 5002 # here",
+    ),
+    Case(
+        "weight of no reader",
+        "hosts[4].read_weight",
+        "takes no reads",
+        f"{DB3}\nreads = false\nread_weight = 5 # here",
+        DB3,
+    ),
+    Case(
+        "pooler elsewhere",
+        "hosts[4].roles",
+        "pooling.placement is balancer",
+        DB3.replace('"dcs"]', '"dcs", "pooler"] # here'),
+        DB3,
+    ),
+    Case(
+        "one pooler",
+        "pooling.placement",
+        "without it, no client reaches a server",
+        DB3.replace('"dcs"]', '"dcs", "pooler"]'),
+        DB3,
+        more=(("", '[pooling]\nplacement = "pooler" # here'),),
+    ),
     Case("failover of a balancer", "hosts[1].failover", "no database", f"{LB2}\nfailover = false # here", LB2),
     Case("priority of a database", "hosts[4].priority", "no balancer", f"{DB3}\npriority = 9 # here", DB3),
     Case(
@@ -831,4 +1097,20 @@ DOUBTED = (
     ),
     Case("no firewall", "security.firewall", "reachable for everybody", "[security]\nfirewall = false # here"),
     Case("short certificates", "security.certificate_days", "due at once", "[security]\ncertificate_days = 10 # here"),
+    Case("reads of a balancer", "hosts[1].reads", "no database", f"{LB2}\nreads = false # here", LB2),
+    Case(
+        "confirming without leading",
+        "hosts[4].synchronous",
+        "no commit may rest on it",
+        f"{DB3}\nfailover = false\nsynchronous = true # here",
+        DB3,
+    ),
+    Case(
+        "strict beside one without a say",
+        "hosts[4].synchronous",
+        "db3 too",
+        f"{DB3}\nsynchronous = false # here",
+        DB3,
+        more=(("", '[replication]\nmode = "strict"'),),
+    ),
 )

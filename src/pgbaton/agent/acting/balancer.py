@@ -56,12 +56,19 @@ POOLING_SECONDS = 0.1
 
 
 class Balancer:
-    """Lead this balancer's clients to the primary, whoever that is."""
+    """Lead those who come through this host's HAProxy to the primary, whoever that is.
+
+    A host *enters* that has the VIP or may get it, *routes* whose HAProxy leads to the servers, and *holds* that has a
+    pooler in front of that. Beside poolers with hosts of their own, a balancer does only the first, they the others.
+    """
 
     def __init__(self, settings: Settings, sight: Sight, complaints: Complaints, *, tracked: Path = TRACKED) -> None:
         self._settings = settings
         self._sight = sight
         self._complaints = complaints
+        me = settings.me_host
+        self._enters = "balancer" in me.roles
+        self._routes, self._holds = me in settings.routers, me in settings.holders
         self._haproxy = UnixSocket(settings.haproxy_socket)
         self._deadline = settings.timings.deadline_seconds
         self._memory = routing.Memory()
@@ -73,7 +80,7 @@ class Balancer:
         #: The processes that lead to the primary, whose clients are held.
         self._pools = tuple(
             Pool(each.instance, functools.partial(console, settings, each.instance), deadline_seconds=self._deadline)
-            for each in settings.pgbouncer_sockets.write
+            for each in (settings.pgbouncer_sockets.write if self._holds else ())
         )
         self._poolers = {
             name: Follower(functools.partial(processes.main, *pooler_unit(name)), hint)
@@ -244,18 +251,24 @@ class Balancer:
         outcome, found = await self._asked()
         if ends == self._ends:
             self.judge.hear(question, outcome)
-        servers = self._servers(question.asked_seconds, found)
-        is_known = any(pool.pooling for pool in self._pools)
-        if not is_known or not await self._route(servers):
-            if asking:
-                done, _ = await asyncio.wait(asking, timeout=POOLING_SECONDS)
-                for answer in done:
-                    answer.result()  # raises what is an error of ours
-            await self._route(servers)
+        if self._routes:
+            await self._lead(self._servers(question.asked_seconds, found), asking)
+        else:
+            self._look_at_pools(found or ())
         if not self._ending:
             self._advise()
         if self.judge.verdict is Verdict.HUNG:
             self._end(question)
+
+    async def _lead(self, servers: routing.Servers | None, asking: list[asyncio.Task[None]]) -> None:
+        """Decide and act: at once on what is known, and again when poolers have answered, if nothing was to do."""
+        is_known = not asking or any(pool.pooling for pool in self._pools)
+        if is_known and (await self._route(servers) or not asking):
+            return
+        done, _ = await asyncio.wait(asking, timeout=POOLING_SECONDS)
+        for answer in done:
+            answer.result()  # raises what is an error of ours
+        await self._route(servers)
 
     async def _route(self, servers: routing.Servers | None) -> bool:
         """Decide on what is known now, and do it; tell whether anything was done."""
@@ -328,6 +341,17 @@ class Balancer:
         self.leads_to = used[0] if len(used) == 1 else None
         return None if found is None else routing.Servers(asked_seconds, servers)
 
+    def _look_at_pools(self, found: tuple[haproxy.Server, ...]) -> None:
+        """Note whether some pooler takes clients: it leads to the primary, whom agents tell of."""
+        now = clock()
+        is_open = any(it.backend == POOLED_WRITE and it.up and it.in_service for it in found)
+        writing = [host.name for host in self._settings.databases if self._writes(host.name, now)]
+        self.leads_to = writing[0] if is_open and len(writing) == 1 else None
+
+    def _writes(self, name: str, now: float) -> bool:
+        said = self._sight.said(name, now)
+        return said is not None and said.role == "primary" and said.writable and name not in self._sight.fenced
+
     async def _asked(self) -> tuple[Outcome, tuple[haproxy.Server, ...] | None]:
         """Ask HAProxy for its servers; its answer also says that it does not hang."""
         try:
@@ -351,6 +375,8 @@ class Balancer:
 
     def _advise(self) -> None:
         """Give up the VIP when HAProxy here is of no use, or only another balancer leads to the primary."""
+        if not self._enters:
+            return
         now = clock()
         peers = (host.name for host in self._settings.others if "balancer" in host.roles)
         peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
@@ -368,7 +394,10 @@ class Balancer:
 
 
 async def let_go(settings: Settings, *, tracked: Path = TRACKED) -> None:
-    """Resume this balancer's poolers, and take back what Keepalived was told: the agent is gone. Raises OSError."""
-    sockets = (console(settings, each.instance) for each in settings.pgbouncer_sockets.write)
-    await resume_all(sockets, deadline_seconds=settings.timings.deadline_seconds)
-    keepalived.TrackFile(tracked).write(keepalived.WELL)
+    """Resume this host's poolers, and take back what Keepalived was told: the agent is gone. Raises OSError."""
+    me = settings.me_host
+    if me in settings.holders:
+        sockets = (console(settings, each.instance) for each in settings.pgbouncer_sockets.write)
+        await resume_all(sockets, deadline_seconds=settings.timings.deadline_seconds)
+    if "balancer" in me.roles:
+        keepalived.TrackFile(tracked).write(keepalived.WELL)

@@ -105,15 +105,18 @@ class Handover:
         async with self._asking(hold_seconds) as session:
             course = Course()
             try:
-                await self._hold(hold_seconds)
-                course.note("held")
-                await self._until_equal(target, session)
-                course.note("equal")
+                if self._holders:
+                    await self._hold(hold_seconds)
+                    course.note("held")
+                    await self._until_equal(target, session)
+                    course.note("equal")
                 self._check(target)
             except BaseException:
                 await asyncio.shield(self._let_go())
                 raise
-        LOG.warning("handing over to %s: clients are held, %s has everything", target, target)
+        # Where nobody can be held, clients write until the server stops, which sends the standby all of it first.
+        held = f"clients are held, {target} has everything" if self._holders else "no pooler here can hold clients"
+        LOG.warning("handing over to %s: %s", target, held)
         if not await self._server.stop(STOP_SECONDS):
             await self._let_go()
             message = "there is no postmaster here that could be stopped"
@@ -147,7 +150,7 @@ class Handover:
             paused=cluster is None or cluster.paused,
             stalled=sight.hearing.stalled(now),
             fenced=sight.fenced,
-            balancers=self._balancers,
+            holders=self._holders,
             heard=(others - sight.hearing.mute(now)) | {sight.settings.me},
             target_role=said.role if said else "unknown",
             target_following=said is not None and said.following,
@@ -156,24 +159,24 @@ class Handover:
         )
 
     @property
-    def _balancers(self) -> frozenset[str]:
-        return frozenset(host.name for host in self._sight.settings.hosts if "balancer" in host.roles)
+    def _holders(self) -> frozenset[str]:
+        return frozenset(host.name for host in self._sight.settings.holders)
 
     async def _hold(self, seconds: float) -> None:
-        """Have every balancer hold its clients, and wait until none of them has a server."""
-        asked = [self._order(name, "/hold", seconds) for name in sorted(self._balancers)]
+        """Have every pooler hold its clients, and wait until none of them has a server."""
+        asked = [self._order(name, "/hold", seconds) for name in sorted(self._holders)]
         answers = await asyncio.gather(*asked)
         if wrong := [why for why in answers if why]:
             raise NotHandedOverError("; ".join(wrong))
 
     async def _let_go(self) -> None:
-        """Take back what was asked of the balancers; where that fails, their own patience ends it."""
-        asked = [self._order(name, "/let-go", 0.0) for name in sorted(self._balancers)]
+        """Take back what was asked of the poolers' hosts; where that fails, their own patience ends it."""
+        asked = [self._order(name, "/let-go", 0.0) for name in sorted(self._holders)]
         for why in filter(None, await asyncio.gather(*asked)):
             LOG.warning("clients are held a little longer: %s", why)
 
     async def _order(self, name: str, path: str, seconds: float) -> str | None:
-        """Give one balancer an order; returns why it was not carried out."""
+        """Give one host an order; returns why it was not carried out."""
         try:
             await self._agents.ask(name, path, {"seconds": seconds}, deadline_seconds=seconds + 1.0)
         except RefusedByAgentError as error:

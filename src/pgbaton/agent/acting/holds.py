@@ -50,7 +50,7 @@ async def let_go_after(settings: Settings, environment: Mapping[str, str]) -> No
 
 async def let_go_of_pool(settings: Settings) -> None:
     """Resume this host's pooler, and have Keepalived keep its VIP, where there are such."""
-    if "balancer" not in settings.me_host.roles:
+    if settings.me_host not in settings.holders and "balancer" not in settings.me_host.roles:
         return
     try:
         await balancer.let_go(settings)

@@ -161,6 +161,7 @@ def console(settings: Settings, name: str) -> UnixSocket:
     sockets, ports = settings.pgbouncer_sockets, settings.ports
     places = {each.instance: (each.directory, ports.pool_write) for each in sockets.write}
     places |= {each.instance: (each.directory, ports.pool_read) for each in sockets.read}
+    places |= {each.instance: (each.directory, ports.pool_synchronous) for each in sockets.synchronous}
     directory, port = places[name]
     return wire.unix_socket(directory, port, as_uid=uid(pgbouncer.USER))
 
@@ -171,8 +172,11 @@ def pooler_unit(name: str) -> tuple[str, str]:
 
 
 def pooler_names(settings: Settings) -> tuple[str, ...]:
-    """Return the instances of all poolers of this host."""
-    return tuple(each.instance for each in (*settings.pgbouncer_sockets.write, *settings.pgbouncer_sockets.read))
+    """Return the instances of all poolers of this host; none where PgBouncer does not run."""
+    if not settings.is_pooler:
+        return ()
+    sockets = settings.pgbouncer_sockets
+    return tuple(each.instance for each in (*sockets.write, *sockets.read, *sockets.synchronous))
 
 
 def uid(user: str) -> int | None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 class View:
     """What this host knows when it is asked to hand over.
 
-    ``balancers`` are all of them, ``heard`` the hosts whose agents are heard. ``target_role``, ``target_following`` and
-    ``target_timeline`` are the target's own word. ``requested``: Patroni has been asked for a hand-over.
+    ``holders`` are the hosts that hold clients, ``heard`` the hosts whose agents are heard. ``target_role``,
+    ``target_following`` and ``target_timeline`` are the target's own word. ``requested``: Patroni has been asked for a
+    hand-over.
     """
 
     me: str
@@ -26,7 +27,7 @@ class View:
     paused: bool
     stalled: bool
     fenced: frozenset[str]
-    balancers: frozenset[str]
+    holders: frozenset[str]
     heard: frozenset[str]
     target_role: str
     target_following: bool
@@ -36,7 +37,7 @@ class View:
 
 def objection(view: View, target: str) -> str | None:
     """Return why not, in words for a person; None when nothing speaks against it."""
-    unheard = ", ".join(sorted(view.balancers - view.heard))
+    unheard = ", ".join(sorted(view.holders - view.heard))
     others = ", ".join(sorted(view.sync)) or "nobody"
     reasons = (
         (view.leader == view.me, f"the leader lock is held by {view.leader or 'nobody'}, not by {view.me}"),

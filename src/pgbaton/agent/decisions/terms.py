@@ -36,7 +36,8 @@ class Case:
 class Lock:
     """What an agent last saw in etcd: ``revision`` is the store's at that time, the others are keys' mod revisions.
 
-    ``sync`` are the standbys that ``/sync`` names. ``quorum`` is how many of them a commit may lack: 0 when each of
+    ``sync`` are the standbys that ``/sync`` names, ``barred`` the members that may not become primary, whatever else
+    names them. ``quorum`` is how many of them a commit may lack: 0 when each of
     them confirms it. ``synchronous``, ``by_quorum`` and ``paused`` are of Patroni's configuration.
     """
 
@@ -52,6 +53,7 @@ class Lock:
     synchronous: bool = True
     by_quorum: bool = False
     paused: bool = False
+    barred: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

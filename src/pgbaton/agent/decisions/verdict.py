@@ -160,6 +160,11 @@ def may_revoke(case: Case, lock: Lock) -> bool:
     return cannot_succeed(case, lock) and lock.leader not in {None, case.primary}
 
 
+def promotable(lock: Lock) -> frozenset[str]:
+    """Return those of ``/sync`` that Patroni would promote: a member may confirm commits and be barred all the same."""
+    return lock.sync - lock.barred
+
+
 def may_resign(rules: Rules, view: View, lock: Lock) -> bool:
     """Tell whether the lock of this host's own crashed server may go at once, before Patroni lets it go.
 
@@ -171,7 +176,7 @@ def may_resign(rules: Rules, view: View, lock: Lock) -> bool:
     """
     if not view.crashed or lock.leader != rules.me or lock.paused or not lock.synchronous or lock.by_quorum:
         return False
-    return lock.quorum == 0 and lock.sync_leader == rules.me and bool(lock.sync - view.silent - {rules.me})
+    return lock.quorum == 0 and lock.sync_leader == rules.me and bool(promotable(lock) - view.silent - {rules.me})
 
 
 def fence_first(view: View, case: Case) -> tuple[Action, ...]:
@@ -184,7 +189,7 @@ def fence_first(view: View, case: Case) -> tuple[Action, ...]:
 
 def eligible(rules: Rules, lock: Lock) -> bool:
     """Tell whether this host may be promoted in the leader's place without losing what was acknowledged."""
-    if not rules.may_lead or lock.paused or lock.leader is None or lock.leader == rules.me:
+    if not rules.may_lead or lock.paused or lock.leader is None or rules.me in {lock.leader, *lock.barred}:
         return False
     if not lock.synchronous:
         return rules.accept_loss

@@ -100,7 +100,7 @@ def primary_ports(ports: Ports) -> frozenset[int]:
 
 def client_ports(ports: Ports) -> frozenset[int]:
     """Return where clients come in: PostgreSQL and the poolers."""
-    return frozenset({ports.postgresql, ports.pool_write, ports.pool_read})
+    return frozenset({ports.postgresql, ports.pool_write, ports.pool_read, ports.pool_synchronous})
 
 
 def etcd_ports(ports: Ports) -> frozenset[int]:

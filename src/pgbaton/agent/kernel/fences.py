@@ -278,10 +278,13 @@ async def load(text: str) -> None:
         async with asyncio.timeout(LOAD_SECONDS):
             said, _ = await nft.communicate(text.encode("ascii"))
     except TimeoutError:
-        nft.kill()
-        await nft.wait()
         message = f"{NFT}: no end within {LOAD_SECONDS:g} s; the rules are as they were"
         raise FenceError(message) from None
+    finally:
+        # Also where the agent ends meanwhile: rules are loaded in one transaction, or not at all.
+        if nft.returncode is None:
+            nft.kill()
+            await nft.communicate()
     if nft.returncode != 0:
         message = f"{NFT}: {said.decode(errors='replace').strip()}; the rules are as they were; fix: CAP_NET_ADMIN, nft"
         raise FenceError(message)

@@ -76,7 +76,7 @@ def purpose(facts: Facts, host: str) -> tuple[Level, str, str]:
     if not facts.topology.has_host(host):
         advice = f"stop the agents there, take it out of {FENCES_FILE} and of nft's table, and start them again"
         return Level.NOTE, "it is no host of this cluster", advice
-    row = facts.standbys.get(host)
+    row = facts.followers.get(host)
     if facts.lock_holders == (host,):
         advice = "it falls when its host is heard again, or follows another: pgbaton logs --unit pgbaton-agent"
         return Level.CRITICAL, "it holds the leader lock", advice

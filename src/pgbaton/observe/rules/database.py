@@ -75,10 +75,11 @@ def standby_not_streaming(facts: Facts) -> Iterator[Finding]:
     for name, server in facts.servers.items():
         if server.role == "primary" or facts.primary is None:
             continue
-        row = facts.standbys.get(name)
+        row = facts.followers.get(name)
         if row is not None and row.state == "streaming":
             continue
-        seen = f"{row.state} from the primary" if row else f"not connected to the primary {facts.primary}"
+        above = "the primary" if name in facts.standbys else facts.topology.host(name).replicate_from
+        seen = f"{row.state} from {above}" if row else f"not connected to the primary {facts.primary}"
         advice = f"pgbaton logs --host {name} --unit patroni; pgbaton reinit {name} clones it anew"
         yield Finding(Level.WARNING, "standby-not-streaming", name, seen, "streaming", advice)
 

@@ -82,7 +82,7 @@ def certificate_expires(facts: Facts) -> Iterator[Finding]:
 
 
 def disk_full(facts: Facts) -> Iterator[Finding]:
-    """The data directory's file system must have room."""
+    """The file systems of data, of WAL and of tablespaces must have room."""
     for view in facts.snapshot.hosts:
         if view.disk and view.disk.used_share > DISK_SHARE:
             level = Level.CRITICAL if view.disk.used_share > DISK_SHARE_CRITICAL else Level.WARNING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.components.agent import PAUSE_SECONDS
-from pgbaton.observe.facts import HELD_PURPOSE, POOLED_PROXY, STANDBY_PROXY
+from pgbaton.observe.facts import HELD_PURPOSE, STANDBY_PROXY
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import span
 from pgbaton.topology.model import Role
@@ -42,7 +42,7 @@ def vip_twice(facts: Facts) -> Iterator[Finding]:
 
 def haproxy_silent(facts: Facts) -> Iterator[Finding]:
     """Every HAProxy must answer."""
-    for spec, view in facts.reached(Role.BALANCER):
+    for spec, view in facts.proxied:
         if reason := facts.silence(view, "haproxy"):
             entry = spec.name in facts.entries
             level = Level.CRITICAL if entry else Level.WARNING
@@ -76,7 +76,8 @@ def balancer_misroutes(facts: Facts) -> Iterator[Finding]:
     for name, up in facts.routes.items():
         if up == (facts.primary,):
             continue
-        outage = not up and set(facts.entries) <= {name}
+        nowhere = {each for each, servers in facts.routes.items() if not servers}
+        outage = not up and facts.carriers <= nowhere and (name in facts.carriers or not facts.carriers)
         seen = f"it sends writes to {' and '.join(up) or 'nobody'}"
         advice = f"look again in a second; then on {name}: is {facts.primary}'s Patroni REST port reachable?"
         yield Finding(Level.CRITICAL, "balancer-misroutes", name, seen, facts.primary, advice, outage=outage)
@@ -84,7 +85,7 @@ def balancer_misroutes(facts: Facts) -> Iterator[Finding]:
 
 def standby_takes_no_reads(facts: Facts) -> Iterator[Finding]:
     """A streaming standby must take reads on every balancer."""
-    for name, row in facts.standbys.items():
+    for name, row in facts.followers.items():
         out = {
             balancer: down for balancer in facts.routes if (down := server_down(facts, balancer, STANDBY_PROXY, name))
         }
@@ -107,7 +108,7 @@ def server_down(facts: Facts, balancer: str, proxy: str, server: str) -> ServerV
 def pooler_silent(facts: Facts) -> Iterator[Finding]:
     """Every PgBouncer must answer."""
     reached = facts.poolers
-    for purpose in POOLED_PROXY:
+    for purpose in facts.pooled_proxies:
         asked = [(spec.name, view, instance) for instance in facts.processes(purpose) for spec, view in reached]
         silent = [
             (name, instance, reason)
@@ -126,9 +127,9 @@ def pooler_silent(facts: Facts) -> Iterator[Finding]:
 
 def pooler_out_of_rotation(facts: Facts) -> Iterator[Finding]:
     """A PgBouncer that answers must be in every balancer's rotation."""
-    for purpose, proxy in POOLED_PROXY.items():
+    for purpose, proxy in facts.pooled_proxies.items():
         for spec, view in facts.poolers:
-            out = {name: down for name in facts.routes if (down := server_down(facts, name, proxy, spec.name))}
+            out = {name: down for name in facts.pool_fronts if (down := server_down(facts, name, proxy, spec.name))}
             if all(map(view.pool, facts.processes(purpose))) and out:
                 seen = "; ".join(
                     f"{purpose}: {server.status} on {name} ({server.check})" for name, server in out.items()

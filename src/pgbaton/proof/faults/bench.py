@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pgbaton.hosts import files
 from pgbaton.proof import final
 from pgbaton.secrets import Vault
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ def pgbench(target: Target) -> tuple[str, ...]:
     """Return pgbench's command line up to what it is to do."""
     topology = target.topology
     database = topology.databases[0]
-    port = str(topology.balancing.write_port)
-    return ("pgbench", "-h", str(topology.entry_address), "-p", port, "-U", database.owner, database.name)
+    entrance = placement.entrance(topology)
+    where = ("-h", entrance.address, "-p", str(entrance.write_port))
+    return ("pgbench", *where, "-U", database.owner, database.name)
 
 
 async def started_again(strike: Strike) -> int:

@@ -17,7 +17,7 @@ from pgbaton.operate.waiting import until
 from pgbaton.proof.checkers.base import Check, Validity
 from pgbaton.proof.faults.base import Fault, Seen, Service, primary, steady, within
 from pgbaton.proof.faults.configuration import apply_as_before
-from pgbaton.proof.faults.victims import entry
+from pgbaton.proof.faults.victims import entry, no_pooler_on_balancers
 from pgbaton.references import secret
 from pgbaton.secrets import Vault
 from pgbaton.topology.model import Role
@@ -190,6 +190,7 @@ FAULTS = (
         look_after=looking_after(POOLER),
         expects=steady(within(BLIP_SECONDS)),
         needs=((Role.BALANCER, 1),),
+        obstacle=no_pooler_on_balancers,
         hold_seconds=HOLD_SECONDS,
         composable=False,
     ),
@@ -206,6 +207,7 @@ FAULTS = (
         look_after=looking_after(POOLER),
         expects=steady(within(BLIP_SECONDS)),
         needs=((Role.BALANCER, 1),),
+        obstacle=no_pooler_on_balancers,
         service=Service.AFTER_HEALING,
         hold_seconds=HOLD_SECONDS,
         composable=False,

@@ -55,7 +55,7 @@ def pool_size(target: Target) -> int:
 
 def writer(target: Target) -> dict[str, str | int]:
     """Return how the application connects for writes."""
-    return target.conninfo(target.topology.balancing.write_port)
+    return target.conninfo()
 
 
 async def switch_over_held(strike: Strike) -> None:

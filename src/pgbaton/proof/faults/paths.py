@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from pgbaton.components import agent
 from pgbaton.observe.host_probe import NFT
-from pgbaton.proof.faults.agents import FORGOTTEN, table
+from pgbaton.proof.faults.agents import FORGOTTEN, any_of, table
 from pgbaton.proof.faults.base import Expectation, Fault, steady, unpromised, vip_holder
 from pgbaton.proof.faults.expectations import no_longer_than
-from pgbaton.proof.faults.victims import no_vip
+from pgbaton.proof.faults.victims import no_pooler_on_balancers, no_vip
 from pgbaton.proof.parts import BALANCER_PARTS
 from pgbaton.topology.model import Role
 
@@ -76,7 +76,7 @@ FAULTS = (
         heal=let_through,
         expects=steady(moved),
         needs=PAIR,
-        obstacle=no_vip,
+        obstacle=any_of(no_vip, no_pooler_on_balancers),
         hold_seconds=HOLD_SECONDS,
     ),
 )

@@ -8,7 +8,7 @@ from pgbaton.components import haproxy, keepalived, pgbouncer
 from pgbaton.proof.faults.base import Fault, Suite, predicted, steady, vip_holder, within
 from pgbaton.proof.faults.expectations import no_longer_than
 from pgbaton.proof.faults.signals import thaw, to_unit
-from pgbaton.proof.faults.victims import entry, no_vip
+from pgbaton.proof.faults.victims import entry, no_pooler, no_vip, nobody_minds_poolers, read_pooler, write_pooler
 from pgbaton.proof.parts import BALANCER_PARTS
 from pgbaton.topology.model import Role
 
@@ -72,20 +72,21 @@ FAULTS = (
     Fault(
         name="pgbouncer-killed",
         title="PgBouncer for writes killed",
-        does="SIGKILL to the PgBouncer for writes on the VIP's holder",
-        right="clients find the other balancer's pooler, or the same when it is back",
-        victims=entry,
+        does="SIGKILL to a PgBouncer that writes go through: where it is beside HAProxy, the one of the VIP's holder",
+        right="clients find another pooler, or the same when it is back",
+        victims=write_pooler,
         inject=to_unit(WRITE_POOLER, "KILL"),
         expects=steady(predicted("pgbouncer-killed")),
         needs=ONE,
+        obstacle=no_pooler,
         suite=Suite.STANDARD,
     ),
     Fault(
         name="one-of-several-pgbouncers-killed",
         title="One of several PgBouncers for writes killed",
-        does="SIGKILL to the first of the PgBouncer processes for writes on the VIP's holder",
+        does="SIGKILL to the first of the PgBouncer processes for writes of a host that writes go through",
         right="clients of the other processes notice nothing; its own connect again, and come to those",
-        victims=entry,
+        victims=write_pooler,
         inject=to_unit(pgbouncer.unit("write"), "KILL"),
         expects=steady(within(BLIP_SECONDS)),
         needs=ONE,
@@ -94,25 +95,27 @@ FAULTS = (
     Fault(
         name="pgbouncer-stopped",
         title="PgBouncer for writes stopped",
-        does="SIGSTOP to the PgBouncer for writes on the VIP's holder",
-        right="HAProxy notices that it does not answer, and leads clients to the other balancer's pooler",
-        victims=entry,
+        does="SIGSTOP to a PgBouncer that writes go through",
+        right="HAProxy notices that it does not answer and leads clients to another pooler, or an agent ends it",
+        victims=write_pooler,
         inject=to_unit(WRITE_POOLER, "STOP"),
         heal=thaw(WRITE_POOLER),
         expects=steady(within(SILENT_POOLER_SECONDS)),
         needs=PAIR,
+        obstacle=nobody_minds_poolers,
         hold_seconds=HOLD_SECONDS,
         suite=Suite.STANDARD,
     ),
     Fault(
         name="read-pgbouncer-killed",
         title="PgBouncer for reads killed",
-        does="SIGKILL to the PgBouncer for reads on the VIP's holder",
-        right="writes go on undisturbed; readers find the other balancer's pooler, or the same when it is back",
-        victims=entry,
+        does="SIGKILL to a PgBouncer that reads go through",
+        right="writes go on undisturbed; readers find another pooler, or the same when it is back",
+        victims=read_pooler,
         inject=to_unit(READ_POOLER, "KILL"),
         expects=steady(within(BLIP_SECONDS)),
         needs=ONE,
+        obstacle=no_pooler,
     ),
     Fault(
         name="keepalived-killed",
@@ -142,12 +145,13 @@ FAULTS = (
     Fault(
         name="pooler-restarted",
         title="PgBouncer for writes restarted",
-        does="the PgBouncer for writes on the VIP's holder is restarted by its operator",
-        right="transactions under way end first; clients connect again, to the other balancer's pooler or the same",
-        victims=entry,
+        does="a PgBouncer that writes go through is restarted by its operator",
+        right="transactions under way end first; clients connect again, to another pooler or the same",
+        victims=write_pooler,
         inject=control("restart", WRITE_POOLER),
         expects=steady(no_longer_than("pgbouncer-killed")),
         needs=ONE,
+        obstacle=no_pooler,
         lab=False,
     ),
     Fault(

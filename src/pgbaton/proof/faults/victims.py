@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pgbaton.errors import UnhealthyError
 from pgbaton.proof.faults.base import primary, vip_holder
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement
 
 if TYPE_CHECKING:
     from random import Random
@@ -17,6 +19,16 @@ def entry(roles: Roles, random: Random) -> tuple[str, ...]:
     """Strike the balancer that clients come through: the VIP's holder, the first one where there is no VIP."""
     del random
     return (roles.vip or roles.balancers[0],)
+
+
+def write_pooler(roles: Roles, random: Random) -> tuple[str, ...]:
+    """Strike a host whose PgBouncer clients' writes go through."""
+    return (random.choice(_some(roles.write_pools, "host with a pool for writes")),)
+
+
+def read_pooler(roles: Roles, random: Random) -> tuple[str, ...]:
+    """Strike a host whose PgBouncer clients' reads go through."""
+    return (random.choice(_some(roles.read_pools, "host with a pool for reads")),)
 
 
 def backup_balancer(roles: Roles, random: Random) -> tuple[str, ...]:
@@ -37,6 +49,11 @@ def asynchronous_standby(roles: Roles, random: Random) -> tuple[str, ...]:
 def primary_and_confirming_standby(roles: Roles, random: Random) -> tuple[str, ...]:
     """Strike the primary and a standby that commits wait for."""
     return (*primary(roles, random), *confirming_standby(roles, random))
+
+
+def primary_and_confirming_standbys(roles: Roles, random: Random) -> tuple[str, ...]:
+    """Strike the primary and every standby that commits wait for."""
+    return (*primary(roles, random), *_some(roles.synchronous, "standby that commits wait for"))
 
 
 def primary_and_vip_holder(roles: Roles, random: Random) -> tuple[str, ...]:
@@ -64,6 +81,27 @@ def everything(roles: Roles, random: Random) -> tuple[str, ...]:
 async def no_vip(target: Target) -> str | None:
     """Tell when there is no VIP that could be held."""
     return None if target.topology.network.vip else f"{target.topology.name} has no VIP"
+
+
+async def no_pooler(target: Target) -> str | None:
+    """Tell when PgBouncer runs nowhere."""
+    where = target.topology.pooling.placement
+    return None if placement.poolers(target.topology) else f"pooling.placement is {where}: there is no PgBouncer"
+
+
+async def no_pooler_on_balancers(target: Target) -> str | None:
+    """Tell when PgBouncer runs elsewhere than beside HAProxy on the balancers."""
+    where = target.topology.pooling.placement
+    return None if where is Placement.BALANCER else f"pooling.placement is {where}: no balancer has a PgBouncer"
+
+
+async def nobody_minds_poolers(target: Target) -> str | None:
+    """Tell when nobody would notice a PgBouncer that hangs: HAProxy sees those behind it, agents their host's."""
+    topology = target.topology
+    is_seen = placement.leads_to_pools(topology) or (
+        topology.has_agents and topology.pooling.placement is Placement.DATABASE
+    )
+    return None if is_seen else f"pooling.placement is {topology.pooling.placement}: nobody watches a PgBouncer there"
 
 
 async def no_asynchronous_standby(target: Target) -> str | None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.rules import access, agents, hosts, inside, network, pooling, servers, timings, traffic
+from pgbaton.topology.rules import (
+    access,
+    agents,
+    directories,
+    hosts,
+    inside,
+    network,
+    pooling,
+    reads,
+    servers,
+    sites,
+    timings,
+    traffic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -16,10 +29,13 @@ if TYPE_CHECKING:
 RULES: tuple[Rule, ...] = (
     *hosts.RULES,
     *network.RULES,
+    *sites.RULES,
     *servers.RULES,
+    *directories.RULES,
     *traffic.RULES,
     *pooling.RULES,
     *inside.RULES,
+    *reads.RULES,
     *timings.RULES,
     *agents.RULES,
     *access.RULES,

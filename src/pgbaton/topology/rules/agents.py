@@ -18,7 +18,7 @@ MISSED_HEARTBEATS = 4
 #: What a product of floats may be off by, in seconds.
 ROUNDING = 1e-9
 #: The tables that say whether there are agents.
-WHERE_AGENTS = ("orchestration", "hosts", "postgresql")
+WHERE_AGENTS = ("orchestration", "hosts", "postgresql", "network")
 #: Keys of other tables that only agents read.
 ONLY_AGENTS: tuple[tuple[str, str], ...] = (
     ("timings", "heartbeat_interval"),
@@ -27,10 +27,10 @@ ONLY_AGENTS: tuple[tuple[str, str], ...] = (
 )
 
 
-@rule("hosts", "orchestration")
+@rule("hosts", "orchestration", "network")
 def enough_voters(topology: Topology) -> Iterator[Objection]:
     """There are three agents or more, where there are any."""
-    count = len(topology.parts)
+    count = len(topology.electorate)
     if topology.orchestration.agent and count < FEWEST_VOTERS:
         reason = f"would run on {count} hosts: when one of them dies, the rest is no majority, and decides nothing"
         fix = "add a host with any role but application, or take it out"

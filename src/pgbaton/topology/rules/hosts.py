@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pgbaton.topology.model import Role
+from pgbaton.topology import placement
+from pgbaton.topology.model import Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from ipaddress import IPv4Network
 
-    from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.model import HostSpec, Network, Topology
 
 FEWEST_ETCD_MEMBERS = 3
 MOST_ETCD_MEMBERS = 7
@@ -53,28 +55,39 @@ def addresses_differ(topology: Topology) -> Iterator[Objection]:
 
 @rule("hosts", "network")
 def addresses_are_usable(topology: Topology) -> Iterator[Objection]:
-    """Every address is one that a host of the subnet can have."""
-    subnet = topology.network.subnet
+    """Every address is one that a host of the subnet, or of another site's, can have."""
     for index, host in enumerate(topology.hosts):
         if reason := unusable(host, topology):
-            fix = f"use one of {subnet} that nothing else has, or mend network.subnet"
+            fix = f"use one of {subnet_of(host, topology)} that nothing else has, or mend network.subnet"
             yield Objection(("hosts", index, "address"), reason, fix)
 
 
 def unusable(host: HostSpec, topology: Topology) -> str | None:
     """Return why a host cannot have its address; None when it can."""
-    address, network = host.address, topology.network
+    address, network, subnet = host.address, topology.network, subnet_of(host, topology)
     reasons = (
         (address.is_loopback, "is a loopback address: no other host can reach it"),
         (address.is_multicast, "is a multicast address"),
         (address.is_unspecified, "is the address that means any"),
         (int(address) == 2**32 - 1, "is the broadcast address"),
-        (address not in network.subnet, f"is outside network.subnet, {network.subnet}"),
-        (address == network.subnet.network_address, f"is the network address of {network.subnet}"),
-        (address == network.subnet.broadcast_address, f"is the broadcast address of {network.subnet}"),
+        (address not in subnet, f"is outside network.subnet, {network.subnet}{elsewhere(network)}"),
+        (address == subnet.network_address, f"is the network address of {subnet}"),
+        (address == subnet.broadcast_address, f"is the broadcast address of {subnet}"),
         (address == network.gateway, "is the gateway's address"),
     )
     return next((reason for applies, reason in reasons if applies), None)
+
+
+def subnet_of(host: HostSpec, topology: Topology) -> IPv4Network:
+    """Return the network that a host is in, of those that are known; the cluster's own when it is in none."""
+    network = topology.network
+    return next((subnet for subnet in network.other_subnets if host.address in subnet), network.subnet)
+
+
+def elsewhere(network: Network) -> str:
+    """Return in words which other networks a host might be in."""
+    others = ", ".join(map(str, network.other_subnets))
+    return f", and in none of network.other_subnets: {others}" if others else ""
 
 
 @rule("hosts")
@@ -86,14 +99,30 @@ def roles_differ(topology: Topology) -> Iterator[Objection]:
             yield Objection(("hosts", index, "roles", role), reason, "name each role once")
 
 
-@rule("hosts")
-def poolers_are_balancers(topology: Topology) -> Iterator[Objection]:
-    """PgBouncer runs on the balancer hosts, and nowhere else."""
+@rule("hosts", "pooling")
+def poolers_pool(topology: Topology) -> Iterator[Objection]:
+    """Hosts have the role pooler where PgBouncer has hosts of its own."""
+    where = topology.pooling.placement
     for index, host in enumerate(topology.hosts):
-        if host.has(Role.POOLER) and not host.has(Role.BALANCER):
-            reason = f"{host.name} would pool, and is no balancer: PgBouncer runs on the balancer hosts"
-            fix = 'give the host the role "balancer", or take "pooler" out'
-            yield Objection(("hosts", index, "roles"), reason, fix)
+        if host.has(Role.POOLER) and not host.has(Role.BALANCER) and where is not Placement.POOLER:
+            reason = f"has no effect: {host.name} would pool, and pooling.placement is {where}"
+            fix = 'set pooling.placement = "pooler", or take the role out'
+            yield warning(("hosts", index, "roles"), reason, fix)
+
+
+@rule("hosts", "pooling")
+def pools_have_hosts(topology: Topology) -> Iterator[Objection]:
+    """There are hosts where PgBouncer is placed, and more than one pooler."""
+    where = topology.pooling.placement
+    role = placement.POOLED[where]
+    if role not in {Role.POOLER, Role.APPLICATION}:
+        return
+    count, place = len(topology.with_role(role)), ("pooling", "placement")
+    if not count:
+        yield Objection(place, f"no host has the role {role}", f'give it to a host, or set "{Placement.BALANCER}"')
+    elif role is Role.POOLER and count == 1:
+        reason = "one host has the role pooler: without it, no client reaches a server"
+        yield warning(place, reason, "give the role to a second host")
 
 
 @rule("hosts")
@@ -204,7 +233,8 @@ RULES: tuple[Rule, ...] = (
     addresses_differ,
     addresses_are_usable,
     roles_differ,
-    poolers_are_balancers,
+    poolers_pool,
+    pools_have_hosts,
     enough_databases,
     some_standby_may_lead,
     failover_is_for_databases,

@@ -9,6 +9,7 @@ from pgbaton.topology.rules.base import Rule, rule, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from ipaddress import IPv4Network
 
     from pgbaton.topology.model import Topology
 
@@ -19,14 +20,19 @@ SHORTEST_PREFIX = 8
 @rule("network")
 def subnet_is_usable(topology: Topology) -> Iterator[Objection]:
     """The subnet is one that hosts can share."""
-    subnet = topology.network.subnet
+    if why := unusable_subnet(topology.network.subnet):
+        yield Objection(("network", "subnet"), *why)
+
+
+def unusable_subnet(subnet: IPv4Network) -> tuple[str, str] | None:
+    """Return why hosts cannot share a network, and what to do about it; None when they can."""
     if subnet.is_loopback or subnet.is_multicast or subnet.network_address.is_unspecified:
         reason = "is no network that several hosts can share"
-        yield Objection(("network", "subnet"), reason, "write the network of the hosts' addresses, as 10.77.0.0/24")
-    elif not SHORTEST_PREFIX <= subnet.prefixlen <= LONGEST_PREFIX:
+        return reason, "write the network of the hosts' addresses, as 10.77.0.0/24"
+    if not SHORTEST_PREFIX <= subnet.prefixlen <= LONGEST_PREFIX:
         reason = f"has {subnet.num_addresses} addresses: too {'few' if subnet.prefixlen > LONGEST_PREFIX else 'many'}"
-        fix = f"use a prefix from /{SHORTEST_PREFIX} to /{LONGEST_PREFIX}"
-        yield Objection(("network", "subnet"), reason, fix)
+        return reason, f"use a prefix from /{SHORTEST_PREFIX} to /{LONGEST_PREFIX}"
+    return None
 
 
 @rule("network", "hosts")

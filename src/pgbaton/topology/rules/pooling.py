@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbaton.topology import capacity, pools
-from pgbaton.topology.model import PoolMode
+from pgbaton.topology.model import Placement, PoolMode
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
@@ -26,6 +26,8 @@ LEAST_OF_DATABASE = 2
 @rule("pooling", "users", "databases")
 def features_survive_pooling(topology: Topology) -> Iterator[Objection]:
     """Features that need one session are not pooled by transaction."""
+    if topology.pooling.placement is Placement.NONE:
+        return
     for index in range(len(topology.pooling.features)):
         yield from _broken(topology, ("pooling", "features", index), topology.databases)
     for number, database in enumerate(topology.databases):
@@ -119,7 +121,7 @@ def _sizes(topology: Topology) -> Iterator[tuple[Path, int | None, int]]:
         yield ("users", index, "max_user_connections"), user.max_user_connections, 1
 
 
-@rule("hosts", "pooling", "postgresql", "orchestration")
+@rule("hosts", "network", "pooling", "postgresql", "orchestration")
 def processes_are_watched(topology: Topology) -> Iterator[Objection]:
     """Somebody notices when one of several processes hangs."""
     if topology.pooling.processes > 1 and capacity.poolers(topology) and not topology.has_agents:
@@ -129,10 +131,10 @@ def processes_are_watched(topology: Topology) -> Iterator[Objection]:
         yield warning(("pooling", "processes"), reason, "use agents (orchestration.agent), or one process")
 
 
-@rule("hosts", "pooling", "users", "databases")
+@rule("hosts", "pooling", "users", "databases", "balancing")
 def database_limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A database's own limit is not below what its pools may open."""
-    ports = capacity.poolers(topology) * capacity.PORTS_PER_POOLER
+    ports = capacity.poolers(topology) * capacity.ports_per_pooler(topology)
     for index, database in enumerate(topology.databases):
         share = ports * pools.of_database(topology, database) + capacity.processes(topology)
         if 0 <= database.connection_limit < share:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pgbaton.topology import capacity
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 #: What postgresql.conf, YAML and a shell's error messages all carry unchanged within quotes.
 _CARRIED = re.compile(r"^[^'\"\\\x00-\x1f\x7f]*$")
-_DIRECTORY = re.compile(r"^(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}$")
-#: Directories that are other programs' or too high up to be emptied and cloned into.
-_NOT_BELOW = re.compile(r"^/(bin|boot|dev|etc|home|lib|proc|root|run|sbin|sys|tmp|usr|var/tmp)/")
-_TOO_HIGH = ("/var/lib", "/var/lib/postgresql", "/var/log", "/var/cache")
 FEWEST_SETTLED = 2
 QUORUM_VERSION = 17
 
@@ -49,20 +44,6 @@ def settings_can_be_written(topology: Topology) -> Iterator[Objection]:
             yield Objection(place, reason, "write the value without it")
         if isinstance(value, float) and not math.isfinite(value):
             yield Objection(place, "is no finite number", 'write a number, or text with a unit as "64MB"')
-
-
-@rule("postgresql")
-def data_directory_is_its_own(topology: Topology) -> Iterator[Objection]:
-    """The data directory is absolute, plain, and nobody else's."""
-    directory, place = topology.postgresql.data_directory, ("postgresql", "data_directory")
-    if directory is None:
-        return
-    fix = "write an absolute path of its own, as /srv/postgresql/17/main, or take it out"
-    if not _DIRECTORY.match(directory) or ".." in PurePosixPath(directory).parts:
-        reason = "is no absolute path of two or more plain names: no dots that lead up, no blanks, no / at the end"
-        yield Objection(place, reason, fix)
-    elif directory in _TOO_HIGH or _NOT_BELOW.match(directory):
-        yield Objection(place, "belongs to the system or to other clusters: cloning a standby empties it", fix)
 
 
 @rule("postgresql", "hosts")
@@ -130,20 +111,22 @@ def owners_exist(topology: Topology) -> Iterator[Objection]:
 @rule("replication", "hosts")
 def standbys_can_confirm(topology: Topology) -> Iterator[Objection]:
     """There are as many standbys as must confirm a commit."""
-    replication = topology.replication
-    able = [host for host in topology.with_role(Role.DATABASE) if host.failover]
-    if replication.mode == ReplicationMode.ASYNCHRONOUS or len(able) < FEWEST_SETTLED:
+    replication, able = topology.replication, len(topology.confirmers)
+    leaders = [host for host in topology.with_role(Role.DATABASE) if host.failover]
+    if replication.mode == ReplicationMode.ASYNCHRONOUS or len(leaders) < FEWEST_SETTLED:
         return
-    if replication.count > len(able) - 1:
-        reason = f"is more than the {len(able) - 1} standbys that may confirm beside {len(able)} possible primaries"
-        yield Objection(("replication", "count"), reason, f"set at most {len(able) - 1}, or add databases")
+    most = max(able - 1, 0)
+    if replication.count > most:
+        reason = f"is more than the {most} standbys that may confirm, of {able} databases with a say"
+        fix = f"set at most {most}, or add databases" if most else "let two databases or more have synchronous = true"
+        yield Objection(("replication", "count"), reason, fix)
 
 
 @rule("replication", "hosts")
 def strict_can_lose_a_standby(topology: Topology) -> Iterator[Objection]:
     """Strict replication has a standby to spare."""
-    able = [host for host in topology.with_role(Role.DATABASE) if host.failover]
-    if topology.replication.mode == ReplicationMode.STRICT and topology.replication.count >= len(able) - 1:
+    able = len(topology.confirmers)
+    if topology.replication.mode == ReplicationMode.STRICT and topology.replication.count >= able - 1:
         reason = "with every standby needed for a commit, losing any database host stops all writes until it is back"
         yield warning(("replication", "mode"), reason, "add a database, or use synchronous")
 
@@ -170,7 +153,6 @@ def quorum_is_known(topology: Topology) -> Iterator[Objection]:
 RULES: tuple[Rule, ...] = (
     settings_are_free,
     settings_can_be_written,
-    data_directory_is_its_own,
     enough_wal_senders,
     enough_slots,
     reserved_leave_room,

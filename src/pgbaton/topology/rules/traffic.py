@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import capacity, pools
-from pgbaton.topology.model import Role
+from pgbaton.topology import capacity, pools, ports
+from pgbaton.topology.model import ETCD_METRICS_PORT, Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
 
@@ -14,74 +14,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgbaton.topology.lines import Path
-    from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.model import Topology
 
 SSH_PORT = 22
 FIRST_FREE_PORT = 1024
-#: Where each port is set, and on hosts of which role it is bound.
-PORTS: tuple[tuple[str, str, Role], ...] = (
-    ("postgresql", "port", Role.DATABASE),
-    ("orchestration", "rest_port", Role.DATABASE),
-    ("orchestration", "etcd_client_port", Role.DCS),
-    ("orchestration", "etcd_peer_port", Role.DCS),
-    ("balancing", "write_port", Role.BALANCER),
-    ("balancing", "read_port", Role.BALANCER),
-    ("balancing", "statistics_port", Role.BALANCER),
-    ("balancing", "primary_port", Role.BALANCER),
-    ("balancing", "standby_port", Role.BALANCER),
-    ("pooling", "write_port", Role.BALANCER),
-    ("pooling", "read_port", Role.BALANCER),
-)
-#: The same of agents, on every host that has one. The first is UDP's: one number is still one program's.
-AGENT_PORTS: tuple[tuple[str, str], ...] = (("orchestration", "heartbeat_port"), ("orchestration", "health_port"))
+
+
 SSH: Path = ("ssh", "port")
+METRICS: Path = ("etcd", "metrics")
+#: Whose a port is that no key of the topology has to be named for.
+OWNERS: dict[Path, str] = {SSH: "sshd's", METRICS: "etcd's own metrics"}
 
 
-def ports(topology: Topology, host: HostSpec) -> Iterator[tuple[str, str]]:
-    """Yield where each port is set that is bound on a host."""
-    yield from ((section, key) for section, key, role in PORTS if host.has(role))
-    if host in topology.voters:
-        yield from AGENT_PORTS
-
-
-@rule("hosts", "postgresql", "orchestration", "balancing", "pooling", "ssh")
+@rule("hosts", "network", "postgresql", "orchestration", "balancing", "pooling", "ssh")
 def ports_are_free(topology: Topology) -> Iterator[Objection]:
     """No two programs of a host have the same port."""
     clashes: dict[tuple[Path, Path], list[str]] = defaultdict(list)
     for host in topology.hosts:
         taken: dict[int, Path] = {topology.ssh.port or SSH_PORT: SSH}
-        for section, key in ports(topology, host):
-            port = getattr(getattr(topology, section), key)
-            if taken.setdefault(port, (section, key)) != (section, key):
-                clashes[(section, key), taken[port]].append(host.name)
+        if host.has(Role.DCS):
+            taken[ETCD_METRICS_PORT] = METRICS
+        for port, number in ports.bound(topology, host):
+            place: Path = (port.section, port.key)
+            if taken.setdefault(number, place) != place:
+                clashes[place, taken[number]].append(host.name)
     for (place, other), hosts in clashes.items():
-        owner = "sshd" if other == SSH else ".".join(map(str, other))
-        reason = f"is {owner}'s port too, on {', '.join(hosts)}"
+        owner = OWNERS.get(other) or f"{'.'.join(map(str, other))}'s"
+        reason = f"is {owner} port too, on {', '.join(hosts)}"
         yield Objection(place, reason, "choose a port that nothing else on those hosts has")
 
 
 @rule("postgresql", "orchestration", "pooling", "balancing")
 def ports_need_no_privilege(topology: Topology) -> Iterator[Objection]:
     """Ports of programs that may not bind a privileged one are 1024 or higher."""
-    for section, key in (*((section, key) for section, key, _ in PORTS), *AGENT_PORTS):
-        port = getattr(getattr(topology, section), key)
-        if section != "balancing" and port < FIRST_FREE_PORT:
+    for port in (*ports.PORTS, *ports.AGENT_PORTS):
+        number = port.number(topology)
+        if port.section != "balancing" and number is not None and number < FIRST_FREE_PORT:
             reason = "is below 1024: listening there is a privilege, and this program does not have it"
-            yield Objection((section, key), reason, "choose a port from 1024 to 65535")
+            yield Objection((port.section, port.key), reason, "choose a port from 1024 to 65535")
 
 
-@rule("hosts", "postgresql", "pooling", "users", "databases", "orchestration")
+@rule("hosts", "network", "postgresql", "pooling", "users", "databases", "orchestration", "balancing")
 def pools_fit(topology: Topology) -> Iterator[Objection]:
     """All pools together leave the server what it needs for itself."""
     servers = topology.postgresql
     free = servers.max_connections - servers.reserved_connections
     needed = capacity.needed_connections(topology)
-    if needed <= free:
+    if needed <= free or topology.pooling.placement is Placement.NONE:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
+    poolers, each = capacity.poolers(topology), capacity.ports_per_pooler(topology)
     reason = (
-        f"{capacity.poolers(topology)} poolers x {capacity.PORTS_PER_POOLER} ports x {pools.of_port(topology)} "
+        f"{poolers} poolers x {each} ports x {pools.of_port(topology)} "
         "connections (size and reserve, of every user in every database, within their limits) make up to "
         f"{pooled}; with {needed - pooled} for {others} and look-ups that is {needed}, and the server has {free} that "
         "are not reserved"
@@ -90,7 +75,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     yield Objection(("pooling", "size"), reason, fix)
 
 
-@rule("hosts", "pooling", "users", "databases")
+@rule("hosts", "pooling", "users", "databases", "balancing")
 def limits_cover_pools(topology: Topology) -> Iterator[Objection]:
     """A user's own limit is not below what its pools may open."""
     for index, user in enumerate(topology.users):
@@ -120,7 +105,7 @@ def files_suffice(topology: Topology) -> Iterator[Objection]:
 def poolers_take_what_comes(topology: Topology) -> Iterator[Objection]:
     """One pooler takes no fewer clients than HAProxy sends."""
     clients, room = topology.balancing.max_connections, topology.pooling.max_clients
-    if room < clients:
+    if room < clients and topology.pooling.placement not in {Placement.APPLICATION, Placement.NONE}:
         reason = f"HAProxy lets {clients} clients in on each port, and sends all to one PgBouncer, which takes {room}"
         yield warning(("pooling", "max_clients"), reason, f"set it to {clients}, or lower balancing.max_connections")
 

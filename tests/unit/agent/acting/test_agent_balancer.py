@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from pgbaton.agent.settings import Placement
+
 GIVE_UP, WELL = "-254\n", "0\n"
 
 
@@ -35,10 +37,17 @@ def server(name: str, *, up: bool, backend: str = "primary", administrative: int
 
 
 class Host:
-    """lb1's agent, with HAProxy and the pooler made up; what they are told is noted in order."""
+    """A host's agent, with HAProxy and the pooler made up; what they are told is noted in order."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-        self.seen = Seen("lb1", directory=directory)
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+        *,
+        me: str = "lb1",
+        placement: Placement = "balancer",
+    ) -> None:
+        self.seen = Seen(me, directory=directory, placement=placement)
         self.up = {"db1"}
         self.administrative = 0
         self.peer_pools = True

@@ -311,3 +311,13 @@ async def test_without_a_postmaster_that_could_be_stopped_all_are_let_go(host: H
     with pytest.raises(NotHandedOverError, match="there is no postmaster here"):
         await host.run()
     assert host.told[-len(LET_GO) :] == list(LET_GO)
+
+
+async def test_where_nobody_can_be_held_the_server_is_stopped_at_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.has_all = ["f"]
+    monkeypatch.setattr(host.seen.sight, "settings", replace(host.seen.settings, placement="database"))
+    parts = await host.run()
+    assert host.told == ["stopped", "woken"]
+    assert parts.keys() == {"stopped", "writable"}

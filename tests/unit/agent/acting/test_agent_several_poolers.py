@@ -31,7 +31,7 @@ NAMES = ("write", "write-2", "read", "read-2")
 
 def poolers(directory: Path) -> PgbouncerSockets:
     made = {name: Pooler(name, directory / name) for name in NAMES}
-    return PgbouncerSockets((made["write"], made["write-2"]), (made["read"], made["read-2"]))
+    return PgbouncerSockets((made["write"], made["write-2"]), (made["read"], made["read-2"]), ())
 
 
 class Host:
@@ -218,7 +218,7 @@ def test_every_process_is_kept_at_its_own_console(host: Host) -> None:
 
 async def test_where_no_pooler_is_nobody_can_be_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = Host(monkeypatch, tmp_path)
-    none = replace(host.seen.settings, pgbouncer_sockets=PgbouncerSockets((), ()))
+    none = replace(host.seen.settings, pgbouncer_sockets=PgbouncerSockets((), (), ()))
     made = Balancer(none, host.seen.sight, Complaints(), tracked=tmp_path / "tracked")
     with pytest.raises(NotHeldError, match="no pooler of this host"):
         await made.hold(1.0)

@@ -384,8 +384,13 @@ def test_the_lock_of_a_crashed_server_stays_where_giving_it_up_could_lose_someth
 
 @pytest.mark.parametrize(
     "view",
-    [replace(DOWN, crashed=False), replace(DOWN, silent=frozenset({"S"})), replace(DOWN, stalled=True)],
-    ids=["it runs", "nobody who may be promoted lives", "the agent slept"],
+    [
+        replace(DOWN, crashed=False),
+        replace(DOWN, silent=frozenset({"S"})),
+        replace(DOWN, stalled=True),
+        replace(DOWN, lock=replace(LOCK, barred=frozenset({"S"}))),
+    ],
+    ids=["it runs", "nobody who may be promoted lives", "the agent slept", "nobody may be promoted"],
 )
 def test_the_lock_stays_where_giving_it_up_would_win_nothing(view: View) -> None:
     assert step(CRASHED, State(), view, Tick())[1] == ()
@@ -420,3 +425,21 @@ def test_no_lease_is_revoked_after_a_resignation() -> None:
         state, _ = step(CRASHED, RESIGNING, DOWN, Answered(OWN, outcome))
         assert state.revoking is None
         assert step(CRASHED, state, replace(DOWN, lock=S_LEADS), Tick())[1] == ()
+
+
+# Who may not become primary, whoever names it.
+
+
+def test_who_is_barred_asks_nobody() -> None:
+    view = replace(FENCED, lock=replace(LOCK, barred=frozenset({"S"})))
+    assert step(S, State(remembered=P), view, Tick())[1] == ()
+    lossy, other = replace(S, accept_loss=True), replace(LOCK, sync=frozenset(), synchronous=False)
+    assert step(lossy, State(remembered=P), replace(FENCED, lock=other), Tick())[1] != ()
+    barred = replace(other, barred=frozenset({"S"}))
+    assert step(lossy, State(remembered=P), replace(FENCED, lock=barred), Tick())[1] == ()
+
+
+def test_a_crashed_primary_resigns_for_one_that_can_be_promoted() -> None:
+    lock = replace(LOCK, sync=frozenset({"S", "T"}), barred=frozenset({"S"}))
+    assert step(CRASHED, State(), replace(DOWN, lock=lock), Tick())[1] == (Resign(OWN),)
+    assert step(CRASHED, State(), replace(DOWN, lock=lock, silent=frozenset({"T"})), Tick())[1] == ()

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PORTS = Ports(
-    heartbeat=7790, health=7791, postgresql=5432, rest=8008, etcd=2379, etcd_peer=2380, pool_write=6432, pool_read=6433
+    heartbeat=7790,
+    health=7791,
+    postgresql=5432,
+    rest=8008,
+    etcd=2379,
+    etcd_peer=2380,
+    pool_write=6432,
+    pool_read=6433,
+    pool_synchronous=6434,
 )
 HOSTS = {"db1": "10.77.0.21", "db2": "fd77::22"}
 
@@ -53,6 +61,7 @@ table inet pgbaton_fence {
       5432,
       6432,
       6433,
+      6434,
     }
   }
   set refused {
@@ -79,15 +88,15 @@ table inet pgbaton_fence {
     tcp dport @refused reject with tcp reset
     tcp dport @held drop
     # Over lo come the resets of the chain below, in the name of the fenced host.
-    iif != "lo" ip saddr @fenced4 tcp sport { 5432, 6432, 6433, 8008 } drop
-    iif != "lo" ip6 saddr @fenced6 tcp sport { 5432, 6432, 6433, 8008 } drop
+    iif != "lo" ip saddr @fenced4 tcp sport { 5432, 6432, 6433, 6434, 8008 } drop
+    iif != "lo" ip6 saddr @fenced6 tcp sport { 5432, 6432, 6433, 6434, 8008 } drop
   }
   chain output {
     type filter hook output priority filter - 5; policy accept;
     # A reset acknowledges nothing.
     tcp sport @held tcp flags & rst == 0 drop
-    ip daddr @fenced4 tcp dport { 5432, 6432, 6433, 8008 } reject with tcp reset
-    ip6 daddr @fenced6 tcp dport { 5432, 6432, 6433, 8008 } reject with tcp reset
+    ip daddr @fenced4 tcp dport { 5432, 6432, 6433, 6434, 8008 } reject with tcp reset
+    ip6 daddr @fenced6 tcp dport { 5432, 6432, 6433, 6434, 8008 } reject with tcp reset
     ip daddr @gone4 tcp dport { 2379, 2380 } reject with tcp reset
     ip6 daddr @gone6 tcp dport { 2379, 2380 } reject with tcp reset
   }
@@ -144,7 +153,7 @@ class Kernel:
             members.clear()
 
     def cut_to(self, address: sockets.Address, ports: frozenset[int]) -> Cut:
-        assert ports in ({2379, 2380, 5432, 6432, 6433, 8008}, {2379, 2380})
+        assert ports in ({2379, 2380, 5432, 6432, 6433, 6434, 8008}, {2379, 2380})
         self.order.append(f"cut {address}" if 5432 in ports else f"cut etcd of {address}")
         return Cut(2)
 
@@ -154,7 +163,7 @@ class Kernel:
         return Cut(1)
 
     def cut_from(self, ports: frozenset[int]) -> Cut:
-        assert ports == {5432, 6432, 6433}
+        assert ports == {5432, 6432, 6433, 6434}
         self.order.append("cut clients")
         return Cut(3)
 

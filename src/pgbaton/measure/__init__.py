@@ -1,0 +1,1 @@
+"""Measure what the data path costs: pgbench by every way to the primary, in turn."""
