@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +64,9 @@ COUNT = """
 SELECT usename, count(*) FROM pg_stat_activity WHERE datname = 'app' AND usename <> 'postgres' GROUP BY 1;
 """
 SLEEP = 'psql -XAtq -d "$URI" -c "SELECT pg_sleep(50)" 2>&1'
-CANCEL = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(50)%';"
+CANCEL = """
+SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(50)%';
+"""
 NAMES = "SELECT pid, application_name FROM pg_stat_activity WHERE datname = 'app';"
 
 
