@@ -256,7 +256,7 @@ async def test_one_process_of_two_that_is_killed_takes_nobody_elses_clients(pool
     await pool_lab.hosts()[name].run("systemctl", "kill", "--signal=KILL", "pgbouncer@write-2.service")
     done, left = await asyncio.wait(running, timeout=3)
     assert (len(done), len(left)) == (clients["write-2"], clients["write"])
-    assert all("server closed the connection" in each.result().stdout for each in done)
+    assert all("closed" in each.result().stdout for each in done), [each.result().stdout for each in done]
     for _ in range(len(left)):  # those that wait for a server come after those that have one
         await on_primary(pool_lab, CANCEL)
         _, left = await asyncio.wait(left, timeout=1) if left else (None, left)
