@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,6 +63,10 @@ locale = "C"
 COUNT = """
 SELECT usename, count(*) FROM pg_stat_activity WHERE datname = 'app' AND usename <> 'postgres' GROUP BY 1;
 """
+SLEEP = 'psql -XAtq -d "$URI" -c "SELECT pg_sleep(50)" 2>&1'
+CANCEL = """
+SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(50)%';
+"""
 NAMES = "SELECT pid, application_name FROM pg_stat_activity WHERE datname = 'app';"
 
 
@@ -101,12 +104,11 @@ async def holder(lab: Lab) -> str:
     return (await target_of(lab).roles()).vip or ""
 
 
-async def told_by(lab: Lab, instance: str, table: str) -> list[dict[str, str]]:
-    """Return what a PgBouncer on the VIP's holder shows."""
+async def told_by(lab: Lab, name: str, instance: str, table: str) -> list[dict[str, str]]:
+    """Return what a PgBouncer of a balancer shows."""
     argv = pgbouncer.console(lab.topology, instance)
     plain = [word for word in argv if word != "-XAt"]
-    host = lab.hosts()[await holder(lab)]
-    said = await host.run(*plain, "-X", "--csv", "-c", f"SHOW {table}")
+    said = await lab.hosts()[name].run(*plain, "-X", "--csv", "-c", f"SHOW {table}")
     head, *rows = (line.split(",") for line in said.stdout.splitlines())
     return [dict(zip(head, row, strict=False)) for row in rows]
 
@@ -166,15 +168,17 @@ async def test_a_role_made_by_hand_logs_in_at_once(pool_lab: Lab) -> None:
 
 
 async def test_cancel_requests_find_the_process_of_their_query(pool_lab: Lab) -> None:
-    """Each query of eight is cancelled over a connection of its own, which comes to any of the processes."""
+    """Each query of nine is cancelled over a connection of its own, which comes to any of the processes.
+
+    Three at a time: whoever waits for a server has no query that could be cancelled.
+    """
     uri = await way(pool_lab)
-    one = 'timeout -s INT 1.5 psql -XAtq -d "$URI" -c "SELECT pg_sleep(20)" 2>&1 || true'
-    begun = time.monotonic()
-    said = await asyncio.gather(*(in_app(pool_lab, uri, one) for _ in range(8)))
-    assert time.monotonic() - begun < 15
-    assert [each.stdout.count("canceling statement due to user request") for each in said] == [1] * 8
-    users = [await told_by(pool_lab, name, "STATS_TOTALS") for name in ("write", "write-2")]
-    assert all(users), "both processes answer"
+    one = """
+    psql -XAtq -d "$URI" -c "SELECT pg_sleep(60)" > /tmp/cancel.$1 2>&1 & psql=$!
+    sleep 2.5; kill -INT $psql; wait $psql; cat /tmp/cancel.$1"""
+    for _ in range(3):
+        said = await asyncio.gather(*(in_app(pool_lab, uri, one.replace("$1", str(number))) for number in range(3)))
+        assert [each.stdout.count("canceling statement due to user request") for each in said] == [1] * 3
 
 
 async def test_a_storm_of_short_connections_becomes_a_queue(pool_lab: Lab) -> None:
@@ -196,10 +200,11 @@ async def test_a_storm_of_short_connections_becomes_a_queue(pool_lab: Lab) -> No
     assert seen == {"sessions": 300, "logins": 300, "statements": 300}
     assert 0 < most["app"] <= 2 * SIZE, "the pools for writes and for reads"
     assert most["pgbouncer"] <= 2 * PROCESSES, "look-ups"
+    name = await holder(pool_lab)
     used = [
         int(row["total_query_count"])
-        for name in ("write", "write-2")
-        for row in await told_by(pool_lab, name, "STATS")
+        for instance in ("write", "write-2")
+        for row in await told_by(pool_lab, name, instance, "STATS")
         if row["database"] == "app"
     ]
     assert min(used) > 0, "the kernel spread the clients over both processes"
@@ -215,8 +220,7 @@ async def test_a_database_pooled_by_statement_refuses_transactions(pool_lab: Lab
 
 
 async def test_who_is_behind_a_connection_is_told_and_logged(pool_lab: Lab) -> None:
-    uri = await way(pool_lab)
-    sleeping = asyncio.create_task(in_app(pool_lab, uri, 'psql -XAtq -d "$URI" -c "SELECT pg_sleep(4)"'))
+    sleeping = asyncio.create_task(in_app(pool_lab, await way(pool_lab), SLEEP))
     (address,) = (await pool_lab.hosts()["app"].run("hostname", "-I")).stdout.split()
     found: list[dict[str, Any]] = []
 
@@ -226,31 +230,37 @@ async def test_who_is_behind_a_connection_is_told_and_logged(pool_lab: Lab) -> N
         found[:] = [each for each in clients if each["address"] == address and each["server_pid"]]
         return None if found else said.stdout + said.stderr
 
-    await until("the client is told of", look, seconds=10, interval_seconds=0.1)
+    await until("the client is told of", look, seconds=30, interval_seconds=0.1)
     (client,) = found
     assert (client["user"], client["database"], client["entry"]) == ("app", "app", "write")
     names = dict(line.split("|") for line in (await on_primary(pool_lab, NAMES)).splitlines())
     assert names[str(client["server_pid"])] == f"psql - {client['seen_as']}"
-    logged = await pool_lab.pgbaton("logs", "--since", "1m", "--unit", "haproxy", "--grep", client["seen_as"])
+    logged = await pool_lab.pgbaton("logs", "--since", "2m", "--unit", "haproxy", "--grep", client["seen_as"])
     assert f"client {address}:{client['port']} on port 5000 (write): pooler" in logged.stdout
-    assert (await sleeping).ok
+    assert await on_primary(pool_lab, CANCEL) == "1"
+    assert "canceling statement" in (await sleeping).stdout
 
 
 async def test_one_process_of_two_that_is_killed_takes_nobody_elses_clients(pool_lab: Lab) -> None:
-    uri, host = await way(pool_lab), pool_lab.hosts()[await holder(pool_lab)]
-    one = 'psql -XAtq -d "$URI" -c "SELECT pg_sleep(3)" 2>&1'
-    running = [asyncio.create_task(in_app(pool_lab, uri, one)) for _ in range(SIZE)]
+    uri, name = await way(pool_lab), await holder(pool_lab)
+    running = [asyncio.create_task(in_app(pool_lab, uri, SLEEP)) for _ in range(6)]
     clients: dict[str, int] = {}
 
     async def look() -> str | None:
-        for name in ("write", "write-2"):
-            clients[name] = sum(row["database"] == "app" for row in await told_by(pool_lab, name, "CLIENTS"))
-        return None if sum(clients.values()) == SIZE else str(clients)
+        for instance in ("write", "write-2"):
+            rows = await told_by(pool_lab, name, instance, "CLIENTS")
+            clients[instance] = sum(row["database"] == "app" for row in rows)
+        return None if sum(clients.values()) == len(running) else str(clients)
 
-    await until("all clients are there", look, seconds=5, interval_seconds=0.05)
-    await host.run("systemctl", "kill", "--signal=KILL", "pgbouncer@write-2.service")
-    ended = [await each for each in running]
-    assert sum(each.ok for each in ended) == clients["write"]
+    await until("all clients are there", look, seconds=30, interval_seconds=0.1)
+    await pool_lab.hosts()[name].run("systemctl", "kill", "--signal=KILL", "pgbouncer@write-2.service")
+    done, left = await asyncio.wait(running, timeout=3)
+    assert (len(done), len(left)) == (clients["write-2"], clients["write"])
+    assert all("closed" in each.result().stdout for each in done), [each.result().stdout for each in done]
+    for _ in range(len(left)):  # those that wait for a server come after those that have one
+        await on_primary(pool_lab, CANCEL)
+        _, left = await asyncio.wait(left, timeout=1) if left else (None, left)
+    assert not left
     await target_of(pool_lab).until_whole(seconds=60)
 
 

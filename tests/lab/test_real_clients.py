@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from labs import Lab
+from labs import Lab, pgbaton
 from poolers import in_network, target_of, tell
 
 from pgbaton.hosts import process
@@ -142,38 +142,6 @@ async def test_a_cluster_of_another_authority_is_turned_away(whole_lab: Lab, tmp
     ), said.stderr
 
 
-def applied(lab: Lab, text: str, file: Path) -> Lab:
-    """Have a cluster follow another topology."""
-    file.write_text(text, encoding="utf-8")
-    said = asyncio.run(lab.pgbaton("apply", str(file), "--yes"))
-    assert said.ok, said.stderr
-    return Lab(lab.state, load(file))
-
-
-@pytest.fixture(scope="module")
-def session_lab(whole_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The same cluster, pooled by session for a while, by two processes on each port."""
-    file, before = tmp_path_factory.mktemp("session") / "session.toml", whole_lab.state.topology_file.read_text()
-    try:
-        yield applied(whole_lab, before.replace("[pooling]", '[pooling]\nmode = "session"\nprocesses = 2'), file)
-    finally:
-        applied(whole_lab, before, file)
-
-
-async def test_a_cancel_finds_the_process_that_it_is_for(session_lab: Lab) -> None:
-    """It comes on a connection of its own, which the kernel gives to either process: half are to be passed on."""
-    where = json.dumps(target_of(session_lab).conninfo()) + "\n"
-    argv = in_network(session_lab, sys.executable, str(CASES), *["cancel"] * CANCELS)
-    said = await process.run(*argv, input=where, check=False, timeout=CANCELS * 15)
-    assert [came_to for _, came_to in json.loads(said.stdout)] == ["works"] * CANCELS, said.stderr
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-async def test_each_library_hears_notifications_where_sessions_are_pooled(session_lab: Lab, name: str) -> None:
-    said = await run(session_lab, example_of(name), "listen")
-    assert said.stdout == "listen: an order of tea\n", said.stderr
-
-
 @dataclass(frozen=True)
 class Writer:
     """A program that places orders until it is told to end."""
@@ -240,7 +208,7 @@ async def strike(lab: Lab, writers: Mapping[str, Writer]) -> Mapping[str, int]:
 def rows_of(lab: Lab, names: list[str]) -> Mapping[str, list[str]]:
     """Return the ids that are in each program's table."""
     query = " UNION ALL ".join(f"SELECT '{name}', id FROM {EXAMPLES[name].table}" for name in names)  # noqa: S608 - names from the table above
-    said = asyncio.run(lab.pgbaton("psql", "--", "-XAtq", "-c", query))
+    said = asyncio.run(pgbaton("psql", "--cluster", lab.name, "--", "-XAtq", "-c", query))
     assert said.ok, said.stderr
     rows: dict[str, list[str]] = {name: [] for name in names}
     for line in said.stdout.splitlines():
@@ -279,3 +247,35 @@ def test_each_library_goes_on_after_the_primary_is_killed_and_loses_no_order(
     kept = [order for order in seen.rows if order.startswith(f"{run_of_these}-")]
     # Each order once, however often it was tried; and none that nobody was told of.
     assert sorted(kept) == sorted(seen.acknowledged)
+
+
+def applied(lab: Lab, text: str, file: Path) -> Lab:
+    """Have a cluster follow another topology."""
+    file.write_text(text, encoding="utf-8")
+    said = asyncio.run(lab.pgbaton("apply", str(file), "--yes"))
+    assert said.ok, said.stderr
+    return Lab(lab.state, load(file))
+
+
+@pytest.fixture(scope="module")
+def session_lab(whole_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The same cluster, pooled by session to the end of this module, by two processes on each port."""
+    file, before = tmp_path_factory.mktemp("session") / "session.toml", whole_lab.state.topology_file.read_text()
+    try:
+        yield applied(whole_lab, before.replace("[pooling]", '[pooling]\nmode = "session"\nprocesses = 2'), file)
+    finally:
+        applied(whole_lab, before, file)
+
+
+async def test_a_cancel_finds_the_process_that_it_is_for(session_lab: Lab) -> None:
+    """It comes on a connection of its own, which the kernel gives to either process: half are to be passed on."""
+    where = json.dumps(target_of(session_lab).conninfo()) + "\n"
+    argv = in_network(session_lab, sys.executable, str(CASES), *["cancel"] * CANCELS)
+    said = await process.run(*argv, input=where, check=False, timeout=CANCELS * 15)
+    assert [came_to for _, came_to in json.loads(said.stdout)] == ["works"] * CANCELS, said.stderr
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_each_library_hears_notifications_where_sessions_are_pooled(session_lab: Lab, name: str) -> None:
+    said = await run(session_lab, example_of(name), "listen")
+    assert said.stdout == "listen: an order of tea\n", said.stderr

@@ -87,6 +87,11 @@ async def persist(work: Callable[[], Awaitable[None]], *, seconds: float = 60) -
         pause = min(2 * pause, 1.0)
 
 
+async def make_table(pool: asyncpg.Pool) -> None:
+    """Make the table, as a migration would."""
+    await pool.execute(TABLE)
+
+
 async def place(pool: asyncpg.Pool, order: str) -> None:
     """Place an order; the second time nothing happens, since its id is there already."""
     async with pool.acquire() as connection, connection.transaction():
@@ -192,7 +197,7 @@ async def main() -> None:
         print(f"listen: {await listen()}")
         return
     async with pool_of(WRITE_PORT) as writes, pool_of(READ_PORT) as reads:
-        await writes.execute(TABLE)
+        await persist(lambda: make_table(writes))
         if command == "write":
             await write(writes)
         else:

@@ -243,7 +243,7 @@ def main() -> None:
     if command == "listen":
         print(f"listen: {listen()}")
         return
-    make_table()
+    persist(make_table)
     if command == "write":
         write()
     else:

@@ -196,7 +196,7 @@ async function main(command = "tour") {
     return;
   }
   const [writes, reads] = [poolOf(WRITE_PORT), poolOf(READ_PORT)];
-  await writes.query(TABLE);
+  await persist(() => writes.query(TABLE));
   if (command === "write") {
     await write(writes);
   } else {

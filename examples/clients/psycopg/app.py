@@ -82,6 +82,12 @@ def persist(work: Callable[[], None], *, seconds: float = 60) -> None:
         pause = min(2 * pause, 1.0)
 
 
+def make_table(pool: ConnectionPool) -> None:
+    """Make the table, as a migration would."""
+    with pool.connection() as connection:
+        connection.execute(TABLE)
+
+
 def place(pool: ConnectionPool, order: str) -> None:
     """Place an order; the second time nothing happens, since its id is there already."""
     with pool.connection() as connection:  # commits at its end, rolls back after an error
@@ -196,8 +202,7 @@ def main() -> None:
         print(f"listen: {listen()}")
         return
     with pool_of(WRITE_PORT) as writes, pool_of(READ_PORT) as reads:
-        with writes.connection() as connection:
-            connection.execute(TABLE)
+        persist(lambda: make_table(writes))
         if command == "write":
             write(writes)
         else:

@@ -209,7 +209,7 @@ def main() -> None:
     if command == "listen":
         print(f"listen: {listen(writes)}")
         return
-    Base.metadata.create_all(writes)
+    persist(lambda: Base.metadata.create_all(writes))
     if command == "write":
         write(writes)
     else:

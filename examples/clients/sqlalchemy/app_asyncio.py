@@ -97,6 +97,12 @@ async def persist(work: Callable[[], Awaitable[None]], *, seconds: float = 60) -
         pause = min(2 * pause, 1.0)
 
 
+async def make_table(engine: AsyncEngine) -> None:
+    """Make the table, as a migration would."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+
+
 async def place(engine: AsyncEngine, order: str) -> None:
     """Place an order; the second time nothing happens, since its id is there already."""
     async with AsyncSession(engine) as session, session.begin():  # commits at its end, rolls back after an error
@@ -209,8 +215,7 @@ async def main() -> None:
     if command == "listen":
         print(f"listen: {await listen(writes)}")
         return
-    async with writes.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
+    await persist(lambda: make_table(writes))
     if command == "write":
         await write(writes)
     else:
