@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgbaton.deploy.gate import unbroken
+from pgbaton.errors import Error, UnhealthyError
 from pgbaton.operate.hand import control, pausing, promotion
 from pgbaton.operate.operation import not_streaming
+from pgbaton.operate.servers import Absence
 from pgbaton.operate.waiting import until
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ async def start_again(operation: Operation, source: str, target: str) -> None:
 
 def not_moved(source: str, target: str, why: Error) -> Error:
     """Return the error for a hand-over that was given up. Pure."""
-    reason = next((line for line in why.message.splitlines() if "ERROR:" in line), why.message.strip().splitlines()[-1])
+    lines = why.message.strip().splitlines()
+    reason = next((line for line in lines if "ERROR:" in line), lines[-1])
     message = f"no switchover: {source} is the primary again; {target} was not promoted. {reason}"
     return Error(message, hint=f"pgbaton logs tells why on {source} and {target}; nothing needs repair")
 
