@@ -65,10 +65,9 @@ def hosts(report: Report, *, wide: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in ("HOST", "ADDRESS", "ROLES", "STATE", "NOW", "LAG", "HAPROXY"):
         table.add_column(column, no_wrap=True)
-    balancers = sum("balancer" in row.roles for row in report.hosts)
     for row in report.hosts:
         roles = ",".join(role if wide else SHORT_ROLE[role] for role in row.roles)
-        cells = (row.name, row.address, roles, state(row), now(row), lag(row), routed(row, balancers))
+        cells = (row.name, row.address, roles, state(row), now(row), lag(row), routed(row, len(report.routers)))
         table.add_row(*cells)
     return table
 
@@ -98,13 +97,13 @@ def lag(row: HostRow) -> str:
     return size(row.lag_bytes) + (f" {span(row.lag_seconds)}" if row.lag_seconds and row.lag_bytes else "")
 
 
-def routed(row: HostRow, balancers: int) -> str:
-    """Return how many balancers send writes and reads to a host."""
+def routed(row: HostRow, routers: int) -> str:
+    """Return how many of the routers send writes and reads to a host."""
     if "database" not in row.roles:
         return ""
     writes, reads = len(row.writes_from), len(row.reads_from)
-    words = [f"writes {writes}/{balancers}"] if writes else []
-    words += [f"reads {reads}/{balancers}"] if reads else []
+    words = [f"writes {writes}/{routers}"] if writes else []
+    words += [f"reads {reads}/{routers}"] if reads else []
     return " ".join(words) or "none"
 
 

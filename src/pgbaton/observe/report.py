@@ -9,6 +9,7 @@ from pgbaton.observe import codec
 from pgbaton.observe.facts import CONFIRMING, Facts
 from pgbaton.observe.findings import Finding, Health, Level, health
 from pgbaton.observe.judge import judge
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class FenceRow:
 class Report:
     """A cluster at one moment, judged.
 
-    ``agents`` and ``fences`` are None where the topology has no agents, ``etcd`` where it has no etcd.
+    ``agents`` and ``fences`` are None where the topology has no agents, ``etcd`` where it has no etcd. ``routers`` are
+    the hosts whose HAProxy leads to the servers.
     """
 
     cluster: str
@@ -102,6 +104,7 @@ class Report:
     snapshot: Snapshot
     agents: tuple[AgentRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
     fences: tuple[FenceRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+    routers: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -139,6 +142,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         snapshot=snapshot,
         agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,
         fences=tuple(FenceRow(host, on) for host, on in facts.fences.items()) if has_agents else None,
+        routers=tuple(spec.name for spec in placement.routers(facts.topology)),
     )
 
 
