@@ -113,6 +113,12 @@ async def stop(operation: Operation, host: str, *, seconds: float = STOP_SECONDS
     await operation.hosts[host].run("systemctl", "stop", manual.UNIT, timeout=seconds)
 
 
+async def stop_and_look(operation: Operation, host: str) -> Control:
+    """Stop a host's server in order, and look at what it left: one way to the host, because clients are waiting."""
+    argv = ("sh", "-c", 'systemctl stop "$0" && exec "$@"', manual.UNIT, *manual.AS_SERVER, "look")
+    return parse((await operation.hosts[host].run(*argv, timeout=STOP_SECONDS)).stdout)
+
+
 async def stop_for_good(operation: Operation, host: str) -> None:
     """Stop a host's server, by force when it does not stop in order; raises UnhealthyError when it runs on."""
     seam = operation.hosts[host]

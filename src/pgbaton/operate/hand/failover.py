@@ -268,8 +268,8 @@ def detached(topology: Topology, sight: Sight, target: str, apart: tuple[str, ..
 async def lead(operation: Operation, target: Prospect, left_out: tuple[str, ...]) -> None:
     """Have a server take writes: promote a standby, or start the one that was primary where it is."""
     if not target.restarts:
-        await promotion.make_slots(operation, target.host)
-        await promotion.promote(operation, target.host, detached=left_out)
+        await promotion.prepare(operation, target.host, detached=left_out)
+        await promotion.promote(operation, target.host)
         return
     await control.tell(operation, target.host, "lead", *left_out)
     await control.start(operation, target.host)

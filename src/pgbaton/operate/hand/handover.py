@@ -17,8 +17,6 @@ from pgbaton.operate.waiting import until
 if TYPE_CHECKING:
     from pgbaton.operate.operation import Operation
 
-#: How long a standby may take to have everything of a primary that has stopped.
-LEVEL_SECONDS = 10
 #: What the control file says of a server that was stopped in order.
 STOPPED = "shut down"
 
@@ -40,24 +38,71 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
     """
     view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
     others = tuple(name for name in view.running if name not in {source, target})
-    await promotion.make_slots(operation, target)
-    async with pausing.held(operation) as was_held:
-        start = time.monotonic()
-        await stop_level(operation, source, target)
-        # Between two primaries nobody may be interrupted: there would be none.
-        await unbroken(take_over(operation, source, target, detached_by(controls, target)))
-        taken = time.monotonic() - start
-        operation.report(f"{target} takes writes")
-        routing, _ = await asyncio.gather(operation.until_routed(target), follow_all(operation, source, target, others))
+    await promotion.prepare(operation, target, detached=detached_by(controls, target))
+    begun, following = False, None
+    try:
+        async with pausing.held(operation) as was_held:
+            begun = True
+            start = time.monotonic()
+            beyond = await stop(operation, source, target)
+            # Between two primaries nobody may be interrupted: there would be none.
+            await unbroken(take_over(operation, source, target, beyond))
+            taken = time.monotonic() - start
+            operation.report(f"{target} takes writes")
+            # It takes longer than clients have to be held.
+            following = asyncio.create_task(follow_all(operation, source, target, others))
+            routing = await operation.until_routed(target)
+    finally:
+        if not begun:
+            await unbroken(promotion.unprepare(operation, target, source))
+        if following is not None:
+            await unbroken(following)
     return HandedOver(taken, routing, was_held)
 
 
-async def take_over(operation: Operation, source: str, target: str, detached: tuple[str, ...]) -> None:
-    """Promote the standby; raises the Error that says who is primary when that fails."""
+async def stop(operation: Operation, source: str, target: str) -> int:
+    """Stop the primary in order; return where its WAL ends, in bytes. Starts it again when that cannot be said."""
     try:
-        await promotion.promote(operation, target, detached=detached)
+        operation.report(f"stopping PostgreSQL on {source}")
+        last = await control.stop_and_look(operation, source)
+        if last.runs or last.state != STOPPED:
+            message = f"it was not stopped in order (control file: {last.state or 'not readable'})"
+            raise UnhealthyError(message, where=source)
+    except (Error, asyncio.CancelledError) as error:
+        await unbroken(start_again(operation, source, target))
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        raise not_moved(source, target, error) from None
+    return last.checkpoint
+
+
+async def take_over(operation: Operation, source: str, target: str, beyond: int) -> None:
+    """Promote the standby once it has all of the old primary; raises the Error that says who is primary otherwise."""
+    try:
+        await promotion.promote(operation, target, beyond=beyond)
     except Error as error:
-        raise await not_promoted(operation, source, target, error) from None
+        server = await operation.server(target)
+        if isinstance(server, Absence) or not server.in_recovery:
+            message = f"{target} was to be promoted, and nobody knows whether it was: {error.message}"
+            hint = f"pgbaton status; {source} is stopped, and does not start as a primary beside another one"
+            raise UnhealthyError(message, hint=hint) from None
+        await start_again(operation, source, target)
+        raise not_moved(source, target, error) from None
+
+
+async def start_again(operation: Operation, source: str, target: str) -> None:
+    """Have everything be as it was: the old primary leads, the standby follows it."""
+    operation.report(f"{source} is started again; nothing was promoted")
+    await control.start(operation, source)
+    await promotion.unprepare(operation, target, source)
+
+
+def not_moved(source: str, target: str, why: Error) -> Error:
+    """Return the error for a hand-over that was given up. Pure."""
+    lines = why.message.strip().splitlines()
+    reason = next((line for line in lines if "ERROR:" in line), lines[-1])
+    message = f"no switchover: {source} is the primary again; {target} was not promoted. {reason}"
+    return Error(message, hint=f"pgbaton logs tells why on {source} and {target}; nothing needs repair")
 
 
 async def follow_all(operation: Operation, source: str, target: str, others: tuple[str, ...]) -> None:
@@ -78,51 +123,6 @@ def detached_by(controls: dict[str, control.Control | None], target: str) -> tup
     """Return the standbys that commits are not to wait for under a new primary: those detached so far. Pure."""
     names = {name for found in controls.values() if found for name in found.detached}
     return tuple(sorted(names - {target}))
-
-
-async def stop_level(operation: Operation, source: str, target: str) -> None:
-    """Stop the primary in order and see that the standby has all of it; starts it again when that cannot be seen."""
-    try:
-        operation.report(f"stopping PostgreSQL on {source}")
-        await control.stop(operation, source)
-        await until_level(operation, source, target)
-    except (Error, asyncio.CancelledError) as error:
-        operation.report(f"{source} is started again; nothing was promoted")
-        await asyncio.shield(control.start(operation, source))
-        await promotion.forget_slots(operation, target)
-        if isinstance(error, asyncio.CancelledError):
-            raise
-        message = f"no switchover: {source} is the primary again; {target} was not promoted. {error.message}"
-        raise Error(message, hint=f"pgbaton logs tells why on {source} and {target}; nothing needs repair") from None
-
-
-async def until_level(operation: Operation, source: str, target: str) -> None:
-    """Wait until the standby has replayed the checkpoint that ends the primary's WAL; raises UnhealthyError."""
-    last = await control.ask(operation.hosts[source])
-    if last is None or last.runs or last.state != STOPPED:
-        message = f"it was not stopped in order (control file: {last.state if last else 'not readable'})"
-        raise UnhealthyError(message, where=source)
-    end = last.checkpoint
-
-    async def look() -> str | None:
-        server = await operation.server(target)
-        if isinstance(server, Absence):
-            return server.reason
-        return None if server.replayed > end else f"it has replayed {server.replayed} bytes of more than {end}"
-
-    await until(f"{target} has all that {source} wrote", look, seconds=LEVEL_SECONDS)
-
-
-async def not_promoted(operation: Operation, source: str, target: str, why: Error) -> Error:
-    """Return the error for a promotion that failed; the old primary is started again when the target is a standby."""
-    server = await operation.server(target)
-    if not isinstance(server, Absence) and server.in_recovery:
-        await control.tell(operation, target, "follow", source)
-        await control.start(operation, source)
-        return Error(f"no switchover: {source} is the primary again; {target} was not promoted. {why.message}")
-    message = f"{target} was to be promoted, and nobody knows whether it was: {why.message}"
-    hint = f"pgbaton status; {source} is stopped, and does not start as a primary beside another one"
-    return UnhealthyError(message, hint=hint)
 
 
 async def until_rejoined(operation: Operation, source: str, target: str) -> float:

@@ -60,11 +60,13 @@ async def held(operation: Operation) -> AsyncIterator[bool]:
 
     Sessions cannot be held: where whole sessions are pooled, or a pooler cannot be paused, nobody is, and why is told.
     """
-    paused = await pause(operation)
+    paused: bool | None = None
     try:
+        paused = await pause(operation)
         yield paused
     finally:
-        if paused:
+        # None: the pausing itself was interrupted, and nobody knows how far it came.
+        if paused is not False:
             await unbroken(resume(operation))
 
 

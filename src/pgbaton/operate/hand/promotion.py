@@ -15,30 +15,60 @@ if TYPE_CHECKING:
     from pgbaton.operate.operation import Operation
 
 PROMOTE_SECONDS = 60
+#: How long a standby may take to have everything of a primary that has stopped.
+LEVEL_SECONDS = 10
+LEVEL = """DO $$
+DECLARE
+  deadline timestamptz := clock_timestamp() + interval '{seconds} s';
+BEGIN
+  WHILE pg_last_wal_replay_lsn() - '0/0' <= {position} LOOP
+    IF clock_timestamp() > deadline THEN
+      RAISE EXCEPTION 'it has replayed % bytes of more than {position}', pg_last_wal_replay_lsn() - '0/0';
+    END IF;
+    PERFORM pg_sleep(0.02);
+  END LOOP;
+END $$;
+"""
 #: Slots of a former primary would keep WAL for standbys that ask another one.
 DROP_SLOTS = """
 SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active
 """
 
 
-async def make_slots(operation: Operation, target: str) -> None:
-    """See that a server keeps WAL for each other database, from now on."""
+async def prepare(operation: Operation, target: str, *, detached: Iterable[str]) -> None:
+    """Get a standby ready to be primary; ``detached`` are the standbys that its commits will not wait for.
+
+    Its slots for the others are made, and its settings written: they are in force from its promotion on.
+    """
     others = [name for name in database_names(operation.topology) if name != target]
     await operation.sql(target, "".join(map(slot_sql, others)), seconds=PROMOTE_SECONDS)
-
-
-async def promote(operation: Operation, target: str, *, detached: Iterable[str]) -> None:
-    """Promote a standby that has slots for its own; ``detached`` are those that its commits do not wait for.
-
-    Whose confirmation its commits wait for is in force before it takes writes. Raises UnhealthyError when it does not
-    come out of recovery.
-    """
     await control.tell(operation, target, "lead", *detached)
+
+
+async def unprepare(operation: Operation, target: str, primary: str) -> None:
+    """Take back what made a standby ready: it goes on as the standby that it is."""
+    await control.tell(operation, target, "follow", primary)
     await control.reload(operation, target)
-    said = await operation.sql(target, f"SELECT pg_promote(true, {PROMOTE_SECONDS})", seconds=PROMOTE_SECONDS + 10)
-    if said != "t":
+    await forget_slots(operation, target)
+
+
+async def promote(operation: Operation, target: str, *, beyond: int | None = None) -> None:
+    """Promote a standby that is prepared, once it has replayed more than ``beyond`` bytes of WAL.
+
+    Raises CommandError when it has not in time, and then it is a standby still; UnhealthyError when it does not come
+    out of recovery.
+    """
+    sql = promotion_sql(beyond)
+    said = await operation.sql(target, sql, seconds=LEVEL_SECONDS + PROMOTE_SECONDS + 10)
+    if said.splitlines()[-1:] != ["t"]:
         message = f"it did not come out of recovery within {PROMOTE_SECONDS} s"
         raise UnhealthyError(message, where=target, hint=f"pgbaton logs --host {target}")
+
+
+def promotion_sql(beyond: int | None) -> str:
+    """Return the SQL that waits until a standby has everything, and promotes it: one session, clients wait. Pure."""
+    wait = "" if beyond is None else LEVEL.format(position=beyond, seconds=LEVEL_SECONDS)
+    return f"{wait}SELECT pg_reload_conf();\nSELECT pg_promote(true, {PROMOTE_SECONDS});\n"
 
 
 async def repoint(operation: Operation, standby: str, primary: str) -> None:
