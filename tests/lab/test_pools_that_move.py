@@ -45,6 +45,7 @@ def text(where: Placement) -> str:
     standard = presets.text("standard", cluster=NAME).replace(*HOSTS)
     standard = standard.replace("[balancing]", "[balancing]\nsynchronous_port = 5002")
     standard = standard.replace("[replication]", "[replication]\napply = true")
+    standard = standard.replace("# size = 20", "size = 8 #")
     return standard.replace("[pooling]", f'[pooling]\nplacement = "{where}"') + AGENTS + APPLICATION
 
 

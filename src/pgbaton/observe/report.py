@@ -95,6 +95,7 @@ class Report:
     lock_holder: str | None
     vip: str | None
     vip_holders: tuple[str, ...]
+    routers: tuple[str, ...]
     replication: str
     survives: str
     hosts: tuple[HostRow, ...]
@@ -104,7 +105,6 @@ class Report:
     snapshot: Snapshot
     agents: tuple[AgentRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
     fences: tuple[FenceRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
-    routers: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -133,6 +133,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         lock_holder=next(iter(facts.lock_holders), None),
         vip=str(topology.network.vip) if topology.network.vip else None,
         vip_holders=facts.vip_holders,
+        routers=tuple(spec.name for spec in placement.routers(facts.topology)),
         replication=topology.replication.mode.value,
         survives=facts.durability,
         hosts=tuple(host_row(facts, spec) for spec in topology.hosts),
@@ -142,7 +143,6 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         snapshot=snapshot,
         agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,
         fences=tuple(FenceRow(host, on) for host, on in facts.fences.items()) if has_agents else None,
-        routers=tuple(spec.name for spec in placement.routers(facts.topology)),
     )
 
 
