@@ -18,11 +18,21 @@ if TYPE_CHECKING:
     from pgbaton.components.base import File
 
 HERE = Path(__file__).parent
-#: The presets as they are, one whose hosts have as many different roles as any, without agents, and one that has
-#: nothing where it usually is.
+
+
+def pair() -> str:
+    """Return two hosts that are everything, without Patroni, whose balancers start a program to find the primary."""
+    text = presets.text("manual").replace('["database"]', '["balancer", "database"]').replace("# check = ", "check = ")
+    balancers = text.index('[[hosts]]\nname = "lb1"'), text.index('[[hosts]]\nname = "db1"')
+    return (text[: balancers[0]] + text[balancers[1] :]).replace('"query" ', '"script" ')
+
+
+#: The presets as they are, one whose hosts have as many different roles as any, without agents, one that has
+#: nothing where it usually is, and the least of all.
 CASES = {name: presets.text(name) for name in presets.NAMES} | {
     "stock": presets.text("classic") + STOCK,
     "apart": (HERE / "apart.toml").read_text(encoding="utf-8"),
+    "pair": pair(),
 }
 USUAL = re.compile(r"\b(5432|6432|6433|5000|5001|8404|6000|6001|8008|2379|2380|7790|7791)\b|/var/lib/postgresql/1\d/")
 #: Everything that pools can have of their own, and only the host that has pools.

@@ -54,13 +54,17 @@ async def test_every_path_is_measured_and_nothing_is_left(stock_lab: Lab, tmp_pa
     assert await left(stock_lab) == []
 
 
-async def test_new_connections_cost_more_directly_and_prepared_statements_go_through(stock_lab: Lab) -> None:
+async def test_new_connections_tell_what_a_login_takes_and_prepared_statements_go_through(stock_lab: Lab) -> None:
     asked = ("--connect", "--clients", "4", "--rounds", "1", "--protocol", "prepared", "-o", "json")
     said = await stock_lab.pgbaton("bench", *BRIEF, *asked, "--path", "direct", "--path", "vip")
     assert said.ok, said.stderr
     direct, vip = json.loads(said.stdout)["rows"]
-    assert direct["login_milliseconds"] > vip["login_milliseconds"] > 0
-    assert vip["ratio_to_direct"] > 1
+    for row in (direct, vip):
+        assert row["transactions"] > 0, row
+        assert row["errors"] == 0, row
+        # A transaction is told of with its login: nearly all of it.
+        assert row["latency_milliseconds"]["p99"] > row["login_milliseconds"] / 2 > 0
+    assert (direct["path"], direct["ratio_to_direct"], vip["path"]) == ("direct", 1.0, "vip")
 
 
 async def test_one_that_is_interrupted_leaves_nothing(stock_lab: Lab, tmp_path: Path) -> None:

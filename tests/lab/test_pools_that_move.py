@@ -43,6 +43,9 @@ APPLICATION = '\n[[hosts]]\nname = "shop"\naddress = "10.77.0.41"\nroles = ["app
 def text(where: Placement) -> str:
     """Return the standard topology with its pools in some place, whose databases' hosts may have poolers as well."""
     standard = presets.text("standard", cluster=NAME).replace(*HOSTS)
+    standard = standard.replace("[balancing]", "[balancing]\nsynchronous_port = 5002")
+    standard = standard.replace("[replication]", "[replication]\napply = true")
+    standard = standard.replace("# size = 20", "size = 8 #")
     return standard.replace("[pooling]", f'[pooling]\nplacement = "{where}"') + AGENTS + APPLICATION
 
 
@@ -103,7 +106,28 @@ async def test_pools_work_in_each_place_and_get_there_without_an_outage(
     assert {name for name, said in running.items() if "active" in said.split()} == {
         host.name for host in placement.poolers(topology)
     }
+    await reads_what_was_written(lab)
     await switches_over(target, lab)
+
+
+#: Each row is read on the synchronous standby as soon as its commit was acknowledged. Arguments: how many.
+WRITE_AND_READ = """
+IFS= read -r write; IFS= read -r read
+psql -XqAt -d "$write" -c 'CREATE TABLE IF NOT EXISTS fresh (n int)' -c 'TRUNCATE fresh'
+for n in $(seq "$1"); do
+  psql -XqAt -d "$write" -c "INSERT INTO fresh VALUES ($n)"
+  psql -XqAt -d "$read" -c "SELECT max(n), bool_and(pg_is_in_recovery()) FROM fresh"
+done
+"""
+READS = 10
+
+
+async def reads_what_was_written(lab: Lab) -> None:
+    """Read on the port for synchronous standbys what was acknowledged just before."""
+    ways = [(await lab.pgbaton("dsn", "--with-password", *more)).stdout for more in ((), ("--synchronous",))]
+    argv = ("sh", "-c", WRITE_AND_READ, "sh", str(READS))
+    said = await lab.hosts()["shop"].run(*argv, input="".join(ways), timeout=60)
+    assert said.stdout.splitlines() == [f"{number}|t" for number in range(1, READS + 1)], said.stderr
 
 
 async def switches_over(target: Target, lab: Lab) -> None:

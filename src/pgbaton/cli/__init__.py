@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "failover": ("pgbaton.cli.operate:failover", "Promote a standby when there is no primary."),
     "restart": ("pgbaton.cli.operate:restart", "Restart PostgreSQL, host by host."),
     "reinit": ("pgbaton.cli.operate:reinit", "Clone a standby anew."),
+    "standby": ("pgbaton.cli.hand:standby", "Choose whose confirmation commits wait for, without Patroni."),
     "dsn": ("pgbaton.cli.access:dsn", "Print how applications connect."),
     "psql": ("pgbaton.cli.access:psql", "Open psql on the cluster."),
     "secrets": ("pgbaton.cli.access:secrets", "Show generated secrets, renew users' passwords."),
@@ -101,7 +102,7 @@ def root() -> None:
     """PostgreSQL high availability you can prove.
 
     Designs, deploys, operates and measures PostgreSQL streaming replication behind PgBouncer, HAProxy and
-    Keepalived, with Patroni and etcd choosing the primary.
+    Keepalived, with Patroni and etcd, or a person, choosing the primary.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 unhealthy, 4 unreachable, 5 objective missed,
     6 refused as unsafe.

@@ -41,7 +41,11 @@ agent = false
 
 @click.command(epilog="Example: pgbaton demo --faults postmaster-killed,switchover --keep")
 @click.option(
-    "--preset", type=click.Choice(presets.NAMES), default=presets.NAMES[0], show_default=True, help="Topology."
+    "--preset",
+    type=click.Choice(presets.WITH_PATRONI),
+    default=presets.NAMES[0],
+    show_default=True,
+    help="Topology.",
 )
 @click.option("--os", "system", type=click.Choice(list(recipe.SYSTEMS)), help="Operating system of the machines.")
 @click.option("--cluster", metavar="NAME", default="demo", show_default=True, help="Name of the lab.")

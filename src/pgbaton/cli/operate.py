@@ -7,30 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbaton.cli import common
-from pgbaton.cli.opened import open_cluster
+from pgbaton.cli import common, hand
+from pgbaton.cli.operating import open_operation, seen, timeout_option
 from pgbaton.errors import RefusedError
 from pgbaton.operate import failover as failing
 from pgbaton.operate import reinit as cloning
 from pgbaton.operate import rolling
 from pgbaton.operate import switchover as switching
 from pgbaton.operate.checks import failed, size
-from pgbaton.operate.members import known, require_reached
-from pgbaton.operate.operation import Operation
+from pgbaton.operate.hand import control, rejoin
+from pgbaton.operate.members import known
 
 if TYPE_CHECKING:
     from pgbaton.operate.members import View
-    from pgbaton.state import ClusterState
-
-timeout_option = click.option(
-    "--timeout",
-    "timeout_seconds",
-    type=click.FloatRange(min=1),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Deadline of each single wait.",
-)
 
 
 @click.command(epilog="Example: pgbaton switchover --to db2 --dry-run")
@@ -46,10 +35,10 @@ def switchover(
     """Move the primary to another host, as planned.
 
     Only a standby that streams, is close enough and, in synchronous mode, is a synchronous one is chosen or taken.
-    Sessions on the old primary end; the pools reconnect to the new one. With agents, clients of transaction pools are
-    held meanwhile: they see a pause and no error.
+    Sessions on the old primary end; the pools reconnect to the new one. With agents, and without Patroni, clients of
+    transaction pools are held meanwhile: they see a pause and no error.
     """
-    selected, operation = opened(cluster, timeout_seconds)
+    selected, operation = open_operation(cluster, timeout_seconds)
     if to is not None:
         known(operation.topology, to)
     if dry_run:
@@ -73,6 +62,7 @@ def switchover(
     metavar="BYTES",
     help="Accept a gap of up to so many bytes of WAL without being asked; needs --yes too.",
 )
+@hand.off_option
 @click.option("--dry-run", is_flag=True, help="Run every check, change nothing.")
 @timeout_option
 @common.yes_option
@@ -80,6 +70,7 @@ def switchover(
 @common.output_option
 def failover(
     to: str | None,
+    off: tuple[str, ...],
     *,
     accepted_bytes: int | None,
     dry_run: bool,
@@ -92,10 +83,19 @@ def failover(
 
     Patroni does this by itself wherever that is safe. This command is for when it will not: it shows how far each
     standby is behind the last position known of the primary, and asks for the host's name where writes may be lost.
+
+    With orchestration.kind = "manual" nobody else promotes. What is left of the old primary is stopped first, and made
+    a standby; a database host that gives no answer has to be known to be off.
     """
-    selected, operation = opened(cluster, timeout_seconds)
+    selected, operation = open_operation(cluster, timeout_seconds)
     if to is not None:
         known(operation.topology, to)
+    if operation.topology.is_manual:
+        hand.failover(
+            selected, operation, to, off, accepted_bytes=accepted_bytes, dry_run=dry_run, yes=yes, output=output
+        )
+        return
+    hand.refuse_off(off)
     intent = failing.consider(operation.topology, seen(operation, "failover"), to)
     if dry_run:
         common.emit(output, {**intent.data, "dry_run": True}, lambda: show_prospects(intent, stderr=False))
@@ -132,7 +132,7 @@ def restart(
     Standbys first, one at a time, each awaited until it streams again; the primary last, after a switchover.
     Without HOST, every database host.
     """
-    selected, operation = opened(cluster, timeout_seconds)
+    selected, operation = open_operation(cluster, timeout_seconds)
     for host in hosts:
         known(operation.topology, host)
     with selected.lock("restart"):
@@ -155,34 +155,27 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
     """Throw a standby's data away and clone it anew.
 
     The deadline counts from the last time the copy has moved, so that a large one may take as long as it needs.
+
+    With orchestration.kind = "manual" this is also how an old primary comes back: a server that does not stream is
+    rewound when that will do, and cloned when not. Commits wait for it again afterwards.
     """
-    selected, operation = opened(cluster, timeout_seconds)
+    selected, operation = open_operation(cluster, timeout_seconds)
     known(operation.topology, host)
     with selected.lock(f"reinit of {host}"):
         view = seen(operation, "reinit")
-        cloning.consider(view, host)
-        operation.report(cloning.consequences(view, host))
+        if operation.topology.is_manual:
+            rejoin.consider(view, host, common.run(control.ask(operation.hosts[host])))
+        else:
+            cloning.consider(view, host)
+        if operation.topology.is_manual:
+            operation.report(rejoin.consequences(view, host))
+        else:
+            operation.report(cloning.consequences(view, host))
         common.confirm(f"Clone {host} anew?", yes=yes)
         done = common.run(cloning.reinit(operation, host))
-    text = f"{done.host} was cloned ({size(done.size_bytes)}) in {done.seconds:.1f} s and streams from {done.primary}"
+    verb = "cloned" if done.how == "clone" else "rewound"
+    text = f"{done.host} was {verb} ({size(done.size_bytes)}) in {done.seconds:.1f} s and streams from {done.primary}"
     common.emit(output, done.data, lambda: common.out().print(text))
-
-
-def opened(cluster: str | None, timeout_seconds: float) -> tuple[ClusterState, Operation]:
-    """Return the cluster a command is about, and an operation on it that reports on standard error."""
-    found, console = open_cluster(cluster), common.err()
-
-    def report(line: str) -> None:
-        console.print(line, markup=False)
-
-    return found.state, Operation(found.topology, found.hosts(), report, timeout_seconds)
-
-
-def seen(operation: Operation, action: str) -> View:
-    """Return the cluster as it is now; raises UnreachableError when no database host was reached."""
-    view = common.run(operation.look())
-    require_reached(view, action)
-    return view
 
 
 def accept(intent: failing.Intent, target: failing.Prospect, accepted_bytes: int | None, *, yes: bool) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pgbaton.observe.findings import Finding
     from pgbaton.observe.journal import Entry
-    from pgbaton.observe.report import AgentRow, FenceRow, HostRow, PoolRow, Report
+    from pgbaton.observe.report import AgentRow, EtcdRow, FenceRow, HostRow, PoolRow, Report
 
 HEALTH_STYLE = {Health.HEALTHY: "bold green", Health.DEGRADED: "bold yellow", Health.DOWN: "bold red"}
 LEVEL_STYLE = {Level.CRITICAL: "bold red", Level.WARNING: "yellow", Level.NOTE: "dim"}
@@ -35,7 +35,8 @@ def screen(report: Report, *, width: int = 80) -> RenderableType:
     parts: list[RenderableType] = [head(report), hosts(report, wide=width >= WIDE)]
     if report.pools:
         parts.append(pools(report.pools))
-    parts.append(etcd(report))
+    if report.etcd is not None:
+        parts.append(etcd(report.etcd))
     if report.agents is not None:
         parts.append(agents(report.agents, report.fences or ()))
     parts += [finding_lines(finding) for finding in report.findings]
@@ -64,10 +65,9 @@ def hosts(report: Report, *, wide: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in ("HOST", "ADDRESS", "ROLES", "STATE", "NOW", "LAG", "HAPROXY"):
         table.add_column(column, no_wrap=True)
-    balancers = sum("balancer" in row.roles for row in report.hosts)
     for row in report.hosts:
         roles = ",".join(role if wide else SHORT_ROLE[role] for role in row.roles)
-        cells = (row.name, row.address, roles, state(row), now(row), lag(row), routed(row, balancers))
+        cells = (row.name, row.address, roles, state(row), now(row), lag(row), routed(row, len(report.routers)))
         table.add_row(*cells)
     return table
 
@@ -97,13 +97,13 @@ def lag(row: HostRow) -> str:
     return size(row.lag_bytes) + (f" {span(row.lag_seconds)}" if row.lag_seconds and row.lag_bytes else "")
 
 
-def routed(row: HostRow, balancers: int) -> str:
-    """Return how many balancers send writes and reads to a host."""
+def routed(row: HostRow, routers: int) -> str:
+    """Return how many of the routers send writes and reads to a host."""
     if "database" not in row.roles:
         return ""
     writes, reads = len(row.writes_from), len(row.reads_from)
-    words = [f"writes {writes}/{balancers}"] if writes else []
-    words += [f"reads {reads}/{balancers}"] if reads else []
+    words = [f"writes {writes}/{routers}"] if writes else []
+    words += [f"reads {reads}/{routers}"] if reads else []
     return " ".join(words) or "none"
 
 
@@ -126,9 +126,8 @@ def pool(row: PoolRow) -> str:
     return f"{it.instance} {clients}{waits}, {servers}{paused}"
 
 
-def etcd(report: Report) -> Text:
+def etcd(it: EtcdRow) -> Text:
     """Return etcd's line."""
-    it = report.etcd
     alarms = f", alarms {', '.join(it.alarms)}" if it.alarms else ""
     text = f"etcd {it.healthy}/{it.members} healthy, leader {it.leader or 'none'}, {size(it.db_size_bytes)}{alarms}"
     return Text(text, style="" if it.healthy == it.members and not it.alarms else "yellow")

@@ -10,6 +10,7 @@ from pgbaton.components.etcd import Etcd
 from pgbaton.components.firewall import Firewall
 from pgbaton.components.haproxy import Haproxy
 from pgbaton.components.keepalived import Keepalived
+from pgbaton.components.manual import Manual
 from pgbaton.components.patroni import Patroni
 from pgbaton.components.pgbouncer import Pgbouncer
 from pgbaton.components.postgres import Postgres
@@ -18,7 +19,16 @@ from pgbaton.components.system import System
 if TYPE_CHECKING:
     from pgbaton.components.base import Component
 
-SERVICES: tuple[Component, ...] = (Etcd(), Postgres(), Patroni(), Pgbouncer(), Haproxy(), Keepalived(), Agent())
+SERVICES: tuple[Component, ...] = (
+    Etcd(),
+    Postgres(),
+    Patroni(),
+    Manual(),
+    Pgbouncer(),
+    Haproxy(),
+    Keepalived(),
+    Agent(),
+)
 COMPONENTS: tuple[Component, ...] = (
     System(tuple(sorted({user for component in SERVICES for user in component.users()}))),
     Firewall(),

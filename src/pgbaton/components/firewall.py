@@ -123,8 +123,9 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
     )
     yield f"{operators}tcp dport {topology.ssh.port or 22} accept"
     if host.has(Role.DATABASE):
-        yield f"ip saddr {databases} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
-        yield f"ip saddr {proxies} tcp dport {{ {topology.postgresql.port}, {ports.rest_port} }} accept"
+        rest = "" if topology.is_manual else f", {ports.rest_port}"
+        yield f"ip saddr {databases} tcp dport {{ {topology.postgresql.port}{rest} }} accept"
+        yield f"ip saddr {proxies} tcp dport {{ {topology.postgresql.port}{rest} }} accept"
     if host.has(Role.DCS):
         yield f"ip saddr {databases} tcp dport {ports.etcd_client_port} accept"
         yield f"ip saddr {members} tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }} accept"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pgbaton.components import checking, standing
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     TLS_DIRECTORY,
@@ -82,6 +83,7 @@ class Haproxy(Component):
         }
         return (
             drop_in(UNIT, service, unit_section={"StartLimitIntervalSec": "0"}),
+            *(checking.files(topology) if host in placement.routers(topology) else ()),
             File(CONFIG, configuration(topology, host), mode=0o640, unit=UNIT, on_change=OnChange.RELOAD),
         )
 
@@ -96,8 +98,9 @@ class Haproxy(Component):
         return (Check(("/usr/sbin/haproxy", "-c", "-q", "-f", f"{{{CONFIG}}}")),)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate with which it asks Patroni."""
-        del topology
+        """Return the certificate with which it asks Patroni, or the servers themselves."""
+        if topology.is_manual:
+            return checking.certificates(topology, host, unit=UNIT)
         return (
             Certificate(
                 f"haproxy/{host.name}",
@@ -123,6 +126,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
     """Return haproxy.cfg."""
     timings, pooling = topology.timings, topology.pooling
     beside_servers = pooling.placement is Placement.DATABASE
+    read_interval = checking.interval(topology, "read_check_interval", timings.read_check_interval)
     return render(
         "haproxy.cfg.j2",
         header=HEADER,
@@ -142,9 +146,9 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         readers=topology.readers,
         inter=milliseconds(timings.check_interval),
         fastinter=milliseconds(timings.check_fast_interval),
-        primary_inter=milliseconds(topology.primary_check_seconds),
-        read_inter=milliseconds(timings.read_check_interval),
-        stranded_inter=milliseconds(2 * timings.read_check_interval),
+        primary_inter=milliseconds(checking.interval(topology, "check_interval", topology.primary_check_seconds)),
+        read_inter=milliseconds(read_interval),
+        stranded_inter=milliseconds(2 * read_interval),
         fall=timings.check_fall,
         unacknowledged=milliseconds(timings.tcp_user_timeout),
         lag_bytes=topology.balancing.max_lag_mb * 1024 * 1024,
@@ -155,6 +159,14 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         socket=SOCKET,
         tls=TLS_DIRECTORY,
         authority=AUTHORITY_FILE,
+        by=checking.method(topology),
+        primary_is="says that it takes writes" if topology.is_manual else "holds the lock and is out of recovery",
+        asked=checking.asked(topology),
+        alpn=standing.ALPN,
+        check_file=checking.FILE,
+        program=checking.PROGRAM,
+        in_doubt=milliseconds(checking.in_doubt(topology)),
+        fast=f" fastinter {milliseconds(checking.in_doubt(topology))}" if topology.is_manual else "",
     )
 
 

@@ -73,6 +73,10 @@ class Patroni(Component):
     wave: ClassVar[Wave] = Wave.DATABASE
     role: ClassVar[Role | None] = Role.DATABASE
 
+    def runs_on(self, topology: Topology, host: HostSpec) -> bool:
+        """Run on database hosts, unless a person promotes."""
+        return not topology.is_manual and super().runs_on(topology, host)
+
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return Patroni and what its etcd client needs, which Debian's package leaves out."""
         del topology, host
@@ -129,8 +133,7 @@ class Patroni(Component):
 
     def passwords(self, topology: Topology) -> tuple[str, ...]:
         """Return the password of unsafe REST calls."""
-        del topology
-        return ("rest",)
+        return () if topology.is_manual else ("rest",)
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
         """Return when the member runs as its file says: as the leader, or as a standby that streams."""

@@ -165,7 +165,7 @@ def unit(instance: str) -> str:
 
 
 def units(purpose: str) -> str:
-    """Return the pattern of the units of all processes of a purpose, as systemctl takes it."""
+    """Return the pattern of the units of all processes of a purpose, or of all of a host, as systemctl takes it."""
     return f"pgbouncer@{purpose}*.service"
 
 

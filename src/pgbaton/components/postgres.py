@@ -1,10 +1,11 @@
-"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni starts and stops it."""
+"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni, or a unit of ours, starts it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pgbaton.components import standing
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     TLS_DIRECTORY,
@@ -18,7 +19,7 @@ from pgbaton.components.base import (
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
 from pgbaton.topology import placement
-from pgbaton.topology.capacity import agent_connections, probe_connections
+from pgbaton.topology.capacity import agent_connections, check_connections, probe_connections
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ AGENT_DATABASE = "postgres"
 PROBE_ROLE = "pgbaton_probe"
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
+#: What runs the server where a person promotes.
+SERVER_UNIT = "pgbaton-postgresql.service"
+#: HAProxy asks servers with it what they are, where no Patroni says so. It may do nothing else.
+CHECK_ROLE = "pgbaton_check"
 
 #: Try settings in an empty directory, as initdb does: the server reads them, takes the memory they ask for, and ends.
 #: Arguments: the major version, then the settings.
@@ -65,6 +70,11 @@ exit 1
 """
 
 
+def unit(topology: Topology) -> str:
+    """Return the unit whose start and stop are the server's."""
+    return SERVER_UNIT if topology.is_manual else PATRONI_UNIT
+
+
 class Postgres(Component):
     """The server, without a unit of its own."""
 
@@ -79,12 +89,12 @@ class Postgres(Component):
         return (f"postgresql-{version}", f"postgresql-client-{version}")
 
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
-        """Return nothing: Patroni writes the server's own files."""
+        """Return nothing: Patroni, or what stands in its place, writes the server's own files."""
         del topology, host
         return ()
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
-        """Mask Debian's own unit: only Patroni may start a server."""
+        """Mask Debian's own unit: nobody else may start a server."""
         del topology, host
         return (Unit("postgresql.service", masked=True),)
 
@@ -99,10 +109,10 @@ class Postgres(Component):
             addresses=addresses,
             dns_names=names,
             server=True,
-            unit=PATRONI_UNIT,
+            unit=unit(topology),
             on_change=OnChange.RELOAD,
         )
-        return (server, *(client_certificate(role, host) for role in (REPLICATION_ROLE, REWIND_ROLE)))
+        return (server, *(client_certificate(topology, role, host) for role in (REPLICATION_ROLE, REWIND_ROLE)))
 
     def passwords(self, topology: Topology) -> tuple[str, ...]:
         """Return the roles that have passwords."""
@@ -125,7 +135,7 @@ def met_as(topology: Topology, host: HostSpec) -> tuple[tuple[str, ...], tuple[s
     return tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(each.name for each in met))
 
 
-def client_certificate(role: str, host: HostSpec) -> Certificate:
+def client_certificate(topology: Topology, role: str, host: HostSpec) -> Certificate:
     """Return the certificate with which a database host proves to be a role."""
     return Certificate(
         f"{role}/{host.name}",
@@ -133,7 +143,7 @@ def client_certificate(role: str, host: HostSpec) -> Certificate:
         owner="postgres",
         common_name=role,
         client=True,
-        unit=PATRONI_UNIT,
+        unit=unit(topology),
         on_change=OnChange.RELOAD,
     )
 
@@ -174,12 +184,19 @@ class TablespaceSpec:
 
 
 def roles(topology: Topology) -> tuple[DatabaseRole, ...]:
-    """Return the login roles that deploying creates; Patroni itself creates those of replication and rewind."""
+    """Return the login roles that deploying creates; those of replication and rewind are there with the primary."""
     users = tuple(
         DatabaseRole(user.name, f"user/{user.name}", user.connection_limit, user.roles or (), user.roles is not None)
         for user in topology.users
     )
-    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *users)
+    return (DatabaseRole(POOLER_ROLE, POOLER_ROLE), *agent_roles(topology), *check_roles(topology), *users)
+
+
+def check_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
+    """Return the role of HAProxy's checks, where they ask the servers themselves."""
+    if not topology.is_manual:
+        return ()
+    return (DatabaseRole(CHECK_ROLE, CHECK_ROLE, check_connections(topology)),)
 
 
 def agent_roles(topology: Topology) -> tuple[DatabaseRole, ...]:
@@ -205,8 +222,16 @@ def databases(topology: Topology) -> tuple[DatabaseSpec, ...]:
     )
 
 
-def lookup_sql() -> str:
-    """Return the SQL that gives PgBouncer the verifiers of ordinary users, and of nobody else. May be run again."""
+def lookup_sql(topology: Topology) -> str:
+    """Return the SQL that gives PgBouncer the verifiers of ordinary users, and of nobody else. May be run again.
+
+    Where a person promotes, it also lets HAProxy and the other hosts' servers ask what a server is.
+    """
+    return verifier_sql() + (standing.functions(CHECK_ROLE, REWIND_ROLE) if topology.is_manual else "")
+
+
+def verifier_sql() -> str:
+    """Return the SQL of PgBouncer's lookup."""
     return f"""
 CREATE SCHEMA IF NOT EXISTS pgbaton;
 REVOKE ALL ON SCHEMA pgbaton FROM PUBLIC;
@@ -239,8 +264,9 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
         "log_checkpoints": True,
         "log_lock_waits": True,
         "hot_standby_feedback": True,
-        # A crashed server is a reason to fail over: restarting in place could expose what no standby has.
-        "restart_after_crash": False,
+        # A crashed server is a reason to fail over: restarting in place could expose what no standby has. Where a
+        # person promotes, nobody would, and the server comes back as it was.
+        "restart_after_crash": topology.is_manual,
         "superuser_reserved_connections": topology.postgresql.reserved_connections,
         "max_slot_wal_keep_size": f"{topology.postgresql.max_slot_wal_keep_size_mb}MB",
         "wal_keep_size": "256MB",
@@ -268,7 +294,7 @@ def trial(topology: Topology) -> tuple[str, ...]:
 
 
 def shared_parameters(topology: Topology) -> dict[str, str | int]:
-    """Return the settings that Patroni takes from etcd alone, because all servers must agree on them."""
+    """Return the settings that all servers must agree on: Patroni takes them from etcd alone."""
     return {
         "wal_level": "replica",
         "hot_standby": "on",
@@ -281,6 +307,13 @@ def shared_parameters(topology: Topology) -> dict[str, str | int]:
         "max_prepared_transactions": 0,
         "track_commit_timestamp": "off",
     }
+
+
+def check_rules(topology: Topology) -> list[str]:
+    """Return the checks' part of pg_hba.conf: a certificate in the role's name, and from hosts of HAProxy alone."""
+    if not topology.is_manual:
+        return []
+    return [f"hostssl postgres {CHECK_ROLE} {host.address}/32 cert" for host in placement.proxied_from(topology)]
 
 
 def user_maps(topology: Topology) -> list[str]:
@@ -300,8 +333,8 @@ def agent_rules(topology: Topology) -> list[str]:
 
 def service_roles(topology: Topology) -> tuple[str, ...]:
     """Return whom no rule for everybody is for."""
-    agents = (role.name for role in agent_roles(topology))
-    return ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *agents)
+    asking = (role.name for role in (*agent_roles(topology), *check_roles(topology)))
+    return ("postgres", REPLICATION_ROLE, REWIND_ROLE, POOLER_ROLE, *asking)
 
 
 def by_password(topology: Topology, databases: str, names: str) -> list[str]:
@@ -327,6 +360,7 @@ def access_rules(topology: Topology) -> list[str]:
     return [
         "local all postgres peer",
         *agent_rules(topology),
+        *check_rules(topology),
         *(
             f"hostssl replication {REPLICATION_ROLE} {source} scram-sha-256 clientcert=verify-full"
             for source in servers

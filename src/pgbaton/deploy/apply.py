@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.components.catalogue import COMPONENTS
-from pgbaton.deploy import drift, gate, inside, journal, onhost, packages, request
+from pgbaton.deploy import drift, establish, gate, inside, journal, onhost, packages, request
 from pgbaton.deploy.gate import together, unbroken
-from pgbaton.deploy.steps import DATABASE_UNIT, Kind, Stage, Step
+from pgbaton.deploy.steps import DATABASE_UNITS, Kind, Stage, Step
 from pgbaton.deploy.waves import SERIAL
 from pgbaton.deploy.work import Work
 from pgbaton.errors import Error, RefusedError, UnhealthyError
@@ -126,6 +126,8 @@ async def carry_out_wave(work: Work, wave: PlannedWave) -> None:
         await guard(work, wave, batch)
         await hand_over(work, wave, batch)
         await together(*(share(work, wave, host) for host in batch))
+        if wave.stage is Stage.DATABASE and work.topology.is_manual:
+            await together(*(establish.server(work, host) for host in batch))
         await work.gate.ready(work.of(wave.stage, batch))
 
 
@@ -173,7 +175,7 @@ async def guard(work: Work, wave: PlannedWave, batch: tuple[str, ...]) -> None:
 async def hand_over(work: Work, wave: PlannedWave, batch: tuple[str, ...]) -> None:
     """Move the primary away from a host whose server is about to be stopped."""
     for host in batch:
-        stops = [step for step in wave.of(host) if step.subject == DATABASE_UNIT and is_disruptive([step])]
+        stops = [step for step in wave.of(host) if step.subject in DATABASE_UNITS and is_disruptive([step])]
         if stops and await work.procedures.primary() == host:
             work.report(f"{host} is primary: switchover before its server stops")
             with work.journal.during("switchover", host=host):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pgbaton.components.base import OnChange
 from pgbaton.deploy import diff
 from pgbaton.deploy.inventory import access
-from pgbaton.deploy.steps import DATABASE_UNIT, Cost, Kind, Stage, Step
+from pgbaton.deploy.steps import DATABASE_UNITS, Cost, Kind, Stage, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,7 +89,7 @@ def cost_of(unit: str | None, change: OnChange, inventory: Inventory) -> Cost:
     """Return what a change costs that a unit has to hear of; nothing where the unit does not run."""
     if not any(inventory.unit(name).running for name in concerned(unit or "", inventory.units)):
         return Cost.NOTHING
-    if change is OnChange.RESTART and unit == DATABASE_UNIT and inventory.server == "primary":
+    if change is OnChange.RESTART and unit in DATABASE_UNITS and inventory.server == "primary":
         return Cost.SWITCHOVER
     return Cost(STRENGTH[change])
 

@@ -37,6 +37,8 @@ while IFS=' ' read -r kind value; do
       for link in ".$value"/pg_wal ".$value"/pg_tblspc/*; do
         [ ! -L "$link" ] || printf 'L\t%s\t%s\n' "$link" "$(readlink "$link")"
       done ;;
+    data)
+      [ -f ".$value/PG_VERSION" ] && printf 'D\tkept\n' ;;
     address)
       held=$(ip -o -4 address show 2>/dev/null | grep -cF " $value/")
       printf 'A\t%s\n' "${held:-0}" ;;
@@ -109,7 +111,8 @@ class Inventory:
     """What is on a host. ``server`` is "primary", "standby", or empty where no server answers.
 
     ``links`` has the symbolic links in its data directory, and where they lead: WAL and tablespaces elsewhere.
-    ``waiting`` has by unit what changed files ask for and an interrupted apply has not done.
+    ``waiting`` has by unit what changed files ask for and an interrupted apply has not done. ``has_data``: a server's
+    data are there, where that was asked.
     """
 
     host: str
@@ -121,6 +124,7 @@ class Inventory:
     server: str = ""
     holds_vip: bool = False
     links: dict[str, str] = field(default_factory=dict)
+    has_data: bool = False
 
     def unit(self, name: str) -> UnitFacts:
         """Return a unit's facts; one that systemd does not know is not found."""
@@ -128,17 +132,25 @@ class Inventory:
 
 
 def questions(
-    blueprint: HostBlueprint, *, server_port: int | None = None, data: str | None = None, vip: str | None = None
+    blueprint: HostBlueprint,
+    *,
+    server_port: int | None = None,
+    data: str | None = None,
+    kept: str | None = None,
+    vip: str | None = None,
 ) -> str:
     """Return what to ask a host about; what its own manifest names is looked at as well.
 
-    ``server_port`` and ``data``, its data directory, are of a database host's server.
+    ``server_port`` and ``data``, its data directory, are of a database host's server; ``kept`` is that directory where
+    it is asked whether there are data.
     """
     lines = [f"package {package}" for package in blueprint.packages]
     lines += [f"file {file.path}" for file in blueprint.files]
     lines += [f"unit {unit.name}" for unit in blueprint.units]
     lines += [f"server {server_port}"] if server_port else []
     lines += [f"links {data}"] if data else []
+    lines += [f"data {kept}"] if kept else []
+    lines += [f"data {data}"] if data else []
     lines += [f"address {vip}"] if vip else []
     return "".join(f"{line}\n" for line in lines)
 
@@ -151,7 +163,7 @@ async def take(host: Host, asked: str) -> Inventory:
 
 def parse(host: str, output: str) -> Inventory:
     """Read what the LOOK script printed."""
-    rows: dict[str, list[list[str]]] = {letter: [] for letter in "AFHLMNPSUW"}
+    rows: dict[str, list[list[str]]] = {letter: [] for letter in "ADFHLMNPSUW"}
     for line in output.splitlines():
         letter, *values = line.split("\t")
         rows.setdefault(letter, []).append(values)
@@ -169,6 +181,7 @@ def parse(host: str, output: str) -> Inventory:
         server={"f": "primary", "t": "standby"}.get(rows["S"][0][0], "") if rows["S"] else "",
         links={path.removeprefix("."): target for path, target in rows["L"]},
         holds_vip=any(count != ["0"] for count in rows["A"]),
+        has_data=bool(rows["D"]),
     )
 
 

@@ -67,13 +67,16 @@ SELECT json_build_object('lookup', current_database(), 'mark',
 SQL
 done
 echo '---'
-patronictl -c /etc/patroni/config.yml show-config
+[ ! -f /etc/patroni/config.yml ] || patronictl -c /etc/patroni/config.yml show-config
 """
 
 
 @dataclass(frozen=True)
 class Desired:
-    """What the topology wants inside the cluster."""
+    """What the topology wants inside the cluster.
+
+    ``limits`` are the settings that the servers' own files have where there is no dynamic configuration.
+    """
 
     port: int
     dynamic: dict[str, Any]
@@ -81,6 +84,7 @@ class Desired:
     databases: tuple[DatabaseSpec, ...]
     lookup_sql: str
     tablespaces: tuple[TablespaceSpec, ...] = ()
+    limits: dict[str, Any] = field(default_factory=dict)
 
     @property
     def lookup_mark(self) -> str:
@@ -116,11 +120,12 @@ def desired(topology: Topology) -> Desired:
     """Return what a topology wants inside the cluster."""
     return Desired(
         topology.postgresql.port,
-        patroni.dynamic_configuration(topology),
+        {} if topology.is_manual else patroni.dynamic_configuration(topology),
         postgres.roles(topology),
         postgres.databases(topology),
-        postgres.lookup_sql(),
+        postgres.lookup_sql(topology),
         postgres.tablespaces(topology),
+        postgres.shared_parameters(topology) if topology.is_manual else {},
     )
 
 
@@ -250,7 +255,7 @@ def counterpart(patch: dict[str, Any], current: dict[str, Any]) -> dict[str, Any
 
 def lowers_limit(wanted: Desired, current: Current) -> bool:
     """Tell whether a limit goes down that no standby may have lower than its primary (PostgreSQL docs 26.4)."""
-    settings = wanted.dynamic.get("postgresql", {}).get("parameters", {})
+    settings = wanted.dynamic.get("postgresql", {}).get("parameters", wanted.limits)
     return any(int(settings[name]) < value for name, value in current.limits.items() if name in settings)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pgbaton.components import patroni
-from pgbaton.deploy import diff, inventory, objects, offered, places, waves
+from pgbaton.components import manual, patroni
+from pgbaton.deploy import diff, establish, inventory, objects, offered, places, waves
 from pgbaton.deploy.compare import host_steps
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Cost, Kind, Plan, Stage, Step
@@ -78,7 +78,7 @@ async def make(
     standbys = len(topology.with_role(Role.DATABASE)) > 1
     if topology.with_role(Role.DATABASE):
         steps += objects.steps(wanted, seen.current, vault, standbys=standbys)
-    notes = objects.unmanaged(wanted, seen.current) if seen.current else ()
+    notes = (*establish.notes(topology, seen), *(objects.unmanaged(wanted, seen.current) if seen.current else ()))
     notes += tuple(places.notes(topology, seen.inventories))
     return assemble(topology, blueprint, seen, steps, source=source or Source(), notes=notes)
 
@@ -118,6 +118,7 @@ async def survey(topology: Topology, blueprint: Blueprint, hosts: Mapping[str, H
     found = await together(*(look(topology, host, hosts) for host in present(blueprint)))
     seen = Survey({each.host: each for each in found}, None)
     refuse_others(topology, seen)
+    establish.refuse_change_of_kind(topology, seen)
     places.refuse_moves(topology, found)
     if seen.primary is None:
         return seen
@@ -134,10 +135,11 @@ async def look(topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str,
     roles = topology.host(blueprint.host).roles
     is_database = Role.DATABASE in roles
     port, data = (topology.postgresql.port, topology.data_directory) if is_database else (None, None)
+    # Patroni looks after the data by itself.
+    kept = data if topology.is_manual else None
     vip = str(topology.network.vip) if topology.network.vip and Role.BALANCER in roles else None
-    return await inventory.take(
-        hosts[blueprint.host], inventory.questions(blueprint, server_port=port, data=data, vip=vip)
-    )
+    asked = inventory.questions(blueprint, server_port=port, data=data, kept=kept, vip=vip)
+    return await inventory.take(hosts[blueprint.host], asked)
 
 
 def refuse_others(topology: Topology, seen: Survey) -> None:
@@ -153,7 +155,8 @@ def situations(topology: Topology, blueprint: Blueprint, seen: Survey) -> dict[S
     """Return for each stage its hosts, the one to come up first in front, with what decides their order."""
     names = [host.host for host in present(blueprint)]
     # The host that may become primary comes first, in the topology's order.
-    names.sort(key=lambda name: not topology.host(name).failover)
+    first = topology.first_primary.name if topology.is_manual else None
+    names.sort(key=lambda name: (name != first, not topology.host(name).failover))
     return {stage: [situation(blueprint.host(name), stage, seen) for name in names] for stage in Stage}
 
 
@@ -164,7 +167,7 @@ def situation(blueprint: HostBlueprint, stage: Stage, seen: Survey) -> Situation
     units = [unit.name for part in parts for unit in part.units if not unit.masked]
     running = stage is Stage.LEFTOVERS or (bool(units) and all(found.unit(name).running for name in units))
     active = found.holds_vip if stage >= Stage.POOLER else found.server == "primary"
-    return Situation(blueprint.host, running, active)
+    return Situation(blueprint.host, running, active, found.has_data)
 
 
 async def describe(steps: list[Step], seen: Survey, hosts: Mapping[str, Host], vault: Vault) -> list[Step]:
@@ -192,10 +195,12 @@ def is_shown(step: Step) -> bool:
 
 
 def with_restart_cost(step: Step, seen: Survey) -> Step:
-    """Return Patroni's configuration with its true cost: some settings take effect at a restart of the server only."""
-    if step.subject != patroni.CONFIG or seen.current is None or step.cost is not Cost.RELOAD:
+    """Return the server's configuration with its true cost: some settings take effect at its restart only."""
+    readers = {patroni.CONFIG: parameters, manual.CONFIG: manual.parameters}
+    if step.subject not in readers or seen.current is None or step.cost is not Cost.RELOAD:
         return step
-    old, new = parameters(step.before), parameters(step.after)
+    read = readers[step.subject]
+    old, new = read(step.before), read(step.after)
     changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     if not changed & seen.current.restart_settings:
         return step

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from pgbaton.components.base import Wave
 
-#: The unit whose restart restarts PostgreSQL.
-DATABASE_UNIT = "patroni.service"
+#: The units whose restart restarts PostgreSQL: Patroni's, and ours where a person promotes.
+DATABASE_UNITS = frozenset({"patroni.service", "pgbaton-postgresql.service"})
 
 
 class Stage(IntEnum):

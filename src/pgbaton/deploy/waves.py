@@ -19,24 +19,27 @@ class Situation:
     """What matters of a host for its place in a stage.
 
     ``running``: the stage's units are up there. ``active``: it is the primary, or holds the VIP: it comes last.
+    ``kept``: data of a server are there that nobody has to make.
     """
 
     host: str
     running: bool = False
     active: bool = False
+    kept: bool = False
 
 
 def batches(stage: Stage, situations: Sequence[Situation]) -> tuple[tuple[str, ...], ...]:
     """Return the hosts of a stage in batches; each host is in exactly one.
 
-    What does not run yet interrupts nobody: together, but for the very first database, which the others clone.
+    What does not run yet interrupts nobody: together, but for the very first database, which the others clone. Servers
+    with data that a person fails over come up together: a primary asks the others before it does.
     What runs is changed one host at a time, the primary or VIP holder last.
     """
     if stage not in SERIAL:
         return as_batches([[situation.host for situation in situations]])
     stopped = [situation.host for situation in situations if not situation.running]
     running = sorted((situation for situation in situations if situation.running), key=lambda each: each.active)
-    if stage is Stage.DATABASE and not running:
+    if stage is Stage.DATABASE and not running and not any(situation.kept for situation in situations):
         return as_batches([stopped[:1], stopped[1:]])
     return as_batches([stopped, *([situation.host] for situation in running)])
 

@@ -22,7 +22,7 @@ FRONTEND = re.compile(r"^\s*frontend=(\S+) \(", re.MULTILINE)
 BACKEND = re.compile(r"^\s*backend=(\S+) \(.*\) addr=(\S+):(\d+)\s*$", re.MULTILINE)
 SERVER = re.compile(r"^\s*server=(\S+) \(", re.MULTILINE)
 #: The frontends that clients come to.
-FRONTENDS = frozenset({"write", "read"})
+FRONTENDS = frozenset({"write", "read", "synchronous"})
 
 Place = tuple[str, int]
 

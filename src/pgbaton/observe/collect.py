@@ -121,10 +121,11 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "certificates",
         *(["units"] if units else []),
         *proxied,
-        *(part for role in spec.roles for part in PARTS.get(role, ())),
+        *(part for role in spec.roles for part in PARTS.get(role, ()) if is_there(topology, part)),
         *agent_parts(topology, spec),
     ]
-    packages = [*proxied, *(name for role in spec.roles for name in PACKAGES.get(role, ()))]
+    placed = (name for role in spec.roles for name in PACKAGES.get(role, ()) if is_there(topology, name))
+    packages = [*proxied, *placed]
     if spec.has(Role.DATABASE):
         packages.append(f"postgresql-{topology.postgresql.version}")
     if instances:
@@ -144,6 +145,11 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "directories": (topology.data_directory, *topology.directories),
         **agent_request(topology, spec, deadline=deadline),
     }
+
+
+def is_there(topology: Topology, part: str) -> bool:
+    """Tell whether a cluster has a part, or a package, of its hosts' roles: without Patroni there is none to ask."""
+    return not (topology.is_manual and part == "patroni")
 
 
 def agent_parts(topology: Topology, spec: HostSpec) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer
+from pgbaton.components import agent, etcd, haproxy, patroni, pgbouncer, postgres
 from pgbaton.topology import placement
 from pgbaton.topology.model import Placement, ReplicationMode, Role
 
@@ -23,24 +24,19 @@ STANDBY_PROXY = "standbys"
 STRANDED_PROXY = "stranded"
 #: The purpose of the pools that agents hold while there is no primary.
 HELD_PURPOSE = "write"
-#: The unit that each part of a host is run by; a part that is silent while its unit is down needs no other reason.
+#: The unit that each part of a host is run by, beside the server and the poolers; a part that is silent while its unit
+#: is down needs no other reason.
 UNIT_OF = {
-    "postgres": patroni.UNIT,
     "patroni": patroni.UNIT,
     "etcd": etcd.UNIT,
     "haproxy": haproxy.UNIT,
     "agent": agent.UNIT,
 }
 POOLER_PART = "pooler "
+#: How many confirmations commits wait for, as PostgreSQL's setting says it.
+WANTED = re.compile(r"(?:FIRST|ANY) (\d+) ")
 #: The states of ``pg_stat_replication.sync_state`` whose confirmation a commit may count on.
 CONFIRMING = frozenset({"sync", "quorum"})
-
-
-def unit_of(part: str) -> str | None:
-    """Return the unit that a part of a host is run by; None for a part without one."""
-    if part.startswith(POOLER_PART):
-        return pgbouncer.unit(part.removeprefix(POOLER_PART))
-    return UNIT_OF.get(part)
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,9 @@ class Facts:
 
     @cached_property
     def primary(self) -> str | None:
-        """Return the primary's host: of several, the one that holds the leader lock."""
+        """Return the primary's host: of several, the one that holds the leader lock, or was promoted last."""
+        if self.topology.is_manual:
+            return max(self.primaries, key=lambda name: self.servers[name].timeline or 0, default=None)
         rightful = [name for name in self.primaries if name in self.lock_holders]
         return next(iter(rightful or self.primaries), None)
 
@@ -218,11 +216,16 @@ class Facts:
         may_be = self.topology.has_agents and pgbouncer.purpose_of(pool.instance) == HELD_PURPOSE
         return may_be and bool(pool.paused) and pool.wait_seconds > agent.PAUSE_SECONDS
 
-    @staticmethod
-    def silence(view: HostView, part: str) -> str | None:
+    def unit_of(self, part: str) -> str | None:
+        """Return the unit that runs a part of a host; None for what no unit runs."""
+        if part.startswith(POOLER_PART):
+            return pgbouncer.unit(part.removeprefix(POOLER_PART))
+        return postgres.unit(self.topology) if part == "postgres" else UNIT_OF.get(part)
+
+    def silence(self, view: HostView, part: str) -> str | None:
         """Return why a part does not answer: its unit is down, or what was met on asking; None when it does."""
         reason = view.problem(part)
-        down = [unit for unit in view.units if unit.name == unit_of(part) and unit.active != "active"]
+        down = [unit for unit in view.units if unit.name == self.unit_of(part) and unit.active != "active"]
         return str(down[0]) if reason and down else reason
 
     @cached_property
@@ -237,6 +240,13 @@ class Facts:
         if self.topology.replication.mode is ReplicationMode.ASYNCHRONOUS:
             return 0
         return min(self.topology.replication.count, len(self.confirming))
+
+    @cached_property
+    def waits_in_vain(self) -> bool:
+        """Tell whether commits wait for more standbys than stream, where nobody takes a standby out by himself."""
+        names = self.primary_server.synchronous_standby_names if self.primary_server else ""
+        wanted = WANTED.match(names)
+        return self.topology.is_manual and wanted is not None and len(self.confirming) < int(wanted[1])
 
     @property
     def durability(self) -> str:

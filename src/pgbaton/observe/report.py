@@ -9,6 +9,7 @@ from pgbaton.observe import codec
 from pgbaton.observe.facts import CONFIRMING, Facts
 from pgbaton.observe.findings import Finding, Health, Level, health
 from pgbaton.observe.judge import judge
+from pgbaton.topology import placement
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ class FenceRow:
 
 @dataclass(frozen=True)
 class Report:
-    """A cluster at one moment, judged; ``agents`` and ``fences`` are None where the topology has no agents."""
+    """A cluster at one moment, judged.
+
+    ``agents`` and ``fences`` are None where the topology has no agents, ``etcd`` where it has no etcd. ``routers`` are
+    the hosts whose HAProxy leads to the servers.
+    """
 
     cluster: str
     taken_at: str
@@ -90,11 +95,12 @@ class Report:
     lock_holder: str | None
     vip: str | None
     vip_holders: tuple[str, ...]
+    routers: tuple[str, ...]
     replication: str
     survives: str
     hosts: tuple[HostRow, ...]
     pools: tuple[PoolRow, ...]
-    etcd: EtcdRow
+    etcd: EtcdRow | None
     findings: tuple[Finding, ...]
     snapshot: Snapshot
     agents: tuple[AgentRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
@@ -127,11 +133,12 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         lock_holder=next(iter(facts.lock_holders), None),
         vip=str(topology.network.vip) if topology.network.vip else None,
         vip_holders=facts.vip_holders,
+        routers=tuple(spec.name for spec in placement.routers(facts.topology)),
         replication=topology.replication.mode.value,
         survives=facts.durability,
         hosts=tuple(host_row(facts, spec) for spec in topology.hosts),
         pools=tuple(PoolRow(spec.name, pool) for spec, view in facts.poolers for pool in view.pools),
-        etcd=etcd_row(facts),
+        etcd=None if topology.is_manual else etcd_row(facts),
         findings=findings,
         snapshot=snapshot,
         agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,

@@ -126,9 +126,11 @@ def membership(host: str, dcs: Dcs) -> Check:
 def distances(topology: Topology, view: View, host: str, server: Server) -> tuple[Check, ...]:
     """Check how far behind the candidate is: WAL not received could be lost, WAL not replayed costs time."""
     front = head(view.servers.values())
-    most = view.dcs.maximum_lag_bytes if view.dcs else MAXIMUM_LAG
-    behind, unplayed = front - server.position, front - server.replayed
     limit = topology.balancing.max_lag_mb * 2**20
+    # Without Patroni there is no other word on how far is too far.
+    otherwise = limit if topology.is_manual else MAXIMUM_LAG
+    most = view.dcs.maximum_lag_bytes if view.dcs else otherwise
+    behind, unplayed = front - server.position, front - server.replayed
     received = Check(
         f"{host} lag", behind <= most, size(behind), f"{size(most)} at most", "wait until it has caught up"
     )

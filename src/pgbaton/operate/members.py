@@ -137,7 +137,7 @@ def only_primary(view: View, action: str) -> str:
         hint = (
             "when none comes back: pgbaton failover"
             if not view.primaries
-            else "pgbaton status shows who holds the lock"
+            else "pgbaton status shows who is primary, and by what right"
         )
         raise RefusedError(message, hint=hint)
     return view.primary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgbaton.operate import dcs, members, patroni_api, routing, servers
@@ -29,6 +29,10 @@ class Operation:
     hosts: Mapping[str, Host]
     report: Report
     timeout_seconds: float = 60
+
+    def within(self, seconds: float) -> Operation:
+        """Return the same operation with another limit of every single wait."""
+        return replace(self, timeout_seconds=seconds)
 
     async def look(self) -> View:
         """Look at the whole cluster."""

@@ -11,6 +11,7 @@ from pgbaton.errors import CommandError, RefusedError, UnhealthyError
 from pgbaton.operate import servers
 from pgbaton.operate.checks import Check, listing, require, size
 from pgbaton.operate.fences import fence_of, unfenced
+from pgbaton.operate.hand import rejoin
 from pgbaton.operate.members import only_primary
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.rolling import start_time
@@ -28,12 +29,13 @@ INTERVAL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Cloned:
-    """A standby that was cloned anew and streams."""
+    """A standby that was cloned anew, or rewound (``how``), and streams."""
 
     host: str
     primary: str
     size_bytes: int
     seconds: float
+    how: str = "clone"
 
     @property
     def data(self) -> dict[str, Any]:
@@ -43,6 +45,7 @@ class Cloned:
             "primary": self.primary,
             "size_bytes": self.size_bytes,
             "seconds": round(self.seconds, 3),
+            "how": self.how,
         }
 
 
@@ -74,7 +77,14 @@ def consequences(view: View, host: str) -> str:
 
 
 async def reinit(operation: Operation, host: str) -> Cloned:
-    """Clone a standby anew and wait until it streams; gives up when nothing moves for the operation's timeout."""
+    """Clone a standby anew and wait until it streams; gives up when nothing moves for the operation's timeout.
+
+    Where a person promotes, a server that does not stream is rewound instead, when that will do.
+    """
+    if operation.topology.is_manual:
+        start = time.monotonic()
+        source, how = await rejoin.rejoin(operation, host)
+        return Cloned(host, source, await copied_bytes(operation, host), time.monotonic() - start, how)
     view = await operation.look()
     primary = consider(view, host)
     before = start_time(view, host)

@@ -10,6 +10,7 @@ from pgbaton.errors import Error, RefusedError, UnhealthyError
 from pgbaton.operate import candidates, switchover
 from pgbaton.operate.checks import listing, require
 from pgbaton.operate.fences import fence_of, unfenced
+from pgbaton.operate.hand import control
 from pgbaton.operate.members import only_primary
 from pgbaton.operate.servers import Absence
 from pgbaton.operate.waiting import going_on, until
@@ -118,7 +119,7 @@ async def standby(operation: Operation, host: str, primary: str) -> None:
     view = await operation.look()
     before = start_time(view, host)
     operation.report("; ".join(filter(None, (f"restarting {host}", fence_of(view, host)))))
-    with going_on(operation.report, f"Patroni goes on restarting PostgreSQL on {host}"):
+    with going_on(operation.report, f"PostgreSQL on {host} goes on restarting"):
         await ask(operation, host)
         await operation.until_streaming(host, primary, restarted_after=before)
         if view.synchronous:
@@ -130,7 +131,8 @@ async def primary_in_place(operation: Operation, host: str) -> None:
     """Restart the primary where it is, and wait until it takes writes and every balancer sends them there."""
     await switchover.checkpoint_first(operation, host)
     operation.report(f"restarting {host} in place: writes stop meanwhile")
-    with going_on(operation.report, f"Patroni goes on restarting PostgreSQL on {host}, or fails over when it cannot"):
+    otherwise = "" if operation.topology.is_manual else ", or Patroni fails over when it cannot"
+    with going_on(operation.report, f"PostgreSQL on {host} goes on restarting{otherwise}"):
         await ask(operation, host)
 
         async def look() -> str | None:
@@ -143,7 +145,13 @@ async def primary_in_place(operation: Operation, host: str) -> None:
 
 
 async def ask(operation: Operation, host: str) -> None:
-    """Ask a host's own Patroni to restart PostgreSQL; raises UnhealthyError with its words when it did not."""
+    """Ask a host's own Patroni to restart PostgreSQL; raises UnhealthyError with its words when it did not.
+
+    Where there is no Patroni, its unit is restarted.
+    """
+    if operation.topology.is_manual:
+        await control.restart(operation, host)
+        return
     reply = await operation.patroni(host).restart(seconds=int(operation.timeout_seconds))
     if not reply.ok:
         message = f"PostgreSQL was not restarted; Patroni said: {reply.text} (HTTP {reply.status})"

@@ -10,6 +10,7 @@ from pgbaton.errors import Error, RefusedError, UnhealthyError
 from pgbaton.operate import candidates, handover, held
 from pgbaton.operate.checks import Check, failed, listing, require
 from pgbaton.operate.fences import unfenced
+from pgbaton.operate.hand import handover as by_hand_over
 from pgbaton.operate.waiting import going_on, until
 from pgbaton.topology import placement
 
@@ -101,7 +102,12 @@ def cluster_checks(view: View) -> tuple[Check, ...]:
     )
     record = record_checks(view, view.dcs) if view.dcs else ()
     fences = unfenced(view, view.primary) if view.primary else ()
-    return (primary, etcd_check(view), *record, *route_checks(view), *fences)
+    return (primary, *etcd_checks(view), *record, *route_checks(view), *fences)
+
+
+def etcd_checks(view: View) -> tuple[Check, ...]:
+    """Check that a majority of etcd answers, where there is etcd."""
+    return (etcd_check(view),) if view.reading.asked else ()
 
 
 def etcd_check(view: View) -> Check:
@@ -173,6 +179,8 @@ async def carry_out(operation: Operation, source: str, target: str) -> Switchove
     report = operation.report
     checkpoint = await checkpoint_first(operation, source)
     report(f"handing over from {source} to {target}")
+    if operation.topology.is_manual:
+        return await by_hand(operation, source, target, checkpoint)
     with going_on(
         report, f"Patroni goes on with the switchover from {source} to {target}; pgbaton status shows its end"
     ):
@@ -186,6 +194,16 @@ async def carry_out(operation: Operation, source: str, target: str) -> Switchove
         rejoin = await operation.until_streaming(source, target) + await operation.until_synchronous()
     report(f"{source} streams from {target}")
     return Switchover(source, target, Parts(checkpoint, hand_over, routing, rejoin), was_held)
+
+
+async def by_hand(operation: Operation, source: str, target: str, checkpoint: float) -> Switchover:
+    """Carry out the hand-over where no Patroni does."""
+    done = await by_hand_over.hand_over(operation, source, target)
+    operation.report(f"every balancer sends writes to {target}")
+    with going_on(operation.report, f"{target} is the primary; {source} still follows; see pgbaton status"):
+        rejoin = await by_hand_over.until_rejoined(operation, source, target)
+    operation.report(f"{source} streams from {target}")
+    return Switchover(source, target, Parts(checkpoint, done.hand_over, done.routing, rejoin), done.held)
 
 
 async def hand_over_held(operation: Operation, source: str, target: str) -> tuple[float | None, bool]:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
     from pgbaton.hosts.base import Host
 
-UNITS = ("patroni.service", "haproxy.service", "keepalived.service", "pgbaton-agent.service")
+UNITS = (
+    "patroni.service",
+    "pgbaton-postgresql.service",
+    "haproxy.service",
+    "keepalived.service",
+    "pgbaton-agent.service",
+)
 
 
 class Moment(StrEnum):
@@ -48,6 +54,11 @@ PATTERNS: tuple[tuple[str, Moment, re.Pattern[str]], ...] = (
     ("patroni.service", Moment.RELEASED, re.compile(r"Leader key released")),
     ("patroni.service", Moment.ELECTED, re.compile(r"acquired session lock|promoted self to leader")),
     ("patroni.service", Moment.WRITABLE, re.compile(r"database system is ready to accept connections")),
+    (
+        "pgbaton-postgresql.service",
+        Moment.WRITABLE,
+        re.compile(r"database system is ready to accept connections"),
+    ),
     ("haproxy.service", Moment.ROUTED, re.compile(r"Server primary/\S+ is UP")),
     ("keepalived.service", Moment.CLAIMED, re.compile(r"Entering MASTER STATE")),
     # Against another host, or against this one's own clients.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.topology import assisted, placement
+from pgbaton.topology import assisted, by_hand, placement
 from pgbaton.topology.durations import (
     LOGIN,
     PROCESS_DEATH,
@@ -36,9 +36,13 @@ def budget(topology: Topology) -> tuple[Prediction, ...]:
 
 
 def stock(topology: Topology) -> tuple[Prediction, ...]:
-    """Return what the stock parts alone are predicted to cost, as when none of the agents runs."""
+    """Return what the parts alone are predicted to cost, as when none of the agents runs."""
     sizes = Durations(topology)
-    return tuple(predict(sizes) for predict in PREDICTIONS if predict is not _pgbouncer_killed or sizes.is_pooled)
+    made = [predict(sizes) for predict in PREDICTIONS if predict is not _pgbouncer_killed or sizes.is_pooled]
+    if not topology.is_manual:
+        return tuple(made)
+    own = by_hand.predictions(sizes)
+    return tuple(own.get(each.fault, each) for each in made if each.fault not in by_hand.ELSEWHERE)
 
 
 def prediction(topology: Topology, fault: str) -> Prediction:

@@ -19,6 +19,8 @@ OWN_CONNECTIONS = 5
 AGENT_CONNECTIONS = 2
 #: Connections of a balancer's agent by the clients' own way that are still being closed.
 CLOSING = 1
+#: Connections of a router's checks: three backends ask, and each again before the server has closed the one before.
+CHECK_CONNECTIONS = 6
 #: Files of a program besides its connections: listeners, logs, libraries, checks in flight.
 OWN_FILES = 100
 
@@ -35,7 +37,7 @@ def poolers(topology: Topology) -> int:
 
 def room(topology: Topology) -> int:
     """Return how many connections of clients a server has room for."""
-    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology) + lookup_connections(topology)
+    own = own_connections(topology) + lookup_connections(topology)
     return max(1, topology.postgresql.max_connections - topology.postgresql.reserved_connections - own)
 
 
@@ -80,10 +82,22 @@ def probe_connections(topology: Topology) -> int:
     return max(pooled, balancers) + CLOSING * balancers if topology.has_agents else 0
 
 
+def check_connections(topology: Topology) -> int:
+    """Return the connections of HAProxy's own questions to one server, where no Patroni answers them.
+
+    All that could be routers count: while pools move to another placement, those of both ask.
+    """
+    return CHECK_CONNECTIONS * len(placement.proxied_from(topology)) if topology.is_manual else 0
+
+
+def own_connections(topology: Topology) -> int:
+    """Return the connections to one server that are neither clients' nor poolers'."""
+    return OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology) + check_connections(topology)
+
+
 def needed_connections(topology: Topology) -> int:
     """Return what max_connections must cover besides the reserved ones."""
-    own = OWN_CONNECTIONS + agent_connections(topology) + probe_connections(topology)
-    return pooled_connections(topology) + lookup_connections(topology) + own
+    return pooled_connections(topology) + lookup_connections(topology) + own_connections(topology)
 
 
 def needed_wal_senders(topology: Topology) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.topology.model import ReplicationMode
@@ -28,7 +28,10 @@ class Durability:
 
 def durability(topology: Topology) -> Durability:
     """Return what the topology's own mode promises."""
-    return promise(topology.replication.mode, topology.replication.count)
+    made = promise(topology.replication.mode, topology.replication.count)
+    if topology.is_manual and topology.replication.mode in {ReplicationMode.SYNCHRONOUS, ReplicationMode.QUORUM}:
+        return replace(made, alone="writes wait until one is back, or a person detaches it: then they go on alone")
+    return made
 
 
 def promise(mode: ReplicationMode, count: int) -> Durability:

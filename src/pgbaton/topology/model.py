@@ -309,6 +309,13 @@ class ReadPolicy(StrEnum):
     STANDBY_ONLY = "standby-only"
 
 
+class PrimaryCheck(StrEnum):
+    """How HAProxy finds out what a server is, where no Patroni tells it."""
+
+    QUERY = "query"
+    SCRIPT = "script"
+
+
 class Balancing(Section):
     """HAProxy."""
 
@@ -338,16 +345,43 @@ class Balancing(Section):
         default=False,
         description="Log each client's connection: its address and port, and those by which PgBouncer knows it.",
     )
+    check: PrimaryCheck | None = Field(
+        default=None,
+        description=(
+            'How HAProxy finds the primary where orchestration.kind is "manual". query: it asks PostgreSQL itself; '
+            "script: a program that it starts for each check does. By default query, with PostgreSQL 15 script."
+        ),
+    )
 
 
 #: Where etcd tells its figures, on the loopback address only; nothing sets it.
 ETCD_METRICS_PORT = 2381
 
 
+class OrchestrationKind(StrEnum):
+    """Who promotes a standby."""
+
+    PATRONI = "patroni"
+    MANUAL = "manual"
+
+
 class Orchestration(Section):
     """Who promotes."""
 
-    kind: Literal["patroni"] = Field(default="patroni", description="Patroni with etcd promotes.")
+    kind: OrchestrationKind = Field(
+        default=OrchestrationKind.PATRONI,
+        description=(
+            "patroni: Patroni with etcd promotes; manual: plain streaming replication, and a person promotes with "
+            "`pgbaton failover`."
+        ),
+    )
+    primary: HostName | None = Field(
+        default=None,
+        description=(
+            "The database that is made primary by the very first apply of a manual cluster, by default the first that "
+            "is listed; who is primary afterwards is on the hosts alone."
+        ),
+    )
     rest_port: Port = Field(default=8008, description="Patroni's REST port.")
     etcd_client_port: Port = Field(default=2379, description="etcd's client port.")
     etcd_peer_port: Port = Field(default=2380, description="etcd's peer port.")
@@ -357,7 +391,7 @@ class Orchestration(Section):
     agent: bool | None = Field(
         default=None,
         description="An agent on every host of network.subnet that is not only an application's; by default where "
-        "agents can run: with PostgreSQL 17 and three such hosts.",
+        "agents can run: with Patroni, PostgreSQL 17 and three such hosts.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")
@@ -438,6 +472,8 @@ class Ssh(Section):
 
 #: Debian 13's PostgreSQL; Debian 12 has 15, and with it a Patroni that overwrites a lock which it has lost.
 AGENTS_SINCE = 17
+#: PostgreSQL that takes TLS from the first byte on, which is all that HAProxy's own checks can do.
+DIRECT_TLS_SINCE = 17
 #: With two agents, losing one leaves no majority that could say so.
 FEWEST_VOTERS = 3
 
@@ -525,8 +561,28 @@ class Topology(Section):
         return host.address in self.network.subnet
 
     @property
+    def is_manual(self) -> bool:
+        """Tell whether a person promotes: there is neither Patroni nor etcd."""
+        return self.orchestration.kind is OrchestrationKind.MANUAL
+
+    @property
+    def first_primary(self) -> HostSpec:
+        """Return the database that the very first apply of a manual cluster makes its primary."""
+        databases = self.with_role(Role.DATABASE)
+        named = self.orchestration.primary
+        return next((host for host in databases if host.name == named), databases[0])
+
+    @property
+    def primary_check(self) -> PrimaryCheck:
+        """Return how HAProxy finds the primary of a manual cluster."""
+        usual = PrimaryCheck.QUERY if self.postgresql.version >= DIRECT_TLS_SINCE else PrimaryCheck.SCRIPT
+        return self.balancing.check or usual
+
+    @property
     def has_agents(self) -> bool:
         """Tell whether hosts have agents: as the file says, and where it says nothing, if they can run and decide."""
+        if self.is_manual:
+            return False
         wanted = self.orchestration.agent
         can_run = self.postgresql.version >= AGENTS_SINCE and len(self.electorate) >= FEWEST_VOTERS
         return can_run if wanted is None else wanted

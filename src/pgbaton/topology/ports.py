@@ -36,6 +36,11 @@ def with_role(role: Role) -> Hosts:
     return lambda topology: topology.with_role(role)
 
 
+def under_patroni(hosts: Hosts) -> Hosts:
+    """Return what finds hosts where Patroni and etcd run, and none where a person promotes."""
+    return lambda topology: () if topology.is_manual else hosts(topology)
+
+
 def asked_for(hosts: Hosts) -> Hosts:
     """Return what finds hosts where synchronous standbys have a port of their own, and none elsewhere."""
     return lambda topology: hosts(topology) if topology.balancing.synchronous_port else ()
@@ -43,9 +48,9 @@ def asked_for(hosts: Hosts) -> Hosts:
 
 PORTS: tuple[Port, ...] = (
     Port("postgresql", "port", "PostgreSQL", with_role(Role.DATABASE)),
-    Port("orchestration", "rest_port", "Patroni", with_role(Role.DATABASE)),
-    Port("orchestration", "etcd_client_port", "etcd's clients", with_role(Role.DCS)),
-    Port("orchestration", "etcd_peer_port", "etcd's peers", with_role(Role.DCS)),
+    Port("orchestration", "rest_port", "Patroni", under_patroni(with_role(Role.DATABASE))),
+    Port("orchestration", "etcd_client_port", "etcd's clients", under_patroni(with_role(Role.DCS))),
+    Port("orchestration", "etcd_peer_port", "etcd's peers", under_patroni(with_role(Role.DCS))),
     Port("balancing", "write_port", "writes", with_role(Role.BALANCER)),
     Port("balancing", "read_port", "reads", with_role(Role.BALANCER)),
     Port("balancing", "synchronous_port", "reads of synchronous standbys", with_role(Role.BALANCER)),

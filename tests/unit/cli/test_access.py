@@ -76,7 +76,7 @@ def test_without_being_asked_dsn_shows_no_secret(cluster: Opened) -> None:
 def test_json_has_both_ways_with_every_driver(cluster: Opened) -> None:
     data = json.loads(said("dsn", "-o", "json"))
     assert (data["write"]["port"], data["read"]["port"], data["write"]["host"]) == (5000, 5001, "10.77.0.100")
-    assert len(data["write"]["drivers"]) == 6
+    assert len(data["write"]["drivers"]) == 7
     assert data["sslrootcert"] == str(cluster.state.directory / "ca.crt")
 
 

@@ -60,7 +60,7 @@ def read(topology: Topology, host: str, directory: Path) -> Settings:
     return settings.load(*paths)
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_without_agents_nothing_of_them_is_anywhere(name: str) -> None:
     drawn = blueprint.draw(preset(name, more=STOCK))
     assert drawn.shared_keys == ()
@@ -70,7 +70,7 @@ def test_without_agents_nothing_of_them_is_anywhere(name: str) -> None:
         assert all(part.component != "agent" for part in host.parts)
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_every_host_has_one_and_it_comes_up_last(name: str) -> None:
     for host in blueprint.draw(preset(name)).hosts:
         assert host.parts[-1].component == "agent"
@@ -84,7 +84,7 @@ def test_a_host_of_applications_alone_has_none_and_no_vote() -> None:
     assert [host.name for host in topology.voters] == ["lb1", "lb2", "db1", "db2", "db3"]
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_what_is_rendered_is_what_the_agent_reads(name: str, tmp_path: Path) -> None:
     topology = preset(name)
     for number, host in enumerate(topology.hosts):
@@ -248,7 +248,7 @@ def test_no_user_of_an_application_is_called_like_the_probes_role() -> None:
     assert postgres.PROBE_ROLE in RESERVED_USERS
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_balancers_alone_are_told_of_the_clients_way_and_have_its_password(name: str, tmp_path: Path) -> None:
     topology = preset(name)
     for number, host in enumerate(topology.hosts):

@@ -54,7 +54,7 @@ def test_a_pace_that_is_set_counts_with_agents_too() -> None:
     assert pace(found["backend primary"]) == []
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_etcd_has_loopback_acknowledge_at_once_before_it_starts(name: str) -> None:
     chosen = topology(name=name)
     drawn = blueprint.draw(chosen)

@@ -34,7 +34,10 @@ def test_every_secret_that_a_file_refers_to_is_one_that_will_be_made(name: str, 
     wanted = {name for host in drawn.hosts for file in host.files for name in references.names(file.shown)}
     assert wanted <= made
     # Applications have theirs from the operator; the agents' role logs in on its own host alone, without one.
-    unwritten = {"password/user/app", *(["password/pgbaton_agent"] if preset(name, **sections).has_agents else [])}
+    # HAProxy's checks log in with a certificate.
+    topology = preset(name, **sections)
+    unwritten = {"password/user/app", *(["password/pgbaton_agent"] if topology.has_agents else [])}
+    unwritten |= {"password/pgbaton_check"} if topology.is_manual else set()
     assert {name for name in made if name.startswith("password/")} - wanted == unwritten
 
 
@@ -164,7 +167,7 @@ def test_access_rules_trust_nobody_and_end_in_reject() -> None:
 
 
 def test_the_lookup_leaves_out_superusers_and_replication() -> None:
-    sql = postgres.lookup_sql()
+    sql = postgres.lookup_sql(preset("standard"))
     assert "NOT rolsuper AND NOT rolreplication" in sql
     assert "SECURITY DEFINER SET search_path = pg_catalog, pg_temp" in sql
     assert "REVOKE ALL ON FUNCTION pgbaton.user_lookup(text) FROM PUBLIC" in sql

@@ -292,7 +292,9 @@ class Bench:
     @property
     def desired(self) -> objects.Desired:
         roles = postgres.roles(self.topology)
-        return objects.Desired(5432, self.dynamic, roles, postgres.databases(self.topology), postgres.lookup_sql())
+        return objects.Desired(
+            5432, self.dynamic, roles, postgres.databases(self.topology), postgres.lookup_sql(self.topology)
+        )
 
     async def plan(self, *, previous: str | None = None) -> Plan:
         source = plan.Source("topology text", previous)

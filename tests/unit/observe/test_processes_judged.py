@@ -8,7 +8,7 @@ import pytest
 from observed import changed, healthy, topology
 
 from pgbaton.observe.collect import wanted_units
-from pgbaton.observe.facts import Facts, unit_of
+from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.rules import routing
 from pgbaton.observe.snapshot import Problem, Snapshot
@@ -40,8 +40,9 @@ def silences(made: Snapshot) -> list[Finding]:
 
 def test_every_process_is_wanted_and_has_its_unit() -> None:
     assert set(wanted_units(TWO)["lb1"]) >= {f"pgbouncer@{name}.service" for name in NAMES}
-    assert [unit_of(f"pooler {name}") for name in NAMES] == [f"pgbouncer@{name}.service" for name in NAMES]
-    assert unit_of("addresses") is None
+    facts = Facts(TWO, snapshot())
+    assert [facts.unit_of(f"pooler {name}") for name in NAMES] == [f"pgbouncer@{name}.service" for name in NAMES]
+    assert facts.unit_of("addresses") is None
     assert silences(snapshot()) == []
 
 

@@ -75,7 +75,7 @@ class Played:
 
 
 UNITS = {
-    "pgbouncer": ("pgbouncer@write*.service", "pgbouncer@read*.service"),
+    "pgbouncer": ("pgbouncer@*.service",),
     "patroni": ("patroni.service",),
 }
 

@@ -939,6 +939,91 @@ READS = (
     ),
 )
 
+MANUAL = '[orchestration]\nkind = "manual"'
+#: Databases without etcd, as a cluster that a person fails over has them.
+NO_VOTES = tuple(
+    (
+        f'name = "db{number}"\naddress = "10.77.0.2{number}"\nroles = ["database", "dcs"]',
+        f'name = "db{number}"\naddress = "10.77.0.2{number}"\nroles = ["database"]',
+    )
+    for number in (1, 2, 3)
+)
+HAND = (
+    Case(
+        "vote in a manual cluster",
+        "hosts[4].roles",
+        "nobody elects a primary",
+        DB3.replace('"dcs"]', '"dcs"] # here'),
+        DB3,
+        (*NO_VOTES[:2], ("", MANUAL)),
+    ),
+    Case(
+        "agents in a manual cluster",
+        "orchestration.agent",
+        "a manual cluster has neither",
+        f"{MANUAL}\nagent = true # here",
+        more=NO_VOTES,
+    ),
+    Case(
+        "first primary that is no database",
+        "orchestration.primary",
+        "none of the databases",
+        f'{MANUAL}\nprimary = "lb1" # here',
+        more=NO_VOTES,
+    ),
+    Case(
+        "first primary that may not lead",
+        "orchestration.primary",
+        "may never be primary",
+        f'{MANUAL}\nprimary = "db3" # here',
+        more=(*NO_VOTES[:2], (DB3, f"{NO_VOTES[2][1]}\nfailover = false")),
+    ),
+    Case(
+        "question that an old server cannot be asked",
+        "balancing.check",
+        "needs PostgreSQL 17",
+        '[balancing]\ncheck = "query" # here',
+        more=(*NO_VOTES, ("", MANUAL), ("", "[postgresql]\nversion = 15")),
+    ),
+    Case(
+        "fresh reads without Patroni",
+        "balancing.synchronous_port",
+        "no standby knows by itself",
+        "[balancing]\nsynchronous_port = 5002 # here",
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "standby behind another without Patroni",
+        "hosts[4].replicate_from",
+        "every standby receives from the primary",
+        f'{NO_VOTES[2][1]}\nsynchronous = false\nreplicate_from = "db2" # here',
+        DB3,
+        (*NO_VOTES[:2], ("", MANUAL)),
+    ),
+    Case(
+        "WAL elsewhere without Patroni",
+        "postgresql.wal_directory",
+        "all in one directory",
+        '[postgresql]\nwal_directory = "/srv/wal/main" # here',
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "tablespaces without Patroni",
+        "tablespaces",
+        "all in one directory",
+        TABLESPACE.replace("[[tablespaces]]", "[[tablespaces]] # here"),
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "leader in another site without Patroni",
+        "hosts[5].failover",
+        "where no balancer is",
+        FAR.replace("failover = false", "failover = true # here"),
+        more=((VIP, SITES), *NO_VOTES, ("", MANUAL)),
+    ),
+    Case("unknown kind", "orchestration.kind", "must be 'patroni'", '[orchestration]\nkind = "repmgr" # here'),
+)
+
 REFUSED = (
     *STRUCTURE,
     *ELSEWHERE,
@@ -948,6 +1033,7 @@ REFUSED = (
     *TRAFFIC,
     *TIMINGS,
     *AGENTS,
+    *HAND,
     *ACCESS,
     *POOLING,
     *INSIDE,
@@ -984,6 +1070,19 @@ DOUBTED = (
         DB3.replace('"dcs"]', '"dcs", "pooler"]'),
         DB3,
         more=(("", '[pooling]\nplacement = "pooler" # here'),),
+    ),
+    Case(
+        "lock of a manual cluster",
+        "timings.ttl",
+        'no effect with orchestration.kind = "manual"',
+        "[timings]\nttl = 30 # here",
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "first primary where Patroni elects",
+        "orchestration.primary",
+        'no effect with orchestration.kind = "patroni"',
+        '[orchestration]\nprimary = "db1" # here',
     ),
     Case("failover of a balancer", "hosts[1].failover", "no database", f"{LB2}\nfailover = false # here", LB2),
     Case("priority of a database", "hosts[4].priority", "no balancer", f"{DB3}\npriority = 9 # here", DB3),

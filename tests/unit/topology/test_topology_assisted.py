@@ -59,7 +59,7 @@ def test_what_was_measured_with_agents_is_within_the_prediction(fault: str, seco
     assert writes.typical == pytest.approx(seconds, rel=0.35)
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_every_prediction_with_agents_is_the_sum_of_its_parts(name: str) -> None:
     made = assisted.predictions(Durations(preset(name)))
     assert made
@@ -72,7 +72,7 @@ def test_every_prediction_with_agents_is_the_sum_of_its_parts(name: str) -> None
             assert 0 <= seconds.minimum <= seconds.typical <= seconds.maximum
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_agents_change_figures_and_neither_faults_nor_titles_nor_their_order(name: str) -> None:
     with_agents, without = budget(preset(name)), budget(preset(name, STOCK_AS_QUICK))
     assert [(each.fault, each.title) for each in with_agents] == [(each.fault, each.title) for each in without]
@@ -80,12 +80,12 @@ def test_agents_change_figures_and_neither_faults_nor_titles_nor_their_order(nam
     assert other == changed(preset(name)) != set()
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_nothing_is_assisted_without_agents(name: str) -> None:
     assert changed(preset(name, STOCK)) == set()
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_a_dead_primary_usually_costs_less_with_agents(name: str) -> None:
     for fault in ("postmaster-killed", "primary-power-off", "primary-cut-off"):
         usual = prediction(preset(name), fault).write_seconds.typical

@@ -39,7 +39,7 @@ def test_what_was_measured_is_within_the_prediction(fault: str, seconds: float) 
 
 
 @pytest.mark.parametrize("more", ["", STOCK], ids=["with agents", "stock"])
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_every_prediction_is_the_sum_of_its_parts(name: str, more: str) -> None:
     predictions = budget(load.loads(presets.text(name) + more))
     assert len({made.fault for made in predictions}) == len(predictions)

@@ -24,7 +24,7 @@ def smaller(topology: Topology, count: int) -> Topology:
     return topology.model_copy(update={"hosts": (*topology.hosts[:count], app)})
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_a_preset_has_an_agent_on_every_host(name: str) -> None:
     topology = load.loads(presets.text(name))
     assert topology.orchestration.agent is None
@@ -32,7 +32,7 @@ def test_a_preset_has_an_agent_on_every_host(name: str) -> None:
     assert topology.voters == topology.hosts
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 def test_there_are_no_agents_beside_an_old_postgresql(name: str) -> None:
     text = presets.text(name)
     topology, problems = parse(text.replace("[postgresql]\n", OLD), f"{name}.toml")
@@ -65,7 +65,7 @@ def test_two_hosts_are_not_refused_for_agents_that_nobody_asked_for() -> None:
         assert any(problem.path == "orchestration.agent" for problem in problems) is objected
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
+@pytest.mark.parametrize("name", presets.WITH_PATRONI)
 @pytest.mark.parametrize(("more", "expected"), [(STOCK, False), (AGENTS, True)])
 def test_what_the_file_says_about_agents_counts(name: str, more: str, *, expected: bool) -> None:
     topology, problems = parse(f"{presets.text(name)}\n{more}", f"{name}.toml")

@@ -49,10 +49,16 @@ def test_what_a_preset_shows_as_default_is_the_default(name: str) -> None:
     defaults, chosen = load.loads(text), load.loads(shown.replace('\nuser = "root"', "").replace("shared_buffers", "#"))
     assert chosen.network.gateway is not None
     network = chosen.network.model_copy(update={"gateway": None})
-    # What is not said of agents depends on where they can run: here it comes to the same.
-    assert chosen.has_agents is defaults.has_agents is True
-    orchestration = chosen.orchestration.model_copy(update={"agent": None})
-    assert chosen.model_copy(update={"network": network, "orchestration": orchestration}) == defaults
+    # What is not said of agents, or of who is primary and how HAProxy finds it, comes to the same here.
+    assert chosen.has_agents is defaults.has_agents is not defaults.is_manual
+    assert chosen.first_primary == defaults.first_primary
+    assert chosen.primary_check == defaults.primary_check
+    unsaid = {
+        "network": network,
+        "orchestration": chosen.orchestration.model_copy(update={"agent": None, "primary": None}),
+        "balancing": chosen.balancing.model_copy(update={"check": None}),
+    }
+    assert chosen.model_copy(update=unsaid) == defaults
 
 
 @pytest.mark.parametrize("name", presets.NAMES)

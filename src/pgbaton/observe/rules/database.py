@@ -30,6 +30,8 @@ def no_primary(facts: Facts) -> Iterator[Finding]:
     seen = f"none of {asked} databases takes writes ({len(facts.servers)} answered)"
     ttl = facts.topology.timings.ttl
     advice = f"if no standby is promoted within {ttl} s: pgbaton logs, then pgbaton failover"
+    if facts.topology.is_manual:
+        advice = "nobody is promoted by itself: pgbaton failover --dry-run shows what can be, pgbaton failover does it"
     yield Finding(Level.CRITICAL, "no-primary", facts.topology.name, seen, "one primary", advice, outage=True)
 
 
@@ -39,6 +41,10 @@ def several_primaries(facts: Facts) -> Iterator[Finding]:
         holder = ", ".join(facts.lock_holders) or "nobody"
         seen = f"{', '.join(facts.primaries)} all take writes; the leader lock is held by {holder}"
         advice = "stop patroni on the one that does not hold the lock, then pgbaton reinit it"
+        if facts.topology.is_manual:
+            lines = ", ".join(f"{name} on timeline {facts.servers[name].timeline}" for name in facts.primaries)
+            seen = f"several servers take writes: {lines}; balancers open no new connection for writes"
+            advice = "decide whose writes are kept; stop pgbaton-postgresql on the others, then pgbaton reinit them"
         yield Finding(Level.CRITICAL, "several-primaries", facts.topology.name, seen, "one primary", advice)
 
 
@@ -53,9 +59,10 @@ def lock_elsewhere(facts: Facts) -> Iterator[Finding]:
 def server_silent(facts: Facts) -> Iterator[Finding]:
     """Every server must answer."""
     for spec, view in facts.reached(Role.DATABASE):
+        unit = "pgbaton-postgresql" if facts.topology.is_manual else "patroni"
         if reason := facts.silence(view, "postgres"):
             state = f" (Patroni: {view.patroni.state})" if view.patroni else ""
-            advice = f"pgbaton logs --host {spec.name} --unit patroni"
+            advice = f"pgbaton logs --host {spec.name} --unit {unit}"
             seen = f"PostgreSQL does not answer{state}: {reason}"
             yield Finding(Level.WARNING, "server-silent", spec.name, seen, "an answer", advice)
 
@@ -81,6 +88,8 @@ def standby_not_streaming(facts: Facts) -> Iterator[Finding]:
         above = "the primary" if name in facts.standbys else facts.topology.host(name).replicate_from
         seen = f"{row.state} from {above}" if row else f"not connected to the primary {facts.primary}"
         advice = f"pgbaton logs --host {name} --unit patroni; pgbaton reinit {name} clones it anew"
+        if facts.topology.is_manual:
+            advice = f"pgbaton reinit {name} rewinds or clones it, and has commits wait for it again"
         yield Finding(Level.WARNING, "standby-not-streaming", name, seen, "streaming", advice)
 
 
@@ -104,6 +113,8 @@ def timeline_differs(facts: Facts) -> Iterator[Finding]:
         if primary and server.role == "standby" and server.timeline != primary.timeline:
             seen = f"timeline {server.timeline}"
             advice = f"wait for pg_rewind to end; pgbaton reinit {name} when it stays"
+            if facts.topology.is_manual:
+                advice = f"pgbaton reinit {name} when it stays"
             yield Finding(Level.WARNING, "timeline-differs", name, seen, f"timeline {primary.timeline}", advice)
 
 
@@ -115,7 +126,11 @@ def synchronous_standby_missing(facts: Facts) -> Iterator[Finding]:
     seen = f"{facts.copies} of {replication.count}; an acknowledged write survives {facts.durability}"
     limit = f"{replication.count} confirming"
     advice = "bring a standby back: pgbaton status shows which is missing"
-    if replication.mode is ReplicationMode.STRICT:
+    if facts.waits_in_vain:
+        seen = f"{facts.copies} of {replication.count} confirm, and nobody takes the others out: writes wait"
+        advice = "bring a standby back: pgbaton reinit; or let commits go on without it: pgbaton standby detach"
+        yield Finding(Level.CRITICAL, "synchronous-standby-missing", facts.primary, seen, limit, advice, outage=True)
+    elif replication.mode is ReplicationMode.STRICT:
         seen = f"{facts.copies} of {replication.count} confirm: writes wait until there are more"
         yield Finding(Level.CRITICAL, "synchronous-standby-missing", facts.primary, seen, limit, advice, outage=True)
     else:

@@ -21,6 +21,8 @@ QUOTA_SHARE = 0.8
 def quorum_lost(facts: Facts) -> Iterator[Finding]:
     """A majority of the members must be healthy."""
     asked = [spec.name for spec in facts.topology.with_role(Role.DCS)]
+    if not asked:
+        return
     healthy = [spec.name for spec, view in facts.reached(Role.DCS) if view.etcd and view.etcd.healthy]
     needed = len(asked) // 2 + 1
     if len(healthy) < needed:

@@ -6,7 +6,6 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pgbaton.observe.facts import unit_of
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import size, span
 from pgbaton.topology.model import Role
@@ -46,7 +45,7 @@ def unreachable(facts: Facts) -> Iterator[Finding]:
 def unit_not_running(facts: Facts) -> Iterator[Finding]:
     """Every unit must run; one whose silence another rule tells of is not told of twice."""
     for view in facts.snapshot.hosts:
-        told = {unit_of(problem.part) for problem in view.problems}
+        told = {facts.unit_of(problem.part) for problem in view.problems}
         for unit in view.units:
             # A one-shot unit that stays "active (exited)" is as it should be.
             if unit.active != "active" and unit.name not in told:
@@ -105,7 +104,7 @@ def part_silent(facts: Facts) -> Iterator[Finding]:
     """Every part of a host should be seen."""
     for view in facts.snapshot.hosts:
         for problem in view.problems:
-            if unit_of(problem.part) is None:
+            if facts.unit_of(problem.part) is None:
                 advice = "look at the host by hand"
                 seen = f"{problem.part} could not be asked: {problem.reason}"
                 yield Finding(Level.NOTE, "part-silent", view.name, seen, "an answer", advice, part=problem.part)

@@ -56,7 +56,8 @@ def balancers_disagree(facts: Facts) -> Iterator[Finding]:
     """All balancers must take the same server for the primary."""
     if len({names for names in facts.routes.values() if names}) > 1:
         seen = "; ".join(routed(facts, name, up) for name, up in facts.routes.items())
-        advice = "look again in a second; when it stays, compare their checks of Patroni: pgbaton logs --unit haproxy"
+        whom = "the servers" if facts.topology.is_manual else "Patroni"
+        advice = f"look again in a second; when it stays, compare their checks of {whom}: pgbaton logs --unit haproxy"
         if facts.topology.has_agents:
             advice = f"{advice}; and what their agents told them: pgbaton logs --unit pgbaton-agent"
         yield Finding(Level.CRITICAL, "balancers-disagree", facts.topology.name, seen, "one primary", advice)
@@ -79,7 +80,8 @@ def balancer_misroutes(facts: Facts) -> Iterator[Finding]:
         nowhere = {each for each, servers in facts.routes.items() if not servers}
         outage = not up and facts.carriers <= nowhere and (name in facts.carriers or not facts.carriers)
         seen = f"it sends writes to {' and '.join(up) or 'nobody'}"
-        advice = f"look again in a second; then on {name}: is {facts.primary}'s Patroni REST port reachable?"
+        port = "port" if facts.topology.is_manual else "Patroni REST port"
+        advice = f"look again in a second; then on {name}: is {facts.primary}'s {port} reachable?"
         yield Finding(Level.CRITICAL, "balancer-misroutes", name, seen, facts.primary, advice, outage=outage)
 
 

@@ -15,6 +15,7 @@ from pgbaton.proof.faults import (
     damage,
     dcs,
     disks,
+    hand,
     links,
     load,
     operations,
@@ -53,6 +54,7 @@ CATALOGUE = (
     configuration,
     agents,
     stale_sync,
+    hand,
 )
 
 FAULTS: tuple[Fault, ...] = tuple(fault for module in CATALOGUE for fault in module.FAULTS)
@@ -79,9 +81,14 @@ def named(names: Iterable[str], *, where: str = "pgbaton prove --list shows all 
 
 
 def of_suite(suite: Suite) -> tuple[Fault, ...]:
-    """Return the faults of a suite, those of the smaller suites among them."""
+    """Return the faults of a suite, those of the smaller suites among them.
+
+    Faults of clusters that a person fails over are in none: they are asked for by name.
+    """
     suites = tuple(Suite)
-    return tuple(fault for fault in FAULTS if suites.index(fault.suite) <= suites.index(suite))
+    own = {fault.name for fault in hand.FAULTS}
+    chosen = (fault for fault in FAULTS if suites.index(fault.suite) <= suites.index(suite))
+    return tuple(fault for fault in chosen if fault.name not in own)
 
 
 def choose(names: Iterable[str], topology: Topology) -> tuple[Fault, ...]:
@@ -96,6 +103,8 @@ def choose(names: Iterable[str], topology: Topology) -> tuple[Fault, ...]:
 
 def lacking(fault: Fault, topology: Topology) -> str | None:
     """Return what a topology lacks for a fault, None when it has the hosts that it needs."""
+    if (reason := hand.lacking_kind(fault.name, topology)) is not None:
+        return reason
     for role, count in fault.needs:
         if len(topology.with_role(role)) < count:
             return f"{count} hosts with the role {role}, {topology.name} has fewer"

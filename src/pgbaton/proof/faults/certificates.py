@@ -79,7 +79,7 @@ class Shown:
 
 POOLER = Shown(
     pgbouncer.Pgbouncer(),
-    tuple(map(pgbouncer.units, pgbouncer.PURPOSES)),
+    (pgbouncer.units(""),),
     lambda topology: pgbouncer.port(topology, "write"),
     "postgres",
 )

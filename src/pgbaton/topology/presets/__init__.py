@@ -8,7 +8,9 @@ from importlib import resources
 from pgbaton.errors import UsageError
 
 #: The presets, the default first.
-NAMES = ("standard", "classic", "compact")
+NAMES = ("standard", "classic", "compact", "manual")
+#: Those with automatic failover.
+WITH_PATRONI = NAMES[:3]
 
 
 def text(name: str, *, cluster: str | None = None) -> str:

@@ -8,6 +8,7 @@ from pgbaton.topology.rules import (
     access,
     agents,
     directories,
+    hand,
     hosts,
     inside,
     network,
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     *reads.RULES,
     *timings.RULES,
     *agents.RULES,
+    *hand.RULES,
     *access.RULES,
 )
 

@@ -52,11 +52,12 @@ def applications_come_in(topology: Topology) -> Iterator[Objection]:
             yield Objection(("hosts", index, "address"), reason, fix)
 
 
-@rule("security")
+@rule("security", "orchestration")
 def firewall_is_on(topology: Topology) -> Iterator[Objection]:
     """The firewall is on."""
     if not topology.security.firewall:
-        reason = "etcd and Patroni are reachable for everybody on the network, with certificates alone between"
+        open_to_all = "PostgreSQL is" if topology.is_manual else "etcd and Patroni are"
+        reason = f"{open_to_all} reachable for everybody on the network, with certificates alone between"
         yield warning(("security", "firewall"), reason, "leave it on, unless another firewall does the same")
 
 

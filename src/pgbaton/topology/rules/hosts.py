@@ -154,9 +154,11 @@ def failover_is_for_databases(topology: Topology) -> Iterator[Objection]:
             yield warning(("hosts", index, "failover"), reason, "take it out")
 
 
-@rule("hosts")
+@rule("hosts", "orchestration")
 def etcd_is_odd(topology: Topology) -> Iterator[Objection]:
-    """There are three etcd members or more, and an odd number of them."""
+    """There are three etcd members or more, and an odd number of them, unless a person promotes."""
+    if topology.is_manual:
+        return
     count = len(topology.with_role(Role.DCS))
     if count < FEWEST_ETCD_MEMBERS:
         reason = f"{count} of the hosts have the role dcs: etcd could not lose a member"

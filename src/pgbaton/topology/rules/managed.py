@@ -100,6 +100,7 @@ RESERVED_USERS: frozenset[str] = frozenset(
         "patroni",
         "pgbaton",
         "pgbaton_agent",
+        "pgbaton_check",
         "pgbaton_probe",
         "pgbouncer",
         "postgres",

@@ -142,9 +142,11 @@ def acknowledged_is_durable(topology: Topology) -> Iterator[Objection]:
             yield warning(("replication", "count"), reason, "take it out")
 
 
-@rule("replication", "postgresql")
+@rule("replication", "postgresql", "orchestration")
 def quorum_is_known(topology: Topology) -> Iterator[Objection]:
     """Quorum replication is asked of a Patroni that knows it."""
+    if topology.is_manual:
+        return
     if topology.replication.mode == ReplicationMode.QUORUM and topology.postgresql.version < QUORUM_VERSION:
         reason = f"needs Patroni 4: the release with PostgreSQL {topology.postgresql.version} has Patroni 3.0"
         yield Objection(("replication", "mode"), reason, 'use "synchronous", or postgresql.version = 17')

@@ -38,7 +38,7 @@ def other_subnets_are_usable(topology: Topology) -> Iterator[Objection]:
             yield Objection(("network", "other_subnets", index - 1), reason, "list each site's network once")
 
 
-@rule("network", "hosts")
+@rule("network", "hosts", "orchestration")
 def other_sites_only_follow(topology: Topology) -> Iterator[Objection]:
     """Balancers and etcd members are in the cluster's own subnet, and databases in another never become primary."""
     for index, host in enumerate(topology.hosts):
@@ -50,10 +50,12 @@ def other_sites_only_follow(topology: Topology) -> Iterator[Objection]:
                 fix = f'take "{role}" out, or give the host an address in network.subnet'
                 yield Objection(("hosts", index, "roles"), reason, fix)
         if host.has(Role.DATABASE) and host.failover:
-            reason = (
-                f"{host.name} is outside network.subnet, where neither agents nor etcd are: it cannot be told whether "
-                "it may lead"
+            why = (
+                "where no balancer is: cut off there, it would be primary and out of reach"
+                if topology.is_manual
+                else "where neither agents nor etcd are: it cannot be told whether it may lead"
             )
+            reason = f"{host.name} is outside network.subnet, {why}"
             yield Objection(("hosts", index, "failover"), reason, f"set failover = false for {host.name}")
 
 
@@ -124,10 +126,10 @@ def somebody_takes_reads(topology: Topology) -> Iterator[Objection]:
         yield Objection(place, reason, "let at least one database have reads = true")
 
 
-@rule("hosts", "replication")
+@rule("hosts", "replication", "orchestration")
 def strict_takes_anybody(topology: Topology) -> Iterator[Objection]:
-    """Strict replication has only standbys that confirm."""
-    if topology.replication.mode != ReplicationMode.STRICT:
+    """Strict replication under Patroni has only standbys that confirm."""
+    if topology.replication.mode != ReplicationMode.STRICT or topology.is_manual:
         return
     for index, host in enumerate(topology.hosts):
         if host.has(Role.DATABASE) and not host.confirms:

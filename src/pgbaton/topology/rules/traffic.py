@@ -64,6 +64,7 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
         return
     pooled = capacity.pooled_connections(topology)
     others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
+    others = "pg_rewind, HAProxy's checks" if topology.is_manual else others
     poolers, each = capacity.poolers(topology), capacity.ports_per_pooler(topology)
     reason = (
         f"{poolers} poolers x {each} ports x {pools.of_port(topology)} "
