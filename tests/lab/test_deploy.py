@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from labs import Lab, down, pgbaton, up
@@ -19,9 +19,11 @@ from pgbaton.hosts.files import write_file
 from pgbaton.lab import lifecycle
 from pgbaton.topology.load import load
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.lab
 
-APART = Path(__file__).parents[1] / "golden/apart.toml"
 DATABASES = ("db1", "db2", "db3")
 IN_RECOVERY = "SELECT pg_is_in_recovery()"
 
@@ -46,8 +48,7 @@ async def write_through_the_vip(lab: Lab) -> str:
     [
         ("test-classic", ("--preset", "classic")),
         ("test-compact", ("--preset", "compact")),
-        # The older system has it the hardest: nothing is where it usually is.
-        ("test-debian12", (str(APART), "--os", "debian-12")),
+        ("test-debian12", ("--preset", "standard", "--os", "debian-12")),
     ],
 )
 async def test_a_preset_comes_up_and_takes_writes(lab_home: Path, name: str, arguments: tuple[str, ...]) -> None:

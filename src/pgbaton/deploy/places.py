@@ -78,5 +78,4 @@ def notes(topology: Topology, inventories: Mapping[str, Inventory]) -> Iterator[
         return
     for name, found in inventories.items():
         if found.server and found.links.get(link) != wal:
-            there = found.links.get(link, f"{topology.data_directory}{WAL_LINK}")
-            yield f"WAL of {name} stays in {there} until it is cloned anew: pgbaton reinit {name}"
+            yield f"WAL of {name} stays in {found.links.get(link, link)} until it is cloned anew: pgbaton reinit {name}"
