@@ -82,9 +82,10 @@ async def move(lab: Lab, where: Placement, directory: Path) -> None:
         assert said.ok, said.stderr
         await target_of(lab, load.loads(text(where))).until_whole(seconds=60)
         await meter.until_calm(since=begun, seconds=30)
+        ended = time.monotonic()
     finally:
         history = await meter.stop()
-    seen = measure(history, Kind.WRITE, Span(begun, time.monotonic()))
+    seen = measure(history, Kind.WRITE, Span(begun, ended))
     assert not seen.longest.open
     assert seen.longest.seconds < MOVE_SECONDS, f"to {where}: {seen.longest}"
 
