@@ -18,7 +18,7 @@ PAGE = """# PostgreSQL's own regression suite, through the VIP
 PostgreSQL is tested with {count} programs in SQL, whose answers are compared with those that its developers expect.
 Here they were run twice in one lab (`benchmarks/regression`), on PostgreSQL {server} with the suite of {suite}:
 directly, over the server's own socket, and as an application would, through the VIP, HAProxy and PgBouncer over TLS,
-with `pooling.mode = "session"`. What differs between the two is what the path to the server changes.
+with `pooling.mode = "session"`. What differs between the two is what the path changes, or what varies by itself.
 
 The runner says interval style, date style and time zone in each login. They are set for the database as well: PgBouncer
 ignores the first, and a `RESET` of the others does not come back to what the login said
@@ -28,11 +28,11 @@ ignores the first, and a `RESET` of the others does not come back to what the lo
 |---|---|---|
 {runs}
 
-## What the path changes
+## What differs
 
 {changed}
 
-## What it does not change
+## What does not
 
 {unexpected}
 
