@@ -275,7 +275,8 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
         "tls": {**own, **{f"etcd_{name}": value for name, value in own.items()}},
         "haproxy_socket": f"{nowhere}/haproxy.sock",
         "pgbouncer_sockets": {
-            purpose: [{"instance": purpose, "directory": f"{nowhere}/{purpose}"}] for purpose in ("write", "read")
+            **{purpose: [{"instance": purpose, "directory": f"{nowhere}/{purpose}"}] for purpose in ("write", "read")},
+            "synchronous": [],
         },
         "state_directory": str(directory / f"state-{host.name}"),
         "runtime_directory": str(directory / f"run-{host.name}"),

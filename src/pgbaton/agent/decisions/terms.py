@@ -36,9 +36,9 @@ class Case:
 class Lock:
     """What an agent last saw in etcd: ``revision`` is the store's at that time, the others are keys' mod revisions.
 
-    ``sync`` are the standbys that ``/sync`` names, ``barred`` the members that may not become primary, whatever else
-    names them. ``quorum`` is how many of them a commit may lack: 0 when each of
-    them confirms it. ``synchronous``, ``by_quorum`` and ``paused`` are of Patroni's configuration.
+    ``sync`` are the standbys that ``/sync`` names, and ``quorum`` is how many of them a commit may lack: 0 when each of
+    them confirms it. ``barred`` are the members that may not become primary, whatever names them. ``synchronous``,
+    ``by_quorum`` and ``paused`` are of Patroni's configuration.
     """
 
     revision: int
@@ -54,6 +54,11 @@ class Lock:
     by_quorum: bool = False
     paused: bool = False
     barred: frozenset[str] = frozenset()
+
+    @property
+    def promotable(self) -> frozenset[str]:
+        """Return those of ``/sync`` that Patroni would promote: who confirms commits may be barred all the same."""
+        return self.sync - self.barred
 
 
 @dataclass(frozen=True, slots=True)

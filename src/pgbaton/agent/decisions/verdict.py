@@ -160,11 +160,6 @@ def may_revoke(case: Case, lock: Lock) -> bool:
     return cannot_succeed(case, lock) and lock.leader not in {None, case.primary}
 
 
-def promotable(lock: Lock) -> frozenset[str]:
-    """Return those of ``/sync`` that Patroni would promote: a member may confirm commits and be barred all the same."""
-    return lock.sync - lock.barred
-
-
 def may_resign(rules: Rules, view: View, lock: Lock) -> bool:
     """Tell whether the lock of this host's own crashed server may go at once, before Patroni lets it go.
 
@@ -176,7 +171,7 @@ def may_resign(rules: Rules, view: View, lock: Lock) -> bool:
     """
     if not view.crashed or lock.leader != rules.me or lock.paused or not lock.synchronous or lock.by_quorum:
         return False
-    return lock.quorum == 0 and lock.sync_leader == rules.me and bool(promotable(lock) - view.silent - {rules.me})
+    return lock.quorum == 0 and lock.sync_leader == rules.me and bool(lock.promotable - view.silent - {rules.me})
 
 
 def fence_first(view: View, case: Case) -> tuple[Action, ...]:
