@@ -88,7 +88,8 @@ def environment(lab: Lab) -> tuple[str, ...]:
     """Return where and who, as variables; the password is in a file."""
     target = target_of(lab)
     way = target.conninfo()
-    passfile = lab.state.directory / "pgpass"
+    # Beside the clusters: what is in one's own directory is looked through for secrets.
+    passfile = lab.state.directory.parent.parent / "pgpass"
     write_private(passfile, f"{way['host']}:*:{way['dbname']}:{way['user']}:{way['password']}\n")
     values = {
         "PGHOST": way["host"],
