@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import UsageError
-from pgbaton.topology.model import SLUG, HostSpec, Role
+from pgbaton.topology.model import HostSpec, Role
+from pgbaton.topology.tables.base import SLUG
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address

@@ -8,8 +8,8 @@ import re
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
-from pgbaton.topology import model
 from pgbaton.topology.objections import Objection, at, kind, spell, strange_letters
+from pgbaton.topology.tables import base
 from pgbaton.topology.unknown import description, unknown
 
 if TYPE_CHECKING:
@@ -25,39 +25,39 @@ _LONG = 40
 
 #: What a text must look like, by the pattern that says so to machines.
 PATTERNS: Mapping[str, tuple[str, str]] = {
-    model.IDENTIFIER: (
+    base.IDENTIFIER: (
         "is no name that PostgreSQL, PgBouncer and pg_hba.conf all take without quotes",
         "use up to 63 of a-z, 0-9 and _, not beginning with a digit",
     ),
-    model.HOST_NAME: (
+    base.HOST_NAME: (
         "is no host name: small letters, digits and hyphens only, so that no two names lead to one replication slot",
         "use up to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit, as db1",
     ),
-    model.SLUG: (
+    base.SLUG: (
         "is no cluster name: it becomes part of paths and of keys in etcd",
         "use up to 32 of a-z, 0-9 and -, beginning and ending with a letter or digit",
     ),
-    model.SETTING: (
+    base.SETTING: (
         "is no name of a PostgreSQL setting",
         'write it in small letters, as work_mem, or with its extension in quotes, as "auto_explain.log_analyze"',
     ),
-    model.FAILURE_DOMAIN: (
+    base.FAILURE_DOMAIN: (
         "is no failure domain's name",
         "use up to 63 letters, digits, dots, hyphens and underscores, as rack-2",
     ),
-    model.INTERFACE: (
+    base.INTERFACE: (
         "is no network interface's name: Linux allows 15 characters, and configuration files carry them bare",
         "write the name that `ip link` shows, as eth0",
     ),
-    model.LOGIN: (
+    base.LOGIN: (
         "is no login name; one that begins with - would be taken for an option of ssh",
         "use letters, digits, dots, hyphens and underscores, beginning with a letter",
     ),
-    model.LOCALE: (
+    base.LOCALE: (
         "is no name of a locale",
         "write one that `locale -a` shows on every database host, as C.UTF-8 or de_DE.utf8",
     ),
-    model.EXTENSION: (
+    base.EXTENSION: (
         "is no name of an extension: small letters, digits, hyphens and underscores",
         "write it as pg_available_extensions does, as pg_stat_statements",
     ),

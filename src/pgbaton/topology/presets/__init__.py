@@ -21,7 +21,7 @@ def text(name: str, *, cluster: str | None = None) -> str:
     preset = resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
     if cluster is None:
         return preset
-    from pgbaton.topology.model import SLUG  # noqa: PLC0415 - pydantic takes a while
+    from pgbaton.topology.tables.base import SLUG  # noqa: PLC0415 - pydantic takes a while
 
     if not re.fullmatch(SLUG, cluster):
         message = f"{cluster!r} cannot be a cluster's name: it becomes part of paths and of keys in etcd"

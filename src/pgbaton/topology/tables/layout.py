@@ -1,0 +1,92 @@
+"""Which machines there are, what each is for, and the network between them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
+from typing import Annotated
+
+from pydantic import Field
+
+from pgbaton.topology.tables.base import FAILURE_DOMAIN, INTERFACE, HostName, Section, Slug
+
+
+class Role(StrEnum):
+    """What a host is for."""
+
+    BALANCER = "balancer"
+    POOLER = "pooler"
+    DATABASE = "database"
+    DCS = "dcs"
+    APPLICATION = "application"
+
+
+class HostSpec(Section):
+    """One machine of the cluster."""
+
+    name: HostName = Field(description="Host name, unique in the cluster.")
+    address: IPv4Address = Field(description="The address the other hosts reach it at.")
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)] = Field(description="What the host is for.")
+    priority: Annotated[int, Field(ge=1, le=254)] | None = Field(
+        default=None, description="VRRP priority of a balancer; by default the first listed has the highest."
+    )
+    failure_domain: Annotated[str, Field(pattern=FAILURE_DOMAIN)] | None = Field(
+        default=None, description="Hosts that fail together share one (rack, zone)."
+    )
+    failover: bool = Field(default=True, description="Whether this database may ever become primary.")
+    synchronous: bool = Field(
+        default=True,
+        description="Whether this database may confirm commits; one that may never become primary does not.",
+    )
+    reads: bool = Field(default=True, description="Whether this database takes reads while it is a standby.")
+    read_weight: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None,
+        description="Its share of reads among the standbys, beside the others' weights; by default all have the same.",
+    )
+    replicate_from: HostName | None = Field(
+        default=None,
+        description="The database that this one receives from, while that one is a standby; by default the primary.",
+    )
+    ssh: str | None = Field(
+        default=None,
+        description='What to give ssh as destination; by default the address. "local": the machine pgbaton runs on.',
+    )
+
+    def has(self, role: Role) -> bool:
+        """Tell whether the host has a role."""
+        return role in self.roles
+
+    @property
+    def confirms(self) -> bool:
+        """Tell whether the host's server may confirm commits: whoever does has to be one that can be promoted."""
+        return self.failover and self.synchronous
+
+
+class Cluster(Section):
+    """Names of the cluster."""
+
+    name: Slug = Field(description="Name of the cluster, for people and for pgbaton's commands.")
+    scope: Slug | None = Field(default=None, description="Patroni's scope; by default the cluster's name.")
+
+
+class Network(Section):
+    """The network that hosts and clients share, and the floating address on it."""
+
+    subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
+    vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
+    other_subnets: tuple[IPv4Network, ...] = Field(
+        default=(),
+        description="Networks of other sites, where applications may be, and databases that never become primary.",
+    )
+    gateway: IPv4Address | None = Field(
+        default=None, description="The router, so that no host or VIP takes its address."
+    )
+    interface: Annotated[str, Field(pattern=INTERFACE)] = Field(
+        default="eth0", description="Network interface that carries the hosts' addresses and the VIP."
+    )
+    virtual_router_id: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=51, description="VRRP identity; unique on the network segment."
+    )
+    taken_router_ids: tuple[Annotated[int, Field(ge=1, le=255)], ...] = Field(
+        default=(), description="VRRP identities that others on the segment use."
+    )
