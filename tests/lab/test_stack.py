@@ -78,6 +78,24 @@ async def test_pgbench_runs_through_both_ports(stock_lab: Lab, protocol: str) ->
         assert "transactions actually processed: 200/200" in said.stdout
 
 
+async def test_without_the_vip_a_client_finds_the_balancer_that_leads_to_the_primary(stock_lab: Lab) -> None:
+    """With HAProxy stopped on the first of its hosts, a URI of both balancers comes to the primary by the second."""
+    write = await conninfo(stock_lab)
+    vip = f"@{stock_lab.topology.network.vip}:5000/"
+    both = ",".join(f"{stock_lab.topology.host(name).address}:5000" for name in ("lb1", "lb2"))
+    assert vip in write
+    uri = write.replace(vip, f"@{both}/") + "&target_session_attrs=read-write"
+    question = "SELECT pg_is_in_recovery()"
+    assert await query(stock_lab, uri, question) == "f"
+    balancer = stock_lab.hosts()["lb1"]
+    await balancer.run("systemctl", "stop", "haproxy.service")
+    try:
+        assert await query(stock_lab, uri, question) == "f"
+    finally:
+        await balancer.run("systemctl", "start", "haproxy.service")
+    await healthy(stock_lab)
+
+
 async def test_a_stranger_is_turned_away(stock_lab: Lab) -> None:
     write = await conninfo(stock_lab)
     wrong = re.sub(r"://app:[^@]+@", "://app:wrong@", write)

@@ -246,7 +246,7 @@ def way(topology: Topology, purpose: str) -> tuple[str, int]:
         case Placement.DATABASE:
             return SOCKETS, topology.postgresql.port
         case Placement.APPLICATION:
-            return str(topology.entry_address), entrances[purpose] or 0
+            return ",".join(placement.ways_in(topology)), entrances[purpose] or 0
         case _:
             return LOOPBACK, inner[purpose]
 

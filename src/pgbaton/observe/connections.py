@@ -27,10 +27,10 @@ TCP_USER_TIMEOUT = 5_000
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One way in: for writes, or for reads."""
+    """One way in: for writes, or for reads; of several addresses, the first is taken that takes what comes."""
 
     purpose: str
-    address: str
+    addresses: tuple[str, ...]
     port: int
     database: str
     user: str
@@ -48,13 +48,24 @@ class Endpoint:
             "keepalives_interval": KEEPALIVES_INTERVAL,
             "keepalives_count": KEEPALIVES_COUNT,
             "tcp_user_timeout": TCP_USER_TIMEOUT,
+            **({"target_session_attrs": self.wanted} if self.wanted else {}),
         }
         return f"postgresql://{login}@{self.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
 
     @property
+    def address(self) -> str:
+        """Return the addresses as libpq's ``host`` takes them."""
+        return ",".join(self.addresses)
+
+    @property
+    def wanted(self) -> str | None:
+        """Return which servers a client is to take, where it has several addresses to choose from."""
+        return "read-write" if len(self.addresses) > 1 and self.purpose == "write" else None
+
+    @property
     def where(self) -> str:
-        """Return address, port and database as URIs write them."""
-        return f"{self.address}:{self.port}/{self.database}"
+        """Return addresses, port and database as URIs write them."""
+        return f"{','.join(f'{each}:{self.port}' for each in self.addresses)}/{self.database}"
 
 
 def endpoints(topology: Topology, *, authority: str, user: str | None, database: str | None) -> tuple[Endpoint, ...]:
@@ -71,7 +82,7 @@ def endpoints(topology: Topology, *, authority: str, user: str | None, database:
     entrance = placement.entrance(topology)
     ports = {"write": entrance.write_port, "read": entrance.read_port, "synchronous": entrance.synchronous_port}
     return tuple(
-        Endpoint(purpose, entrance.address, port, database, user, authority, prepared)
+        Endpoint(purpose, entrance.addresses, port, database, user, authority, prepared)
         for purpose, port in ports.items()
         if port is not None
     )
@@ -112,14 +123,17 @@ def psycopg(endpoint: Endpoint) -> str:
 
 def asyncpg(endpoint: Endpoint) -> str:
     """Return Python with asyncpg, which would send libpq's settings in a URI on to the pooler, to be refused."""
-    place = f'host="{endpoint.address}", port={endpoint.port}, database="{endpoint.database}", user="{endpoint.user}"'
+    quoted = ", ".join(f'"{each}"' for each in endpoint.addresses)
+    hosts = f"[{quoted}]" if len(endpoint.addresses) > 1 else quoted
+    place = f'host={hosts}, port={endpoint.port}, database="{endpoint.database}", user="{endpoint.user}"'
+    wanted = f', target_session_attrs="{endpoint.wanted}"' if endpoint.wanted else ""
     cache = "" if endpoint.prepared else ", statement_cache_size=0"
     return "\n".join(
         (
             "import asyncpg, os, ssl",
             f"connection = await asyncpg.connect({place},",
             f'  password=os.environ["PGPASSWORD"], ssl=ssl.create_default_context(cafile="{endpoint.authority}"),',
-            f"  timeout={CONNECT_TIMEOUT}{cache})",
+            f"  timeout={CONNECT_TIMEOUT}{cache}{wanted})",
         )
     )
 
@@ -133,6 +147,8 @@ def jdbc(endpoint: Endpoint) -> str:
         "connectTimeout": CONNECT_TIMEOUT,
         "tcpKeepAlive": "true",
     }
+    if endpoint.wanted:
+        parameters["targetServerType"] = "primary"
     if not endpoint.prepared:
         parameters["prepareThreshold"] = 0
     return f"jdbc:postgresql://{endpoint.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
@@ -145,6 +161,8 @@ def pgx(endpoint: Endpoint) -> str:
         "sslrootcert": endpoint.authority,
         "connect_timeout": CONNECT_TIMEOUT,
     }
+    if endpoint.wanted:
+        parameters["target_session_attrs"] = endpoint.wanted
     if not endpoint.prepared:
         parameters["default_query_exec_mode"] = "exec"
     uri = f"postgres://{endpoint.user}@{endpoint.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
@@ -152,12 +170,12 @@ def pgx(endpoint: Endpoint) -> str:
 
 
 def node(endpoint: Endpoint) -> str:
-    """Return JavaScript with pg; its timeouts are in milliseconds."""
-    place = (
-        f'host: "{endpoint.address}", port: {endpoint.port}, database: "{endpoint.database}", user: "{endpoint.user}"'
-    )
+    """Return JavaScript with pg, which knows of one host only; its timeouts are in milliseconds."""
+    first, *others = endpoint.addresses
+    place = f'host: "{first}", port: {endpoint.port}, database: "{endpoint.database}", user: "{endpoint.user}"'
     return "\n".join(
         (
+            *([f"// pg takes one host: when {first} is silent, connect to {' or '.join(others)}"] if others else []),
             f"const pool = new pg.Pool({{ {place},",
             "  password: process.env.PGPASSWORD,",
             f'  ssl: {{ ca: fs.readFileSync("{endpoint.authority}", "utf8") }},',
@@ -179,6 +197,7 @@ def npgsql(endpoint: Endpoint) -> str:
         "Tcp Keepalive": "true",
         "Tcp Keepalive Time": KEEPALIVES_IDLE * 1000,
         "Tcp Keepalive Interval": KEEPALIVES_INTERVAL * 1000,
+        **({"Target Session Attributes": endpoint.wanted} if endpoint.wanted else {}),
     }
     # Npgsql resets pooled connections with statements that a transaction pooler gives to any server.
     return ";".join(f"{key}={value}" for key, value in (parts | {"No Reset On Close": "true"}).items())
@@ -197,6 +216,6 @@ DRIVERS: Mapping[str, Callable[[Endpoint], str]] = {
 
 
 def passfile(endpoint: Endpoint, password: str) -> str:
-    """Return a libpq password file for one user at this address, whatever the port and the database."""
+    """Return a libpq password file for one user at these addresses, whatever the port and the database."""
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    return f"{endpoint.address}:*:*:{endpoint.user}:{escaped}\n"
+    return "".join(f"{each}:*:*:{endpoint.user}:{escaped}\n" for each in endpoint.addresses)

@@ -96,7 +96,7 @@ class Target:
         entrance = placement.entrance(self.topology)
         vault = Vault(self.state.vault_directory)
         return {
-            "host": entrance.address,
+            "host": entrance.hosts,
             "port": entrance.read_port if reads else entrance.write_port,
             "dbname": database.name,
             "user": database.owner,

@@ -42,26 +42,38 @@ def proxies(topology: Topology) -> tuple[HostSpec, ...]:
     return tuple(host for host in topology.hosts if host.has(Role.BALANCER) or host in routing)
 
 
+def ways_in(topology: Topology) -> tuple[str, ...]:
+    """Return the addresses by which balancers are reached: the VIP, or without one each balancer's own."""
+    if topology.network.vip:
+        return (str(topology.network.vip),)
+    return tuple(str(host.address) for host in topology.with_role(Role.BALANCER))
+
+
 @dataclass(frozen=True)
 class Entrance:
-    """Where an application connects: an address, and its ports.
+    """Where an application connects: an address, or several of which it tries one after another, and its ports.
 
     There is no third one, for reads of synchronous standbys, unless the topology says so.
     """
 
-    address: str
+    addresses: tuple[str, ...]
     write_port: int
     read_port: int
     synchronous_port: int | None
 
+    @property
+    def hosts(self) -> str:
+        """Return the addresses as libpq's ``host`` takes them."""
+        return ",".join(self.addresses)
+
 
 def entrance(topology: Topology) -> Entrance:
-    """Return where an application connects."""
+    """Return where an application connects: the pool beside it, the VIP, or without one every balancer."""
     is_own = topology.pooling.placement is Placement.APPLICATION
     ports = pool_ports(topology) if is_own else client_ports(topology)
-    address = LOOPBACK if is_own else str(topology.entry_address)
+    addresses = (LOOPBACK,) if is_own else ways_in(topology)
     write_port, read_port, *more = ports
-    return Entrance(address, write_port, read_port, more[0] if more else None)
+    return Entrance(addresses, write_port, read_port, more[0] if more else None)
 
 
 def client_ports(topology: Topology) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ def test_a_pool_beside_an_application_goes_through_the_vip_and_serves_nobody_els
     assert "app = host=10.77.0.100 port=5000 " in pool
     assert "listen_addr = 127.0.0.1\n" in pool
     assert "app = host=10.77.0.100 port=5001 " in file(Placement.APPLICATION, "shop", "/etc/pgbouncer/read.ini")
-    assert placement.entrance(topology(Placement.APPLICATION)) == placement.Entrance("127.0.0.1", 6432, 6433, None)
+    assert placement.entrance(topology(Placement.APPLICATION)) == placement.Entrance(("127.0.0.1",), 6432, 6433, None)
 
 
 @pytest.mark.parametrize("where", [Placement.APPLICATION, Placement.NONE])

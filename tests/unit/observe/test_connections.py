@@ -26,9 +26,20 @@ def test_libpq_understands_the_uri() -> None:
     assert "password" not in conninfo_to_dict(read.uri())
 
 
-def test_without_a_vip_the_first_balancer_is_the_way_in() -> None:
-    write, _ = endpoints(topology(network={"vip": None}), authority=AUTHORITY, user=None, database=None)
-    assert write.address == "10.77.0.11"
+def test_without_a_vip_every_balancer_is_a_way_in_and_writes_want_one_that_takes_them() -> None:
+    write, read = endpoints(topology(network={"vip": None}), authority=AUTHORITY, user=None, database=None)
+    parsed = conninfo_to_dict(write.uri())
+    assert (parsed["host"], parsed["port"]) == ("10.77.0.11,10.77.0.12", "5000,5000")
+    assert parsed["target_session_attrs"] == "read-write"
+    assert "target_session_attrs" not in conninfo_to_dict(read.uri())
+    assert "10.77.0.11:5000,10.77.0.12:5000/app" in connections.jdbc(write)
+    assert "targetServerType=primary" in connections.jdbc(write)
+    assert "target_session_attrs=read-write" in connections.pgx(write)
+    assert 'host=["10.77.0.11", "10.77.0.12"]' in connections.asyncpg(write)
+    assert "Target Session Attributes=read-write" in connections.npgsql(write)
+    assert 'host: "10.77.0.11"' in connections.node(write)
+    assert "10.77.0.12" in connections.node(write).splitlines()[0]
+    assert connections.passfile(write, "p") == "10.77.0.11:*:*:app:p\n10.77.0.12:*:*:app:p\n"
 
 
 @pytest.mark.parametrize("choice", [{"user": "nobody"}, {"database": "nothing"}])

@@ -90,7 +90,7 @@ def pgbench(target: Target) -> tuple[str, ...]:
     topology = target.topology
     database = topology.databases[0]
     entrance = placement.entrance(topology)
-    where = ("-h", entrance.address, "-p", str(entrance.write_port))
+    where = ("-h", entrance.hosts, "-p", str(entrance.write_port))
     return ("pgbench", *where, "-U", database.owner, database.name)
 
 
