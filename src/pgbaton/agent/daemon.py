@@ -40,7 +40,8 @@ from pgbaton.agent.decisions.hearing import Hearing
 from pgbaton.agent.kernel import fences
 from pgbaton.agent.parts import Parts
 from pgbaton.agent.peers import messages
-from pgbaton.agent.peers.messages import Codec, Heartbeat
+from pgbaton.agent.peers.codec import Codec
+from pgbaton.agent.peers.messages import Heartbeat
 from pgbaton.agent.peers.ping import Pinger
 from pgbaton.agent.peers.udp import Post
 from pgbaton.agent.protocols import trust
