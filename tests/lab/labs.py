@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
+from preloaded import Commands
+
 from pgbaton import state as states
-from pgbaton.hosts import process
 from pgbaton.hosts.connect import connect
 from pgbaton.secrets import Vault
 from pgbaton.topology.load import load
@@ -48,10 +50,15 @@ class Lab:
         return await pgbaton(*arguments, "--cluster", self.name, timeout=timeout)
 
 
+@cache
+def commands() -> Commands:
+    """Return what runs commands; whoever asks first starts it."""
+    return Commands.start()
+
+
 async def pgbaton(*arguments: str, timeout: float = 300, **environment: str) -> Result:
     """Run a command of pgbaton to its end."""
-    extra = tuple(f"{key}={value}" for key, value in environment.items())
-    return await process.run("env", *extra, sys.executable, "-m", "pgbaton", *arguments, check=False, timeout=timeout)
+    return await commands().run(*arguments, environment={**os.environ, **environment}, timeout=timeout)
 
 
 def up(name: str, *arguments: str) -> Lab:

@@ -41,7 +41,7 @@ LOOK_SECONDS = 0.01
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")
 EVERY_PROTOCOL = 3
-#: Kinds of datagrams (pgbaton.agent.peers.messages).
+#: Kinds of datagrams (pgbaton.agent.peers.bodies).
 CHALLENGE, RESPONSE, HEARTBEATS = 1, 2, 3
 
 

@@ -69,6 +69,7 @@ class Model:
         self._thoughts: dict[object, tuple[int, int, tuple[Action, ...]]] = {}
         self._outcomes: dict[object, tuple[Outlook, ...]] = {}
         self._alive: dict[tuple[int, Snapshot], bool] = {}
+        self._cores: dict[int, int] = {}
         self._swapped: dict[int, int] = {}
         self.initial = first(scope, self.memory(State()))
 
@@ -131,13 +132,14 @@ class Model:
         Views that lead to the same but for how new they were count as the oldest of them: it leaves most open.
         """
         agent, name = world.agents[at], self.scope.agents[at]
-        off = tuple(world.host(one).role == "off" for one in self.scope.suspects)
-        followed = tuple(world.host(one).followed for one in self.scope.suspects)
+        suspects = [world.host(one) for one in self.scope.suspects]
+        off, followed = tuple([one.role == "off" for one in suspects]), tuple([one.followed for one in suspects])
         key = (at, agent.memory, agent.fences, world.etcd, off, _is_down(world, name), followed, event, silent, always)
-        if key not in self._outcomes:
-            self._outcomes[key] = self._thought_over(world, at, event, silent, always=always)
+        outcomes = self._outcomes.get(key)
+        if outcomes is None:
+            outcomes = self._outcomes[key] = self._thought_over(world, at, event, silent, always=always)
         oldest: dict[object, World] = {}
-        for normal, after, actions, view, seen in self._outcomes[key]:
+        for normal, after, actions, view, seen in outcomes:
             there = self._done(world.with_agent(at, memory=after), at, actions, stalled=seen[1])
             done = tuple(map(_named, actions))
             if actions and name in self.scope.swift:
@@ -223,7 +225,8 @@ class Model:
     ) -> tuple[int, int, tuple[Action, ...]]:
         memory, fences, following = world.agents[at].memory, world.agents[at].fences, self._followers(world, view)
         key = (at, memory, view, seen, following, fences, event)
-        if key not in self._thoughts:
+        thought = self._thoughts.get(key)
+        if thought is None:
             look = View(
                 silent=seen[0],
                 agreed=seen[0],
@@ -235,13 +238,16 @@ class Model:
             )
             state, actions = verdict.step(self.rules[at], self.memories[memory], look, event)
             number = self.memory(state)
-            self._thoughts[key] = (number, self._core(number), actions)
-        return self._thoughts[key]
+            thought = self._thoughts[key] = (number, self._core(number), actions)
+        return thought
 
     def _core(self, memory: int) -> int:
         """Return the number of what is remembered, but for how new the latest view was."""
-        state = self.memories[memory]
-        return memory if not state.seen else self.memory(replace(state, seen=0))
+        core = self._cores.get(memory)
+        if core is None:
+            state = self.memories[memory]
+            core = self._cores[memory] = memory if not state.seen else self.memory(replace(state, seen=0))
+        return core
 
     # What it does about it.
 
@@ -380,9 +386,10 @@ class Model:
 
     def _can_succeed(self, number: int, store: Snapshot) -> bool:
         key = (number, store)
-        if key not in self._alive:
-            self._alive[key] = holds(verdict.transaction(self.cases[number]), store)
-        return self._alive[key]
+        alive = self._alive.get(key)
+        if alive is None:
+            alive = self._alive[key] = holds(verdict.transaction(self.cases[number]), store)
+        return alive
 
     def _canonical(self, world: World, before: World) -> World:
         """Return what stands for this state and all that are like it."""

@@ -1,8 +1,10 @@
 """An explicit-state model checker: breadth first, so that what it finds is shortest, with the way back to the start."""
 
+import gc
 import time
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -54,6 +56,30 @@ def explore(
     with_edges: bool = False,
 ) -> Exploration:
     """Visit every reachable state, until something is violated or a bound is reached."""
+    with uncollected():
+        return _explored(initial, successors, most_states, most_seconds, with_edges=with_edges)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the collector of cycles away: states have none, and it would walk through all of them again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _explored(
+    initial: Hashable,
+    successors: Callable[[Hashable], Iterable[Step]],
+    most_states: int,
+    most_seconds: float,
+    *,
+    with_edges: bool,
+) -> Exploration:
     began = time.monotonic()
     seen = Exploration(states=[initial], parents=array("l", [-1]))
     index = {initial: 0}

@@ -30,9 +30,7 @@ class Forms:
         self.memories: list[State] = []
         self.cases: list[Case] = []
         self._numbers: dict[State | Case, int] = {}
-        self._orders: dict[Etcd, tuple[Etcd, _Order]] = {}
-        self._memories: dict[tuple[int, Etcd], tuple[int, int]] = {}
-        self._cases: dict[tuple[int, Etcd], tuple[int, bool]] = {}
+        self._orders: dict[Etcd, _Order] = {}
 
     def memory(self, state: State) -> int:
         return self._number(state, self.memories)
@@ -48,56 +46,54 @@ class Forms:
 
     def of(self, world: World, before: World, can_succeed: CanSucceed) -> World:
         """Return the form of a state that came from one in its form."""
-        etcd = world.etcd
-        if etcd is before.etcd and etcd in self._orders and self._orders[etcd][0] == etcd:
-            return self._changed(world, before, can_succeed)
-        if etcd not in self._orders:
-            order = _Order(etcd)
-            self._orders[etcd] = tuple(map(order.snapshot, etcd)), order
-        renamed, order = self._orders[etcd]
-        agents, known = [], True
-        for agent in world.agents:
-            short, (number, counted) = self._shortened(agent, etcd, can_succeed)
-            known = known and number >= 0
-            agents.append((short, number, counted))
-        if known:
-            named = tuple(self._renamed(short, counted, etcd, order) for short, _, counted in agents)
-            hosts = tuple(_host(host, etcd, order) for host in world.hosts)
-            return world._replace(etcd=renamed, hosts=hosts, agents=named)
-        hosts = tuple(_host(host, etcd, None) for host in world.hosts)
-        return world._replace(hosts=hosts, agents=tuple(short for short, _, _ in agents))
+        order = self._orders.get(world.etcd)
+        if order is None:
+            order = self._orders[world.etcd] = _Order(world.etcd)
+        elif world.etcd is before.etcd and order.is_form:
+            return self._changed(world, before, order, can_succeed)
+        shortened = [self._shortened(agent, order, can_succeed) for agent in world.agents]
+        if all(known for _, known, _ in shortened):
+            named = tuple([self._renamed(short, counted, order) for short, _, counted in shortened])
+            hosts = tuple([order.host(host, named=True) for host in world.hosts])
+            return tuple.__new__(World, (order.form, hosts, named, *world[3:]))
+        hosts = tuple([order.host(host, named=False) for host in world.hosts])
+        return tuple.__new__(World, (world.etcd, hosts, tuple([short for short, _, _ in shortened]), *world[3:]))
 
-    def _changed(self, world: World, before: World, can_succeed: CanSucceed) -> World:
+    def _changed(self, world: World, before: World, order: "_Order", can_succeed: CanSucceed) -> World:
         """Return the form of a state with the etcd of the one before: only what is not as it was can have another."""
-        etcd = world.etcd
-        if world.agents is not before.agents:
-            pairs = zip(world.agents, before.agents, strict=True)
-            world = world._replace(
-                agents=tuple(new if new is old else self._shortened(new, etcd, can_succeed)[0] for new, old in pairs)
-            )
-        if world.hosts is not before.hosts:
-            hosts = zip(world.hosts, before.hosts, strict=True)
-            world = world._replace(hosts=tuple(new if new is old else _host(new, etcd, None) for new, old in hosts))
-        return world
+        etcd, hosts, agents, *rest = world
+        if agents is not before.agents:
+            pairs = zip(agents, before.agents, strict=True)
+            agents = tuple([new if new is old else self._shortened(new, order, can_succeed)[0] for new, old in pairs])
+        if hosts is not before.hosts:
+            both = zip(hosts, before.hosts, strict=True)
+            hosts = tuple([new if new is old else order.host(new, named=False) for new, old in both])
+        return tuple.__new__(World, (etcd, hosts, agents, *rest))
 
-    def _shortened(self, agent: Agent, etcd: Etcd, can_succeed: CanSucceed) -> tuple[Agent, tuple[int, int]]:
-        """Return an agent without what cannot matter, and what it remembers in revisions counted anew, or -1."""
+    def _shortened(self, agent: Agent, order: "_Order", can_succeed: CanSucceed) -> tuple[Agent, bool, int]:
+        """Return an agent without what cannot matter, whether all its revisions are known, and its memory renamed."""
+        known = order.shortened.get(agent)
+        if known is None:
+            known = order.shortened[agent] = self._shorten(agent, order, can_succeed)
+        return known
+
+    def _shorten(self, agent: Agent, order: "_Order", can_succeed: CanSucceed) -> tuple[Agent, bool, int]:
+        etcd = order.etcd
         store, cast, requests = etcd[-1], agent.cast, agent.requests
         if cast:
             cast = tuple(one for one in cast if self.cases[one].leader_revision < 0 or can_succeed(one, store))
         if requests:
             requests = tuple(sorted({one for each in requests if (one := self._request(each, store, can_succeed))}))
-        key = (agent.memory, etcd)
-        if key not in self._memories:
+        if agent.memory not in order.memories:
             state = self._essence(self.memories[agent.memory], etcd, can_succeed)
-            order = self._orders[etcd][1]
-            self._memories[key] = self.memory(state), self.memory(order.state(state)) if order.has(state) else -1
-        short, counted = self._memories[key]
+            short = self.memory(state)
+            order.memories[agent.memory] = short, self.memory(order.state(state)) if order.has(state) else -1
+        short, counted = order.memories[agent.memory]
         named = (*cast, *(number for kind, _, number in requests if is_of_case(kind)))
-        known = counted >= 0 and all(self._case(one, etcd)[1] for one in named)
+        known = counted >= 0 and all(self._case(one, order)[1] for one in named)
         if (short, cast, requests) != (agent.memory, agent.cast, agent.requests):
             agent = agent._replace(memory=short, cast=cast, requests=requests)
-        return agent, (0 if known else -1, counted)
+        return agent, known, counted
 
     def _essence(self, state: State, etcd: Etcd, can_succeed: CanSucceed) -> State:
         """Return what of a memory can make a difference: of the cases that are over, only that there is one."""
@@ -134,36 +130,61 @@ class Forms:
             return None if "late" in kind else (kind, host, -1)
         return request
 
-    def _case(self, number: int, etcd: Etcd) -> tuple[int, bool]:
-        key = (number, etcd)
-        if key not in self._cases:
-            order, case = self._orders[etcd][1], self.cases[number]
+    def _case(self, number: int, order: "_Order") -> tuple[int, bool]:
+        if number not in order.cases:
+            case = self.cases[number]
             known = order.has_case(case)
-            self._cases[key] = (self.case(order.case(case)) if known else number, known)
-        return self._cases[key]
+            order.cases[number] = (self.case(order.case(case)) if known else number, known)
+        return order.cases[number]
 
-    def _renamed(self, agent: Agent, memory: int, etcd: Etcd, order: "_Order") -> Agent:
+    def _renamed(self, agent: Agent, memory: int, order: "_Order") -> Agent:
+        """Return an agent, shortened already, in revisions counted anew."""
+        renamed = order.renamed.get(agent)
+        if renamed is None:
+            renamed = order.renamed[agent] = self._rename(agent, memory, order)
+        return renamed
+
+    def _rename(self, agent: Agent, memory: int, order: "_Order") -> Agent:
         if not agent.cast and not agent.requests:
             return agent if memory == agent.memory else agent._replace(memory=memory)
         requests = tuple(
-            (kind, host, self._case(number, etcd)[0] if is_of_case(kind) else order.store.get(number, number))
+            (kind, host, self._case(number, order)[0] if is_of_case(kind) else order.store.get(number, number))
             if kind != "revoke"
             else (kind, host, number)
             for kind, host, number in agent.requests
         )
-        cast = tuple(sorted(self._case(one, etcd)[0] for one in agent.cast))
+        cast = tuple(sorted(self._case(one, order)[0] for one in agent.cast))
         return agent._replace(memory=memory, cast=cast, requests=tuple(sorted(requests)))
 
 
 class _Order:
-    """New numbers for the revisions of a history: those of the store and the leader, and each other kind for itself."""
+    """New numbers for the revisions of a history: those of the store and the leader, and each other kind for itself.
+
+    What agents, hosts, memories and cases become under this history is kept: most steps change one of them.
+    """
 
     def __init__(self, etcd: Etcd) -> None:
+        self.etcd = etcd
+        self.shortened: dict[Agent, tuple[Agent, bool, int]] = {}
+        self.renamed: dict[Agent, Agent] = {}
+        self.memories: dict[int, tuple[int, int]] = {}
+        self.cases: dict[int, tuple[int, bool]] = {}
+        self._hosts: dict[bool, dict[Host, Host]] = {True: {}, False: {}}
         both = {number for view in etcd for number in (view.revision, view.leader_revision, view.freed)}
         self.store = {0: 0, -1: -1} | {old: new for new, old in enumerate(sorted(both - {0}), FIRST)}
         self.sync = _counted(view.sync_revision for view in etcd)
         self.config = _counted(view.config_revision for view in etcd)
         self.verdict = _counted(view.verdict_revision for view in etcd)
+        self.form = tuple(map(self.snapshot, etcd))
+        self.is_form = self.form == etcd
+
+    def host(self, host: Host, *, named: bool) -> Host:
+        """Return the form of a host, with its revisions counted anew when it is ``named``."""
+        known = self._hosts[named]
+        found = known.get(host)
+        if found is None:
+            found = known[host] = _host(host, self.etcd, self if named else None)
+        return found
 
     def snapshot(self, view: Snapshot) -> Snapshot:
         return view._replace(

@@ -6,7 +6,7 @@ own is what only a fault does: a wrong belief, an old view, a lost answer, a pow
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from model_etcd import Snapshot
 from model_patroni import ANYBODY, NOBODY, Names, Plan
@@ -16,6 +16,7 @@ from pgbaton.agent.decisions.terms import Rules
 DATABASES = ("P", "S", "T")
 _AT = {name: at for at, name in enumerate(DATABASES)}
 FIVE = frozenset({"P", "S", "T", "O1", "O2"})
+Some = TypeVar("Some", bound=tuple)
 
 
 class Host(NamedTuple):
@@ -65,6 +66,18 @@ class Budget(NamedTuple):
     ends: int = 0
 
 
+_PLACES = {kind: {name: at for at, name in enumerate(kind._fields)} for kind in (Host, Agent, Budget)}
+
+
+def changed(old: Some, changes: dict[str, object]) -> Some:
+    """Return a host, an agent or a budget with other values: ``_replace``, which takes three times as long."""
+    kind, values = type(old), list(old)
+    places = _PLACES[kind]
+    for name, value in changes.items():
+        values[places[name]] = value
+    return tuple.__new__(kind, values)
+
+
 class World(NamedTuple):
     """A state of everything; the last of ``etcd`` is the store, the ones before are what late views may show."""
 
@@ -84,17 +97,17 @@ class World(NamedTuple):
         return self.hosts[_AT[name]]
 
     def with_host(self, name: str, **changes: object) -> "World":
-        hosts = list(self.hosts)
-        hosts[_AT[name]] = hosts[_AT[name]]._replace(**changes)
-        return World(self.etcd, tuple(hosts), *self[2:])
+        at, hosts = _AT[name], list(self.hosts)
+        hosts[at] = changed(hosts[at], changes)
+        return tuple.__new__(World, (self[0], tuple(hosts), *self[2:]))
 
     def with_agent(self, at: int, **changes: object) -> "World":
         agents = list(self.agents)
-        agents[at] = agents[at]._replace(**changes)
-        return World(self.etcd, self.hosts, tuple(agents), *self[3:])
+        agents[at] = changed(agents[at], changes)
+        return tuple.__new__(World, (self[0], self[1], tuple(agents), *self[3:]))
 
     def spent(self, kind: str) -> "World":
-        return self._replace(budget=self.budget._replace(**{kind: getattr(self.budget, kind) - 1}))
+        return tuple.__new__(World, (*self[:-1], changed(self.budget, {kind: getattr(self.budget, kind) - 1})))
 
 
 #: Nothing of what happens only a number of times.

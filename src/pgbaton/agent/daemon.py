@@ -40,7 +40,8 @@ from pgbaton.agent.decisions.hearing import Hearing
 from pgbaton.agent.kernel import fences
 from pgbaton.agent.parts import Parts
 from pgbaton.agent.peers import messages
-from pgbaton.agent.peers.messages import Codec, Heartbeat
+from pgbaton.agent.peers.codec import Codec
+from pgbaton.agent.peers.messages import Heartbeat
 from pgbaton.agent.peers.ping import Pinger
 from pgbaton.agent.peers.udp import Post
 from pgbaton.agent.protocols import trust
@@ -75,16 +76,12 @@ class Agent:
     """Everything that runs on one host; ``secrets`` is the file that they were read from, and are again."""
 
     def __init__(self, settings: Settings, secrets: Path | None = None) -> None:
-        me, timings = settings.me_host, settings.timings
+        me = settings.me_host
         others = {host.name: host.address for host in settings.others}
         self._settings = settings
         self._complaints = complaints = Complaints()
-        self._hearing = Hearing(
-            others,
-            heartbeat_seconds=timings.heartbeat_seconds,
-            detection_seconds=timings.detection_seconds,
-            now=clock(),
-        )
+        heartbeat, detection = settings.timings.heartbeat_seconds, settings.timings.detection_seconds
+        self._hearing = Hearing(others, heartbeat_seconds=heartbeat, detection_seconds=detection, now=clock())
         self._sight = sight = Sight(settings, self._hearing)
         self._codec = Codec(me.name, settings.secrets.heartbeat_keys, randomness.randbits(64), peers=others)
         bind = (me.address, settings.ports.heartbeat)
@@ -123,14 +120,7 @@ class Agent:
         orders = Orders(self._report, lambda: self._secrets, balancer=self._balancer, handover=self._handover)
         bounds = Bounds(handler_seconds=ORDER_SECONDS)
         self._listener = Listener(orders.answer, tls=trust.nobody(ssl.PROTOCOL_TLS_SERVER), bounds=bounds)
-        self._trust = trust.Trust(
-            settings,
-            complaints,
-            secrets=secrets,
-            on_hosts=self._trust_hosts,
-            on_etcd=self._etcd.use,
-            on_secrets=self._trust_secrets,
-        )
+        self._trust = self._trust_of(secrets)
         notifier = Notifier(os.environ)
         self._vitals = Vitals(notifier, self._report, complaints, etcd=self._etcd, follower=self._follower)
         self._listening = False
@@ -144,6 +134,16 @@ class Agent:
 
     def _keepers_of_balancer(self) -> Iterator[Keeper]:
         yield keeper.keepalived(self._settings, self._sight, self._complaints)
+
+    def _trust_of(self, secrets: Path | None) -> trust.Trust:
+        return trust.Trust(
+            self._settings,
+            self._complaints,
+            secrets=secrets,
+            on_hosts=self._trust_hosts,
+            on_etcd=self._etcd.use,
+            on_secrets=self._trust_secrets,
+        )
 
     def _followers_of(self, server: Server) -> Followers:
         return Followers(self._sight, drop=self._fences.drop, shun=self._fences.shun, nudge=server.nudge)

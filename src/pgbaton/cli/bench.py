@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.text import Text
@@ -20,9 +20,12 @@ from pgbaton.measure import page, plan, profiles, results, tables, ways
 from pgbaton.proof.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pgbaton.cli.opened import Opened
     from pgbaton.measure.results import Result
 
+Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 MOST_CLIENTS = 10_000
 
 
@@ -45,6 +48,12 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         return tuple(int(word) for word in words)
 
 
+def some_of(option: str, name: str, choices: Sequence[str], text: str) -> Callable[[Decorated], Decorated]:
+    """Return an option that may be given several times, and is the first of the choices where it is not given."""
+    kind = click.Choice(choices)
+    return click.option(option, name, multiple=True, type=kind, default=choices[:1], show_default=True, help=text)
+
+
 @click.command(
     epilog="""\b
     Examples:
@@ -52,24 +61,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
       pgbaton bench --connect --seconds 10 --html path.html
     """
 )
-@click.option(
-    "--profile",
-    "chosen",
-    multiple=True,
-    type=click.Choice(profiles.NAMES),
-    default=(profiles.NAMES[0],),
-    show_default=True,
-    help="What clients do; several times for several.",
-)
-@click.option(
-    "--protocol",
-    "protocols",
-    multiple=True,
-    type=click.Choice(profiles.PROTOCOLS),
-    default=(profiles.PROTOCOLS[0],),
-    show_default=True,
-    help="How they ask; several times for several.",
-)
+@some_of("--profile", "chosen", profiles.NAMES, "What clients do; several times for several.")
+@some_of("--protocol", "protocols", profiles.PROTOCOLS, "How they ask; several times for several.")
 @click.option(
     "--clients",
     type=Numbers(1, MOST_CLIENTS),
@@ -136,10 +129,7 @@ def bench(
         plan.cases(chosen, protocols, clients, connect=connect), names, seconds=seconds, rounds=rounds, scale=scale
     )
     with opened.state.lock("bench"):
-        layout = common.run(measuring.look(target, names, client=client))
-        begun = results.Result(
-            opened.topology.name, now(), machines(opened), layout, request, remarks=results.remarks(layout)
-        )
+        begun = looked_at(opened, target, request, client=client)
         agree(opened, begun, yes=yes)
         made = measuring.Bench(target, begun)
         with accounted(output, made.account):
@@ -150,6 +140,13 @@ def bench(
                     write(html, page.render(made.result), option="--html")
     common.emit(output, made.result.to_dict(), lambda: show(made.result))
     conclude(made.result)
+
+
+def looked_at(opened: Opened, target: Target, request: plan.Request, *, client: str | None) -> Result:
+    """Look who is where, and return what is known before anything is measured."""
+    layout = common.run(measuring.look(target, request.ways, client=client))
+    remarks = results.remarks(layout)
+    return results.Result(opened.topology.name, now(), machines(opened), layout, request, remarks=remarks)
 
 
 def require_host(opened: Opened, name: str | None) -> None:

@@ -27,7 +27,8 @@ from pgbaton.agent.kernel.fence_rules import Fence as Standing
 from pgbaton.agent.kernel.fence_rules import Serving
 from pgbaton.agent.kernel.fences import FenceError
 from pgbaton.agent.kernel.sockets import Cut
-from pgbaton.agent.peers.messages import Ask, Codec, Foreign, Vote
+from pgbaton.agent.peers.codec import Codec
+from pgbaton.agent.peers.messages import Ask, Foreign, Vote
 from pgbaton.agent.peers.udp import Post
 from pgbaton.agent.services import clients
 from pgbaton.agent.services.keys import KeyValue, Snapshot

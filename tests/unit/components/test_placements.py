@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+import placed
 from pgbaton import blueprint
 from pgbaton.components import agent, firewall, haproxy, postgres
 from pgbaton.topology import capacity, load, placement, presets
 from pgbaton.topology.model import Placement, Role, Topology
+from placed import POOLERS, SHOP
 
-HOSTS = """
-[[hosts]]
-name = "pool1"
-address = "10.77.0.31"
-roles = ["pooler"]
-
-[[hosts]]
-name = "pool2"
-address = "10.77.0.32"
-roles = ["pooler"]
-"""
-APPLICATION = """
-[[hosts]]
-name = "shop"
-address = "10.77.0.41"
-roles = ["application"]
-"""
-MORE = {Placement.POOLER: HOSTS, Placement.APPLICATION: APPLICATION}
+MORE = {Placement.POOLER: POOLERS, Placement.APPLICATION: SHOP}
 DATABASES, BALANCERS = ("db1", "db2", "db3"), ("lb1", "lb2")
 
 
 def topology(where: Placement, more: str = "") -> Topology:
-    text = presets.text("standard").replace("[pooling]", f'[pooling]\nplacement = "{where}"')
-    return load.loads(text + MORE.get(where, "") + more)
+    return load.loads(placed.text(where, MORE.get(where, "") + more))
 
 
 def file(where: Placement, host: str, path: str) -> str:
@@ -114,7 +98,7 @@ def test_who_meets_a_server_through_the_vip_can_verify_it_and_waits_when_it_is_f
 
 
 def test_another_placement_asks_for_no_other_access_so_that_nobody_is_locked_out_while_pools_move() -> None:
-    made = {where: topology(where, "" if where is Placement.POOLER else HOSTS) for where in Placement}
+    made = {where: topology(where, "" if where is Placement.POOLER else POOLERS) for where in Placement}
     made[Placement.POOLER] = topology(Placement.POOLER)
     rules = {where: postgres.access_rules(each) for where, each in made.items()}
     assert all(each == rules[Placement.BALANCER] for each in rules.values())
@@ -152,15 +136,16 @@ def test_agents_are_told_the_placement_and_applications_have_no_vote(where: Plac
 
 
 def test_nothing_is_put_on_an_applications_host_that_pools_nothing() -> None:
-    made = topology(Placement.BALANCER, APPLICATION)
+    made = topology(Placement.BALANCER, SHOP)
     assert not placement.is_managed(made, made.host("shop"))
     assert blueprint.draw(made).host("shop").parts == ()
 
 
 def fresh(where: Placement) -> Topology:
-    text = presets.text("standard").replace("[pooling]", f'[pooling]\nplacement = "{where}"')
-    text = text.replace("[balancing]", "[balancing]\nsynchronous_port = 5002").replace(
-        "[replication]", "[replication]\napply = true"
+    text = (
+        placed.text(where)
+        .replace("[balancing]", "[balancing]\nsynchronous_port = 5002")
+        .replace("[replication]", "[replication]\napply = true")
     )
     return load.loads(text + MORE.get(where, ""))
 

@@ -7,29 +7,8 @@ import pytest
 from pgbaton import blueprint
 from pgbaton.deploy import moving, plan
 from pgbaton.errors import RefusedError
-from pgbaton.topology import load, presets
-
-POOLERS = """
-[[hosts]]
-name = "pool1"
-address = "10.77.0.31"
-roles = ["pooler"]
-
-[[hosts]]
-name = "pool2"
-address = "10.77.0.32"
-roles = ["pooler"]
-"""
-SHOP = """
-[[hosts]]
-name = "shop"
-address = "10.77.0.41"
-roles = ["application"]
-"""
-
-
-def text(where: str, more: str = "") -> str:
-    return presets.text("standard").replace("[pooling]", f'[pooling]\nplacement = "{where}"') + more
+from pgbaton.topology import load
+from placed import POOLERS, SHOP, text
 
 
 def test_a_text_that_is_refused_by_now_stands_in_the_way_of_nothing() -> None:

@@ -94,8 +94,7 @@ class Balancer:
         self._ending = 0
         #: How often HAProxy has ended: what was asked of one before says nothing of the next.
         self._ends = 0
-        self._advice = keepalived.Advice()
-        self._track = keepalived.TrackFile(tracked)
+        self._adviser = keepalived.Adviser(tracked, complaints)
         #: Set while the last order to every pooler was to pause.
         self._held = asyncio.Event()
         #: The one server that HAProxy leads to; None when that is none, or more than one.
@@ -382,15 +381,7 @@ class Balancer:
         peer_leads = any(said.poolers for name in peers if (said := self._sight.said(name, now)))
         is_cut_off = self.leads_to is not None and not self.leads
         view = keepalived.View(now, self.verdict, leads=self.leads, peer_leads=peer_leads, cut_off=is_cut_off)
-        self._advice = keepalived.advise(self._advice, view)
-        try:
-            if self._track.write(self._advice.value):
-                led = "clients are led to the primary" if self.leads else "clients are led nowhere"
-                LOG.warning("Keepalived is told %d: HAProxy here is %s, %s", self._advice.value, self.verdict, led)
-        except OSError as error:
-            self._complaints.about("Keepalived", f"cannot be told: {error}")
-        else:
-            self._complaints.over("Keepalived")
+        self._adviser.tell(view)
 
 
 async def let_go(settings: Settings, *, tracked: Path = TRACKED) -> None:

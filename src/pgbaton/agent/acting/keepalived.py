@@ -16,6 +16,7 @@ once. A lower priority would not do it, since the peer has ``nopreempt``.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ from pgbaton.agent.decisions.hung import Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pgbaton.agent.complaints import Complaints
+
+LOG = logging.getLogger(__name__)
 WELL = 0
 GIVE_UP = -254
 #: Balancers find a new primary some time apart, by their own checks at the latest: no reason to move the VIP.
@@ -113,3 +117,24 @@ class TrackFile:
         new.chmod(0o644)
         new.replace(self.path)
         return True
+
+
+class Adviser:
+    """Tells Keepalived what follows from what the agent sees, and remembers since when it does."""
+
+    def __init__(self, path: Path, complaints: Complaints) -> None:
+        self._advice = Advice()
+        self._file = TrackFile(path)
+        self._complaints = complaints
+
+    def tell(self, view: View) -> None:
+        """Give up the VIP, or take it back, when that is what follows now."""
+        self._advice = advise(self._advice, view)
+        try:
+            if self._file.write(self._advice.value):
+                led = "clients are led to the primary" if view.leads else "clients are led nowhere"
+                LOG.warning("Keepalived is told %d: HAProxy here is %s, %s", self._advice.value, view.haproxy, led)
+        except OSError as error:
+            self._complaints.about("Keepalived", f"cannot be told: {error}")
+        else:
+            self._complaints.over("Keepalived")

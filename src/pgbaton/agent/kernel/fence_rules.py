@@ -113,7 +113,6 @@ def ruleset(ports: Ports, fences: Iterable[Fence] = (), serving: Serving = Servi
     kept = sorted(fences)
     lines = {version: [line(fence) for fence in kept if fence.ip.version == version] for version in FENCED}
     own = [str(port) for port in sorted(client_ports(ports))]
-    theirs, etcd = listed(primary_ports(ports)), listed(etcd_ports(ports))
     return f"""# Written by pgbaton's agent: the hosts that this one has promised to have nothing to do with.
 table inet {TABLE}
 delete table inet {TABLE}
@@ -145,6 +144,14 @@ table inet {TABLE} {{
     flags timeout
     timeout {GONE_SECONDS}s
   }}
+{chains(ports)}}}
+"""
+
+
+def chains(ports: Ports) -> str:
+    """Return what is done to packets of what stands in the sets."""
+    theirs, etcd = listed(primary_ports(ports)), listed(etcd_ports(ports))
+    return f"""\
   chain input {{
     type filter hook input priority filter - 5; policy accept;
     iif != "lo" tcp dport @{RESIGNED} reject with tcp reset
@@ -163,7 +170,6 @@ table inet {TABLE} {{
     ip daddr @{GONE[4]} tcp dport {etcd} reject with tcp reset
     ip6 daddr @{GONE[6]} tcp dport {etcd} reject with tcp reset
   }}
-}}
 """
 
 

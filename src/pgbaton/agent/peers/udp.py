@@ -8,12 +8,13 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from pgbaton.agent.peers.messages import Received
+from pgbaton.agent.peers.codec import Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pgbaton.agent.peers.messages import Codec, Foreign, Message
+    from pgbaton.agent.peers.codec import Codec
+    from pgbaton.agent.peers.messages import Foreign, Message
 
     Heard: TypeAlias = tuple[str, Message | Foreign]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule
-from pgbaton.topology.rules.hosts import repeated
+from pgbaton.topology.rules.naming import named_apart, owned_by_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,24 +105,14 @@ def named(place: Path) -> str:
 def tablespaces_differ(topology: Topology) -> Iterator[Objection]:
     """Every tablespace has a name of its own, that PostgreSQL does not keep for itself."""
     names = [tablespace.name for tablespace in topology.tablespaces]
-    for index, first in repeated(list(names)):
-        reason = f"is the name of tablespaces[{first}] too"
-        yield Objection(("tablespaces", index, "name"), reason, "list each tablespace once")
-    for index, name in enumerate(names):
-        if name.startswith("pg_"):
-            reason = "is reserved: PostgreSQL's own tablespaces begin with pg_"
-            yield Objection(("tablespaces", index, "name"), reason, "choose another name")
+    why = "PostgreSQL's own tablespaces begin with pg_"
+    yield from named_apart("tablespaces", names, is_reserved=lambda name: name.startswith("pg_"), why=why)
 
 
 @rule("users", "tablespaces")
 def tablespace_owners_exist(topology: Topology) -> Iterator[Objection]:
     """Every tablespace's owner is one of the users."""
-    users = [user.name for user in topology.users]
-    for index, tablespace in enumerate(topology.tablespaces):
-        if tablespace.owner not in users:
-            reason = f"is none of the users: {', '.join(users)}"
-            fix = f'add a [[users]] table with name = "{tablespace.owner}", or name one that is there'
-            yield Objection(("tablespaces", index, "owner"), reason, fix)
+    yield from owned_by_users("tablespaces", (tablespace.owner for tablespace in topology.tablespaces), topology)
 
 
 RULES: tuple[Rule, ...] = (

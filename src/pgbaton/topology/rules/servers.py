@@ -10,8 +10,8 @@ from pgbaton.topology import capacity
 from pgbaton.topology.model import ReplicationMode, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
-from pgbaton.topology.rules.hosts import repeated
 from pgbaton.topology.rules.managed import INSTEAD, MANAGED, RESERVED_DATABASES, RESERVED_USERS
+from pgbaton.topology.rules.naming import named_apart, owned_by_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,36 +76,27 @@ def reserved_leave_room(topology: Topology) -> Iterator[Objection]:
 def users_differ(topology: Topology) -> Iterator[Objection]:
     """Every user has a name of its own, that nothing in PostgreSQL or PgBouncer has."""
     names = [user.name for user in topology.users]
-    for index, first in repeated(list(names)):
-        yield Objection(("users", index, "name"), f"is the name of users[{first}] too", "list each user once")
-    for index, name in enumerate(names):
-        if name in RESERVED_USERS or name.startswith("pg_"):
-            reason = "is reserved: PostgreSQL, PgBouncer, pg_hba.conf or this cluster's own services use it"
-            yield Objection(("users", index, "name"), reason, "choose another name")
+    why = "PostgreSQL, PgBouncer, pg_hba.conf or this cluster's own services use it"
+    yield from named_apart("users", names, is_reserved=is_others_role, why=why)
+
+
+def is_others_role(name: str) -> bool:
+    """Tell whether a role is PostgreSQL's or this cluster's own, or its name means something else to a program."""
+    return name in RESERVED_USERS or name.startswith("pg_")
 
 
 @rule("databases")
 def databases_differ(topology: Topology) -> Iterator[Objection]:
     """Every database has a name of its own, that nothing in PostgreSQL or PgBouncer has."""
     names = [database.name for database in topology.databases]
-    for index, first in repeated(list(names)):
-        reason = f"is the name of databases[{first}] too"
-        yield Objection(("databases", index, "name"), reason, "list each database once")
-    for index, name in enumerate(names):
-        if name in RESERVED_DATABASES:
-            reason = "is reserved: it means something else to PostgreSQL, PgBouncer or pg_hba.conf"
-            yield Objection(("databases", index, "name"), reason, "choose another name")
+    why = "it means something else to PostgreSQL, PgBouncer or pg_hba.conf"
+    yield from named_apart("databases", names, is_reserved=RESERVED_DATABASES.__contains__, why=why)
 
 
 @rule("users", "databases")
 def owners_exist(topology: Topology) -> Iterator[Objection]:
     """Every database's owner is one of the users."""
-    users = [user.name for user in topology.users]
-    for index, database in enumerate(topology.databases):
-        if database.owner not in users:
-            reason = f"is none of the users: {', '.join(users)}"
-            fix = f'add a [[users]] table with name = "{database.owner}", or name one that is there'
-            yield Objection(("databases", index, "owner"), reason, fix)
+    yield from owned_by_users("databases", (database.owner for database in topology.databases), topology)
 
 
 @rule("replication", "hosts")

@@ -12,7 +12,8 @@ import pytest
 from small_cluster import PRIMARY, STANDBY
 
 from pgbaton.agent.peers import udp
-from pgbaton.agent.peers.messages import Codec, Heartbeat
+from pgbaton.agent.peers.codec import Codec
+from pgbaton.agent.peers.messages import Heartbeat
 from pgbaton.agent.peers.udp import Post
 
 if TYPE_CHECKING:

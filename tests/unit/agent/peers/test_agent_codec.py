@@ -7,17 +7,15 @@ from itertools import count, pairwise
 import pytest
 
 from pgbaton.agent.decisions.terms import Case
-from pgbaton.agent.peers import messages
+from pgbaton.agent.peers import codec as codecs
+from pgbaton.agent.peers.codec import Codec, Received, Rejected
 from pgbaton.agent.peers.messages import (
     Ask,
     Challenge,
-    Codec,
     Foreign,
     Heartbeat,
     Message,
-    Received,
     Refusal,
-    Rejected,
     Response,
     Vote,
     Withdraw,
@@ -79,7 +77,7 @@ def test_what_was_said_is_what_is_heard(message: Message) -> None:
 
 def test_the_form_of_a_datagram_is_what_it_was() -> None:
     # Whoever has to change these bytes changes VERSION too: agents of both forms meet during every upgrade.
-    forms = [codec("db2", boot=2).encode(message, "db3")[: -messages.SEAL_BYTES].hex() for message in KINDS]
+    forms = [codec("db2", boot=2).encode(message, "db3")[: -codecs.SEAL_BYTES].hex() for message in KINDS]
     head, case = "0000000000000002000000000000000103646232", "03646232036462310000000000000029"
     case += "000000000000002a000000000000002b000000000000002c"
     assert forms == [
@@ -90,7 +88,7 @@ def test_the_form_of_a_datagram_is_what_it_was() -> None:
         "0106" + head + case + "056865617264",
         "0107" + head + case,
     ]
-    assert messages.VERSION == 1
+    assert codecs.VERSION == 1
 
 
 def test_no_datagram_is_longer_than_what_any_network_carries() -> None:
@@ -241,20 +239,20 @@ def test_nobody_asks_in_the_name_of_another() -> None:
 )
 def test_an_authentic_heartbeat_of_no_known_form_is_malformed(tail: bytes) -> None:
     sender, receiver = pair()
-    frame = messages.FRAME.pack(1, 3, 2, sender._sequence + 1)
+    frame = codecs.FRAME.pack(1, 3, 2, sender._sequence + 1)
     assert receiver.decode(sealed(frame + tail)) == Rejected("malformed", "db2")
 
 
 @pytest.mark.parametrize("name", [b"", b"\x00", b"\x05db2", b"\x02\xff\xff", b"\x40" + b"a" * 64])
 def test_an_authentic_datagram_without_a_sender_is_malformed(name: bytes) -> None:
-    content = messages.FRAME.pack(1, 3, 2, 9) + name
+    content = codecs.FRAME.pack(1, 3, 2, 9) + name
     assert codec("db3").decode(sealed(content)) in (Rejected("malformed"), Rejected("length"))
 
 
 def test_a_kind_or_a_rest_that_nobody_knows_is_malformed() -> None:
     _, receiver = pair()
-    assert receiver.decode(sealed(messages.FRAME.pack(1, 99, 2, 90) + b"\x03db2")) == Rejected("malformed", "db2")
-    rest = messages.FRAME.pack(1, 1, 2, 91) + b"\x03db2" + bytes(9)
+    assert receiver.decode(sealed(codecs.FRAME.pack(1, 99, 2, 90) + b"\x03db2")) == Rejected("malformed", "db2")
+    rest = codecs.FRAME.pack(1, 1, 2, 91) + b"\x03db2" + bytes(9)
     assert receiver.decode(sealed(rest)) == Rejected("malformed", "db2")
 
 
@@ -376,7 +374,7 @@ def test_a_key_can_be_replaced_host_by_host_without_a_datagram_being_lost() -> N
 
 def in_version(version: int, sender: Codec, message: Message, monkeypatch: pytest.MonkeyPatch) -> bytes:
     with monkeypatch.context() as patch:
-        patch.setattr(messages, "VERSION", version)
+        patch.setattr(codecs, "VERSION", version)
         return sender.encode(message, "db3")
 
 

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbaton.agent.decisions.terms import Case
-from pgbaton.agent.peers import messages
+from pgbaton.agent.peers import codec as codecs
+from pgbaton.agent.peers.codec import Codec, Received, Rejected
 from pgbaton.agent.peers.messages import (
     ROLES,
     Ask,
     Challenge,
-    Codec,
+    Foreign,
     Heartbeat,
-    Received,
+    Message,
     Refusal,
-    Rejected,
     Response,
     Vote,
     Withdraw,
@@ -62,10 +62,10 @@ def pair() -> tuple[Codec, Codec]:
 
 
 @given(MESSAGES)
-def test_every_message_arrives_as_it_was_sent(message: messages.Message) -> None:
+def test_every_message_arrives_as_it_was_sent(message: Message) -> None:
     sender, receiver = pair()
     datagram = sender.encode(message, "db3")
-    assert len(datagram) <= messages.LONGEST_BYTES
+    assert len(datagram) <= codecs.LONGEST_BYTES
     assert receiver.decode(datagram) == Received("db2", message)
 
 
@@ -80,19 +80,19 @@ def test_no_bytes_at_all_are_taken_or_raise_anything(datagram: bytes) -> None:
 def test_no_content_raises_anything_though_its_seal_is_right(
     version: int, kind: int, sequence: int, name: bytes, body: bytes
 ) -> None:
-    content = messages.FRAME.pack(version, kind, 2, sequence) + name + body
+    content = codecs.FRAME.pack(version, kind, 2, sequence) + name + body
     seal = hmac.digest(KEY, b"\x03db3" + content, hashlib.sha256)[:16]
     outcome = pair()[1].decode(content + seal)
     assert isinstance(outcome, Received | Rejected)
     if isinstance(outcome, Received):
         # Whatever was taken can be sent on, so nothing in it is of no form.
         assert outcome.sender == "db2"
-        if not isinstance(outcome.message, messages.Foreign):
+        if not isinstance(outcome.message, Foreign):
             assert codec("db2", 2).encode(outcome.message, "db3")
 
 
 @given(MESSAGES, st.data())
-def test_no_change_of_a_datagram_goes_unnoticed(message: messages.Message, data: st.DataObject) -> None:
+def test_no_change_of_a_datagram_goes_unnoticed(message: Message, data: st.DataObject) -> None:
     sender, receiver = pair()
     datagram = bytearray(sender.encode(message, "db3"))
     position = data.draw(st.integers(0, len(datagram) - 1))
@@ -110,7 +110,7 @@ def conversation() -> list[bytes]:
 
 
 DATAGRAMS = conversation()
-WINDOW = messages.WINDOW
+WINDOW = codecs.WINDOW
 #: From the newest that arrived so far: anywhere near, and just at the window's edges.
 LEAPS = st.integers(-WINDOW - 9, WINDOW + 9) | st.sampled_from((-WINDOW - 1, -WINDOW, 1 - WINDOW, 0, 1, WINDOW))
 
