@@ -73,7 +73,8 @@ def details(step: Step) -> Iterator[Text]:
 def plural(noun: str, count: int) -> str:
     """Return a noun as so many of it are called; what is to become of them comes behind it."""
     name, to, purpose = noun.partition(" to ")
-    return f"{name}{'s' * (count != 1)}{to}{purpose}"
+    ending = "" if count == 1 else "es" if name.endswith("s") else "s"
+    return f"{name}{ending}{to}{purpose}"
 
 
 def summary(plan: Plan) -> Text:

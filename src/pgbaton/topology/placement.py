@@ -49,6 +49,11 @@ def ways_in(topology: Topology) -> tuple[str, ...]:
     return tuple(str(host.address) for host in topology.with_role(Role.BALANCER))
 
 
+def has_several_vips(topology: Topology) -> bool:
+    """Tell whether an application connects to several VIPs, each as good as the others."""
+    return len(topology.network.vips) > 1 and topology.pooling.placement is not Placement.APPLICATION
+
+
 @dataclass(frozen=True)
 class Entrance:
     """Where an application connects: an address, or several of which it tries one after another, and its ports.
