@@ -74,19 +74,19 @@ async def make(
     Raises UnreachableError for hosts that do not answer, RefusedError for those of another cluster, and for what
     cannot be had inside this one.
     """
-    wanted, source = desired or objects.desired(topology), source or Source()
-    seen = await survey(topology, blueprint, hosts, wanted, leaving=source.leaving)
+    wanted, origin = desired or objects.desired(topology), source or Source()
+    seen = await survey(topology, blueprint, hosts, wanted, leaving=origin.leaving)
     objects.refuse_impossible(wanted, seen.current)
     await offered.check(topology, hosts)
     steps = [step for host in present(blueprint) for step in host_steps(host, seen.inventories[host.host], vault)]
     steps = await describe(steps, seen, hosts, vault)
-    steps += addresses.steps(source.leaving, seen.inventories)
+    steps += addresses.steps(origin.leaving, seen.inventories)
     standbys = len(topology.with_role(Role.DATABASE)) > 1
     if topology.with_role(Role.DATABASE):
         steps += objects.steps(wanted, seen.current, vault, standbys=standbys)
     notes = (*establish.notes(topology, seen), *(objects.unmanaged(wanted, seen.current) if seen.current else ()))
     notes += tuple(places.notes(topology, seen.inventories))
-    return assemble(topology, blueprint, seen, steps, source=source, notes=notes)
+    return assemble(topology, blueprint, seen, steps, source=origin, notes=notes)
 
 
 def assemble(

@@ -75,8 +75,10 @@ class Target:
         """Wait until nothing is wrong with the cluster any more; return how long that took.
 
         What is waited for is told to ``tell`` at once, and again whenever it is something else. Raises UnhealthyError
-        with the findings that remain.
+        with the findings that remain. Several VIPs have the time besides that one of them takes to go home.
         """
+        if len(self.topology.network.vips) > 1:
+            seconds += self.topology.timings.vip_return
         told: tuple[tuple[str, str, str], ...] = ()
 
         async def look() -> str | None:
