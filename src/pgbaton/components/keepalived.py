@@ -144,7 +144,8 @@ def more_removals(topology: Topology) -> tuple[File, ...]:
     lines = [removal(topology, address) for address in topology.network.vips[1:]]
     if not lines:
         return ()
-    text = HEADER + "[Service]\n" + section({"ExecStartPre": lines, "ExecStopPost": lines})
+    service: dict[str, str | list[str]] = {"ExecStartPre": lines, "ExecStopPost": lines}
+    text = f"{HEADER}[Service]\n{section(service)}"
     return (File(MORE_VIPS_FILE, text, unit=UNIT, on_change=OnChange.RELOAD),)
 
 

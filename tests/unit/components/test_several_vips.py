@@ -87,12 +87,11 @@ def test_the_identities_of_addresses_are_read_from_what_was_written() -> None:
 def balancer(name: str, *addresses: str, told: Topology = SEVERAL) -> FakeHost:
     """Return a balancer that runs, has these addresses, and has been told of a topology's VIPs."""
     shown = "".join(f"2: eth0    inet {address}/24 scope global secondary eth0\n" for address in addresses)
-    answers = {
-        ("systemctl",): "active\n",
-        ("ip",): shown,
-        ("cat", keepalived.CONFIG): keepalived.configuration(told, told.host(name)),
-    }
-    return FakeHost(name, answers=answers)
+    host = FakeHost(name)
+    host.answers[("systemctl",)] = "active\n"
+    host.answers[("ip",)] = shown
+    host.answers[("cat", keepalived.CONFIG)] = keepalived.configuration(told, told.host(name))
+    return host
 
 
 async def probe(first: FakeHost, second: FakeHost) -> None:
