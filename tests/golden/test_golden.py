@@ -47,6 +47,10 @@ POOLS = (
         '[[databases]]\nname = "lines"\nowner = "app"\npool_size = 4\npool_mode = "statement"\n',
     )
 )
+#: Two VIPs, each of a balancer of its own, and a name that clients have for both.
+SEVERAL = presets.text("standard").replace(
+    'vip = "10.77.0.100"', 'more_vips = ["10.77.0.101"]\ndns_names = ["db.example.com"]\nvip = "10.77.0.100"'
+)
 
 
 def rendered(host: HostBlueprint) -> str:
@@ -71,6 +75,10 @@ def test_a_preset_renders_what_it_did(case: str) -> None:
 
 def test_pools_of_their_own_render_what_they_did() -> None:
     compare("pools", POOLS, only="lb1")
+
+
+def test_several_vips_render_what_they_did() -> None:
+    compare("several", SEVERAL, only="lb2")
 
 
 def compare(case: str, text: str, *, only: str = "") -> None:

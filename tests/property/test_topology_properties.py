@@ -73,12 +73,15 @@ def valid(draw: st.DrawFn) -> dict[str, Any]:
     ttl = draw(st.integers(20, 300))
     far = {"name": "far", "address": "10.8.0.1", "roles": ["database"], "failover": False, "reads": draw(st.booleans())}
     hosts += draw(st.sampled_from([[], [far], [{**far, "replicate_from": "db0"}]]))
+    last = draw(st.lists(st.integers(100, 254), min_size=1, max_size=balancers, unique=True))
+    vip, *more = (f"10.9.0.{number}" for number in last)
     return {
         "schema": 1,
         "cluster": {"name": draw(st.from_regex(r"\A[a-z]([a-z0-9-]{0,9}[a-z0-9])?\Z"))},
         "network": {
             "subnet": "10.9.0.0/24",
-            "vip": f"10.9.0.{draw(st.integers(100, 254))}",
+            "vip": vip,
+            "more_vips": more,
             "virtual_router_id": draw(st.integers(1, 255)),
             "other_subnets": ["10.8.0.0/16"],
         },
@@ -201,7 +204,7 @@ def places(data: dict[str, Any]) -> list[tuple[dict[str, Any], list[str]]]:
     return [
         (data, ["cluster", "hosts", "users", "postgresql", "timings", "schema"]),
         (data["hosts"][0], ["name", "address", "roles", "priority", "failover", "ssh", "failure_domain"]),
-        (data["network"], ["subnet", "vip", "interface", "gateway", "taken_router_ids"]),
+        (data["network"], ["subnet", "vip", "more_vips", "dns_names", "interface", "gateway", "taken_router_ids"]),
         (data["postgresql"], ["version", "settings", "data_directory", "port"]),
         (data["postgresql"]["settings"], ["work_mem", "fsync"]),
         (data["databases"][0], ["name", "owner", "pool_size"]),

@@ -194,8 +194,8 @@ def print_table(current: Lab) -> None:
         colour = "green" if each.state == "running" else "red"
         table.add_row(each.name, " ".join(each.roles), each.address, f"[{colour}]{each.state}[/]", each.netns)
     out().print(table)
-    if current.vip:
-        out().print(f"writes {current.vip}:{current.write_port}, reads {current.vip}:{current.read_port}")
+    for vip in current.vips:
+        out().print(f"writes {vip}:{current.write_port}, reads {vip}:{current.read_port}")
     for cut_link in current.cuts:
         out().print(f"[red]cut[/] {cut_link}")
     for loss in current.losses:

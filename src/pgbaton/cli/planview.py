@@ -23,6 +23,7 @@ NOUNS = {
     Kind.FILE: "file",
     Kind.REMOVE_FILE: "file to remove",
     Kind.UNIT: "unit",
+    Kind.ADDRESS: "address to remove",
     Kind.DYNAMIC_CONFIGURATION: "dynamic setting group",
     Kind.DATABASE_OBJECT: "database object",
 }
@@ -62,11 +63,18 @@ def details(step: Step) -> Iterator[Text]:
             yield Text(f"      mode, owner, group: {step.before_access} -> {step.access}", style="cyan")
         for line in diff.unified(step):
             yield Text(f"      {line}", style=DIFF_STYLES.get(line[:1], "dim"))
-    elif step.kind is Kind.UNIT:
+    elif step.kind in {Kind.UNIT, Kind.ADDRESS}:
         yield Text(f"      {step.before} -> {step.after}", style="dim")
     elif step.kind is not Kind.PACKAGES:
         yield from (Text(f"      -{line}", style="red") for line in step.before.splitlines())
         yield from (Text(f"      +{line}", style="green") for line in step.after.splitlines())
+
+
+def plural(noun: str, count: int) -> str:
+    """Return a noun as so many of it are called; what is to become of them comes behind it."""
+    name, to, purpose = noun.partition(" to ")
+    ending = "" if count == 1 else "es" if name.endswith("s") else "s"
+    return f"{name}{ending}{to}{purpose}"
 
 
 def summary(plan: Plan) -> Text:
@@ -74,9 +82,7 @@ def summary(plan: Plan) -> Text:
     if not plan.changes:
         return Text("no changes: the hosts are what the topology says", style="green")
     counts = Counter(step.kind for step in plan.steps)
-    much = ", ".join(
-        f"{counts[kind]} {noun}{'s' * (counts[kind] != 1)}" for kind, noun in NOUNS.items() if counts[kind]
-    )
+    much = ", ".join(f"{counts[kind]} {plural(noun, counts[kind])}" for kind, noun in NOUNS.items() if counts[kind])
     hosts = len({step.host for step in plan.steps if step.host})
     costs = Counter(step.cost for step in plan.steps)
     dear = [f"{costs[cost]} {cost.label}" for cost in sorted(costs, reverse=True) if cost is not Cost.NOTHING]

@@ -328,7 +328,8 @@ def agree(ground: Ground, proof: Proof, *, yes: bool) -> None:
     safe = [fault for fault in proof.faults if not fault.lab]
     console = common.err()
     database = topology.databases[0]
-    console.print(f"On the real cluster {topology.name}, through {topology.entry_address}:", style="bold")
+    through = " and ".join(map(str, topology.entry_addresses))
+    console.print(f"On the real cluster {topology.name}, through {through}:", style="bold")
     console.print(
         f"  clients write and read in the schema {SCHEMA} of the database {database.name}, as {database.owner};"
     )

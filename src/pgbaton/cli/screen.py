@@ -52,10 +52,12 @@ def head(report: Report) -> Text:
     text.append(f"  primary {report.primary or 'none'}")
     if report.timeline is not None:
         text.append(f" (timeline {report.timeline})")
-    if report.vip:
+    if report.vip and not report.vips:
         text.append(f"  VIP {report.vip} on {' and '.join(report.vip_holders) or 'nobody'}")
     taken = datetime.fromisoformat(report.taken_at).astimezone()
     text.append(f"  {taken:%H:%M:%S}\n", style="dim")
+    if report.vips:
+        text.append(f"VIPs {', '.join(map(str, report.vips))}\n")
     text.append(f"{report.replication}: an acknowledged write survives {report.survives}")
     return text
 
@@ -79,13 +81,13 @@ def state(row: HostRow) -> Text:
 
 
 def now(row: HostRow) -> Text:
-    """Return what a host is at this moment: primary, standby and how it confirms, holder of the VIP."""
+    """Return what a host is at this moment: primary, standby and how it confirms, holder of VIPs."""
     words = []
     if row.role:
         words.append(row.role if row.sync_state is None else f"{row.role} {row.sync_state}")
-    if row.holds_vip:
-        words.append("VIP")
-    return Text(" + ".join(words) or "-", style="bold" if row.role == "primary" or row.holds_vip else "")
+    if row.vips:
+        words.append("VIP" if row.vips == 1 else f"{row.vips} VIPs")
+    return Text(" + ".join(words) or "-", style="bold" if row.role == "primary" or row.vips else "")
 
 
 def lag(row: HostRow) -> str:

@@ -148,7 +148,8 @@ def parse(file: str) -> tuple[Topology | None, tuple[Problem, ...]]:
 
 def summary(topology: Topology) -> dict[str, Any]:
     """Return a topology in short, as check's JSON has it."""
-    from pgbaton.topology.durability import durability  # noqa: PLC0415 - pydantic takes a while
+    from pgbaton.topology import vips  # noqa: PLC0415 - pydantic takes a while
+    from pgbaton.topology.durability import durability  # noqa: PLC0415
 
     return {
         "cluster": topology.name,
@@ -156,6 +157,10 @@ def summary(topology: Topology) -> dict[str, Any]:
         "hosts": [{"name": host.name, "address": str(host.address), "roles": host.roles} for host in topology.hosts],
         "entry": str(topology.entry_address),
         "vip": str(topology.network.vip) if topology.network.vip else None,
+        "vips": [
+            {"address": str(vip.address), "virtual_router_id": vip.router_id, "home": vip.home}
+            for vip in vips.floating(topology)
+        ],
         "ports": {"write": topology.balancing.write_port, "read": topology.balancing.read_port},
         "durability": durability(topology).as_dict(),
     }
@@ -192,17 +197,23 @@ def labelled(name: str, words: str) -> Text:
     return Text.assemble((f"{name:{LABEL}}", "bold"), further)
 
 
+def entry(topology: Topology) -> str:
+    """Return where clients connect: the VIP, each of several with its own balancer, or what there is without one."""
+    from pgbaton.topology import vips  # noqa: PLC0415 - pydantic takes a while
+
+    homes = vips.homes(topology)
+    if homes:
+        return " and ".join(f"{address} (VIP of {home})" for address, home in homes.items())
+    return f"{topology.entry_address} ({'VIP' if topology.network.vip else 'no VIP: the first balancer'})"
+
+
 def lines(topology: Topology) -> tuple[tuple[str, str], ...]:
     """Return the lines of a topology's summary."""
     from pgbaton.topology.durability import durability  # noqa: PLC0415 - pydantic takes a while
 
     promise, balancing = durability(topology), topology.balancing
-    kind = "VIP" if topology.network.vip else "no VIP: the first balancer"
     return (
-        (
-            "entry",
-            f"{topology.entry_address} ({kind}), writes on {balancing.write_port}, reads on {balancing.read_port}",
-        ),
+        ("entry", f"{entry(topology)}, writes on {balancing.write_port}, reads on {balancing.read_port}"),
         (
             "servers",
             f"PostgreSQL {topology.postgresql.version}, {topology.postgresql.max_connections} connections each",

@@ -98,15 +98,17 @@ table inet pgbaton {{
 
 
 def former_holder(topology: Topology) -> str:
-    """Return the chain that says no for the VIP while this host does not have it.
+    """Return the chain that says no for a VIP while this host does not have it.
 
     A client that takes this host for the VIP's, because it was, would hear nothing, and ask again only when TCP does,
     a second later. Only who connects is told so: sessions may go on when the VIP comes back.
     """
     connects = f"tcp dport {listed(placement.client_ports(topology))} tcp flags & (syn | ack) == syn"
+    vips = topology.network.vips
+    where = str(vips[0]) if len(vips) == 1 else sources(vips)
     return f"""  chain former {{
     type filter hook prerouting priority filter; policy accept;
-    ip daddr {topology.network.vip} {connects} fib daddr type != local reject with tcp reset
+    ip daddr {where} {connects} fib daddr type != local reject with tcp reset
   }}
 """
 

@@ -1,7 +1,8 @@
-"""Keepalived: floats the VIP between the balancers."""
+"""Keepalived: floats the VIPs between the balancers."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
@@ -9,15 +10,18 @@ from pgbaton.components.generation import is_bookworm
 from pgbaton.components.haproxy import STATE_FILE
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import render
-from pgbaton.components.units import HARDENING, HEADER, drop_in
+from pgbaton.components.units import HARDENING, HEADER, drop_in, section
 from pgbaton.errors import UnhealthyError
+from pgbaton.topology import vips
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ipaddress import IPv4Address
 
     from pgbaton.hosts.base import Host
     from pgbaton.topology.model import HostSpec, Topology
+    from pgbaton.topology.vips import Vip
 
 UNIT = "keepalived.service"
 CONFIG = "/etc/keepalived/keepalived.conf"
@@ -25,6 +29,9 @@ SCRIPT = "/etc/keepalived/check-haproxy"
 #: What the agent says of HAProxy: zero, or as low a number as gives the VIP up. It outlives the agent.
 AGENT_FILE = "/run/pgbaton-agent-haproxy"
 USER = "keepalived_script"
+#: Takes the further VIPs away before a start and after an end. The first one's is with the rest of the unit, where a
+#: change is a restart; the number of VIPs must be able to change without one.
+MORE_VIPS_FILE = f"/etc/systemd/system/{UNIT}.d/pgbaton-vips.conf"
 
 #: Keepalived 2.2 ends its own process group when it tests a file with scripts, and misses the script that is about to
 #: be put in place: then only what it says counts.
@@ -58,8 +65,7 @@ class Keepalived(Component):
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
         """Return the check, the configuration and the drop-in that takes a stale VIP away."""
         network = topology.network
-        vip = f"{network.vip}/{network.subnet.prefixlen}"
-        remove = f"-+/sbin/ip address del {vip} dev {network.interface}"
+        remove = removal(topology, network.vips[0])
         service: dict[str, str | list[str]] = {
             **{key: value for key, value in HARDENING.items() if key not in KEEPALIVED_NEEDS},
             "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET",
@@ -74,6 +80,7 @@ class Keepalived(Component):
         }
         return (
             drop_in(UNIT, service, unit_section={"StartLimitIntervalSec": "0", "Wants": "haproxy.service"}),
+            *more_removals(topology),
             File(SCRIPT, check_script(topology), mode=0o755, unit=UNIT),
             File(CONFIG, configuration(topology, host), mode=0o640, unit=UNIT, on_change=OnChange.RELOAD),
         )
@@ -89,26 +96,57 @@ class Keepalived(Component):
         return (Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}")),)
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
-        """Return when it runs and exactly one balancer has the VIP."""
+        """Return when it runs and exactly one balancer has each VIP."""
         await require_active(hosts[host.name], UNIT)
-        holders = []
+        addresses = {}
         for balancer in topology.with_role(Role.BALANCER):
-            said = await require_success(hosts[balancer.name], "ip", "-o", "-4", "address", "show", what="ip failed")
-            if f"inet {topology.network.vip}/" in said:
-                holders.append(balancer.name)
-        if not holders and await is_moving(topology, hosts):
-            return
-        if len(holders) != 1:
-            message = f"the VIP {topology.network.vip} is held by {' and '.join(holders) or 'nobody'}"
-            raise UnhealthyError(message, where=host.name)
+            show = ("ip", "-o", "-4", "address", "show")
+            addresses[balancer.name] = await require_success(hosts[balancer.name], *show, what="ip failed")
+        for vip in vips.floating(topology):
+            holders = [name for name, said in addresses.items() if f"inet {vip.address}/" in said]
+            if len(holders) != 1 and not await is_moving(topology, vip, hosts):
+                message = f"the VIP {vip.address} is held by {' and '.join(holders) or 'nobody'}"
+                raise UnhealthyError(message, where=host.name)
 
 
-async def is_moving(topology: Topology, hosts: Mapping[str, Host]) -> bool:
-    """Tell whether some balancer has not heard of this VIP yet: the others leave it alone until all have."""
+async def is_moving(topology: Topology, vip: Vip, hosts: Mapping[str, Host]) -> bool:
+    """Tell whether some balancer has not heard of this VIP yet, or knows it under another identity.
+
+    Until all have, nobody takes an address that one identity had exchanged, and two do whose identity was.
+    """
     for balancer in topology.with_role(Role.BALANCER):
-        if not (await hosts[balancer.name].run("grep", "-qF", f"{topology.network.vip}/", CONFIG, check=False)).ok:
+        found = await hosts[balancer.name].run("cat", CONFIG, check=False)
+        if not found.ok or identities(found.stdout).get(str(vip.address)) != vip.router_id:
             return True
     return False
+
+
+def identities(text: str) -> dict[str, int]:
+    """Return the addresses that a keepalived.conf floats, each with its VRRP identity."""
+    instances = (INSTANCE.search(block) for block in text.split("vrrp_instance ")[1:])
+    return {found["address"]: int(found["identity"]) for found in instances if found}
+
+
+#: An instance's identity and, after it, its address.
+INSTANCE = re.compile(
+    r"virtual_router_id (?P<identity>\d+)\b.*?virtual_ipaddress \{\s*(?P<address>[0-9a-f.:]+)/", re.DOTALL
+)
+
+
+def removal(topology: Topology, address: IPv4Address) -> str:
+    """Return what systemd is to do, as root and whatever comes of it, to take an address away."""
+    network = topology.network
+    return f"-+/sbin/ip address del {address}/{network.subnet.prefixlen} dev {network.interface}"
+
+
+def more_removals(topology: Topology) -> tuple[File, ...]:
+    """Return the drop-in that takes stale ones of the further VIPs away; none where there is one VIP."""
+    lines = [removal(topology, address) for address in topology.network.vips[1:]]
+    if not lines:
+        return ()
+    service: dict[str, str | list[str]] = {"ExecStartPre": lines, "ExecStopPost": lines}
+    text = f"{HEADER}[Service]\n{section(service)}"
+    return (File(MORE_VIPS_FILE, text, unit=UNIT, on_change=OnChange.RELOAD),)
 
 
 #: Hardening that would take away what Keepalived lives on: process control, netlink, its script's user.
@@ -132,6 +170,11 @@ exit 1
 """
 
 
+def named(topology: Topology) -> dict[str, Vip]:
+    """Return the VIPs by the names of their instances; that of a single one has always been this."""
+    return {f"vip{number}" if number > 1 else "vip": vip for number, vip in enumerate(vips.floating(topology), 1)}
+
+
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return keepalived.conf."""
     interval = topology.timings.balancer_check_interval
@@ -140,7 +183,8 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         header=HEADER.replace("#", "!", 1),
         topology=topology,
         host=host,
-        priority=topology.priority(host),
+        instances=named(topology),
+        vip_return=None if len(topology.network.vips) == 1 else f"{topology.timings.vip_return:g}",
         peers=[balancer for balancer in topology.with_role(Role.BALANCER) if balancer.name != host.name],
         # Keepalived takes fractions of a second for this since 2.3.
         check_interval=max(1, round(interval)) if is_bookworm(topology) else interval,

@@ -104,10 +104,10 @@ class Pgbouncer(Component):
         )
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate that clients see: good for the VIP and every balancer, and for the host itself."""
+        """Return the certificate that clients see: good for VIPs, their names, every balancer, and the host itself."""
         balancers = topology.with_role(Role.BALANCER)
         met = dict.fromkeys((*balancers, host))
-        addresses = [str(topology.entry_address), *(str(each.address) for each in met)]
+        addresses = [*map(str, topology.entry_addresses), *(str(each.address) for each in met)]
         if topology.pooling.placement is Placement.APPLICATION:
             addresses.append(LOOPBACK)
         return (
@@ -117,7 +117,7 @@ class Pgbouncer(Component):
                 owner=USER,
                 common_name=topology.name,
                 addresses=tuple(dict.fromkeys(addresses)),
-                dns_names=tuple(each.name for each in met),
+                dns_names=tuple(dict.fromkeys((*(each.name for each in met), *topology.network.dns_names))),
                 server=True,
                 unit=UNITS,
                 on_change=OnChange.RELOAD,

@@ -128,11 +128,12 @@ class Postgres(Component):
 def met_as(topology: Topology, host: HostSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the addresses and the names that a server is reached by: its own, and those of who leads there.
 
-    Poolers find it through a listener on their own loopback address; where there are none, clients through the VIP.
+    Poolers find it through a listener on their own loopback address; where there are none, clients through a VIP.
     """
     met = (host, *topology.with_role(Role.BALANCER))
-    addresses = (str(host.address), "127.0.0.1", str(topology.entry_address), *(str(each.address) for each in met))
-    return tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(each.name for each in met))
+    entries, balancers = map(str, topology.entry_addresses), (str(each.address) for each in met)
+    addresses = dict.fromkeys((str(host.address), "127.0.0.1", *entries, *balancers))
+    return tuple(addresses), tuple(dict.fromkeys((*(each.name for each in met), *topology.network.dns_names)))
 
 
 def client_certificate(topology: Topology, role: str, host: HostSpec) -> Certificate:

@@ -144,7 +144,7 @@ def describe(wave: PlannedWave, batch: tuple[str, ...]) -> str:
     """Return what happens on the hosts of a batch, in one line."""
     steps = [step for host in batch for step in wave.of(host)]
     files = sum(step.kind in {Kind.FILE, Kind.REMOVE_FILE} for step in steps)
-    named = [f"{step.action} {step.subject}" for step in steps if step.kind is Kind.UNIT]
+    named = [f"{step.action} {step.subject}" for step in steps if step.kind in {Kind.UNIT, Kind.ADDRESS}]
     if wave.stage is Stage.PACKAGES:
         named = sorted({package for step in steps for package in step.subject.split()})
     parts = [f"{files} file{'s' * (files != 1)}"] if files else []

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgbaton import blueprint as blueprints
+from pgbaton.deploy import addresses, journal, moving, places, plan, preflight, rollback
 from pgbaton.deploy import apply as applying
-from pgbaton.deploy import journal, moving, places, plan, preflight, rollback
 from pgbaton.errors import RefusedError
 from pgbaton.secrets import Vault
 from pgbaton.state import write_private
@@ -51,7 +51,7 @@ async def draft(
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
     issued = ensure(vault, topology, drawn, save=False)
-    source = plan.Source(text, before, issued)
+    source = plan.Source(text, before, issued, addresses.leaving(earlier(state), topology))
     former = moving.former(before)
     moving.check(former, topology)
     drawn = moving.with_former(drawn, former)
@@ -70,6 +70,20 @@ def previous(state: ClusterState) -> str | None:
     if last is None:
         return None
     return last.topology if journal.is_finished(state, last) else last.previous_topology
+
+
+def earlier(state: ClusterState) -> tuple[str, ...]:
+    """Return the texts of all topologies that hosts may have something of: the last one that was applied to its end.
+
+    Where later ones were begun, those as well.
+    """
+    last = journal.last_plan(state)
+    if last is None:
+        return ()
+    if journal.is_finished(state, last):
+        return (last.topology,)
+    begun = (each.topology for each in journal.since_last_finished(state))
+    return tuple(dict.fromkeys(filter(None, (last.previous_topology, *begun))))
 
 
 async def carry_out(

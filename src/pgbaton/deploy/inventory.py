@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import Error
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from pgbaton.blueprint import HostBlueprint
     from pgbaton.hosts.base import Host
 
@@ -41,7 +43,7 @@ while IFS=' ' read -r kind value; do
       [ -f ".$value/PG_VERSION" ] && printf 'D\tkept\n' ;;
     address)
       held=$(ip -o -4 address show 2>/dev/null | grep -cF " $value/")
-      printf 'A\t%s\n' "${held:-0}" ;;
+      [ "${held:-0}" = 0 ] || printf 'A\t%s\n' "$value" ;;
   esac
 done
 home=./var/lib/pgbaton
@@ -111,6 +113,7 @@ class Inventory:
     """What is on a host. ``server`` is "primary", "standby", or empty where no server answers.
 
     ``links`` has the symbolic links in its data directory, and where they lead: WAL and tablespaces elsewhere.
+    ``addresses`` are those of the ones asked for that it has, and ``holds_vip`` tells whether a VIP is among them.
     ``waiting`` has by unit what changed files ask for and an interrupted apply has not done. ``has_data``: a server's
     data are there, where that was asked.
     """
@@ -123,6 +126,7 @@ class Inventory:
     waiting: dict[str, str] = field(default_factory=dict)
     server: str = ""
     holds_vip: bool = False
+    addresses: frozenset[str] = frozenset()
     links: dict[str, str] = field(default_factory=dict)
     has_data: bool = False
 
@@ -137,12 +141,13 @@ def questions(
     server_port: int | None = None,
     data: str | None = None,
     kept: str | None = None,
-    vip: str | None = None,
+    vips: Iterable[str] = (),
+    addresses: Iterable[str] = (),
 ) -> str:
     """Return what to ask a host about; what its own manifest names is looked at as well.
 
     ``server_port`` and ``data``, its data directory, are of a database host's server; ``kept`` is that directory where
-    it is asked whether there are data.
+    it is asked whether there are data. ``vips`` and ``addresses`` are looked for on its interfaces.
     """
     lines = [f"package {package}" for package in blueprint.packages]
     lines += [f"file {file.path}" for file in blueprint.files]
@@ -151,22 +156,23 @@ def questions(
     lines += [f"links {data}"] if data else []
     lines += [f"data {kept}"] if kept else []
     lines += [f"data {data}"] if data else []
-    lines += [f"address {vip}"] if vip else []
+    lines += [f"address {address}" for address in (*vips, *addresses)]
     return "".join(f"{line}\n" for line in lines)
 
 
-async def take(host: Host, asked: str) -> Inventory:
+async def take(host: Host, asked: str, *, vips: Collection[str] = ()) -> Inventory:
     """Look at a host; raises UnreachableError or CommandError when that is not possible."""
     result = await host.run("sh", "-c", LOOK, "sh", "/", input=asked, timeout=60)
-    return parse(host.name, result.stdout)
+    return parse(host.name, result.stdout, vips=vips)
 
 
-def parse(host: str, output: str) -> Inventory:
-    """Read what the LOOK script printed."""
+def parse(host: str, output: str, *, vips: Collection[str] = ()) -> Inventory:
+    """Read what the LOOK script printed; ``vips`` tells which of the addresses asked for are VIPs."""
     rows: dict[str, list[list[str]]] = {letter: [] for letter in "ADFHLMNPSUW"}
     for line in output.splitlines():
         letter, *values = line.split("\t")
         rows.setdefault(letter, []).append(values)
+    addresses = frozenset(address for (address,) in rows["A"])
     digests = {path.removeprefix("."): digest for digest, path in rows["H"]}
     return Inventory(
         host,
@@ -180,7 +186,8 @@ def parse(host: str, output: str) -> Inventory:
         waiting=dict(decode(host, rows["W"][0][0])) if rows["W"] else {},
         server={"f": "primary", "t": "standby"}.get(rows["S"][0][0], "") if rows["S"] else "",
         links={path.removeprefix("."): target for path, target in rows["L"]},
-        holds_vip=any(count != ["0"] for count in rows["A"]),
+        holds_vip=not addresses.isdisjoint(vips),
+        addresses=addresses,
         has_data=bool(rows["D"]),
     )
 

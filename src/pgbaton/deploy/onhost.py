@@ -41,7 +41,7 @@ CHECK_SECONDS = 60
 
 
 class ProblemError(Exception):
-    """Something stopped the work; ``kind`` is "drift", "check", "file" or "unit", ``subject`` a path or unit."""
+    """Something stopped the work; ``kind`` is "drift", "check", "file", "unit" or "address", ``subject`` which."""
 
     def __init__(self, message: str, *, kind: str, subject: str) -> None:
         super().__init__(message)
@@ -92,6 +92,7 @@ class Work:
         self.replace()
         self.remove()
         self.act()
+        self.take_away()
         self.record()
 
     def prepare(self) -> None:
@@ -251,6 +252,14 @@ class Work:
                 if action in {"start", "reload", "restart"}:
                     self.tell(action, unit["name"])
             self.done.append(unit["name"])
+
+    def take_away(self) -> None:
+        """Take addresses away that float no more; one that is not there needs nothing, and none may be left."""
+        for subject in self.request.get("addresses", ()):
+            address, _, interface = subject.split()
+            said = run(["ip", "address", "del", address, "dev", interface], CHECK_SECONDS).stderr.strip()
+            if f" {address} " in run(["ip", "-o", "address", "show", "dev", interface], CHECK_SECONDS).stdout:
+                raise ProblemError(said, kind="address", subject=subject)
 
     def must_reload_daemon(self) -> bool:
         """Tell whether systemd has older unit files in mind than there are."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgbaton.components import manual, patroni
-from pgbaton.deploy import diff, establish, inventory, objects, offered, places, waves
+from pgbaton.deploy import addresses, diff, establish, inventory, objects, offered, places, waves
 from pgbaton.deploy.compare import host_steps
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Cost, Kind, Plan, Stage, Step
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgbaton.blueprint import Blueprint, HostBlueprint
+    from pgbaton.deploy.addresses import Leaving
     from pgbaton.deploy.inventory import Inventory
     from pgbaton.deploy.objects import Current, Desired
     from pgbaton.hosts.base import Host
@@ -34,11 +35,15 @@ __all__ = ["Plan", "Source", "Survey", "assemble", "make", "survey"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a plan comes from: the topology file's text, that of the one applied before, what was newly issued."""
+    """Where a plan comes from: the topology file's text, that of the one applied before, what was newly issued.
+
+    ``leaving`` are addresses that were VIPs before.
+    """
 
     topology: str = ""
     previous_topology: str | None = None
     issued: tuple[str, ...] = ()
+    leaving: tuple[Leaving, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,18 +74,19 @@ async def make(
     Raises UnreachableError for hosts that do not answer, RefusedError for those of another cluster, and for what
     cannot be had inside this one.
     """
-    wanted = desired or objects.desired(topology)
-    seen = await survey(topology, blueprint, hosts, wanted)
+    wanted, origin = desired or objects.desired(topology), source or Source()
+    seen = await survey(topology, blueprint, hosts, wanted, leaving=origin.leaving)
     objects.refuse_impossible(wanted, seen.current)
     await offered.check(topology, hosts)
     steps = [step for host in present(blueprint) for step in host_steps(host, seen.inventories[host.host], vault)]
     steps = await describe(steps, seen, hosts, vault)
+    steps += addresses.steps(origin.leaving, seen.inventories)
     standbys = len(topology.with_role(Role.DATABASE)) > 1
     if topology.with_role(Role.DATABASE):
         steps += objects.steps(wanted, seen.current, vault, standbys=standbys)
     notes = (*establish.notes(topology, seen), *(objects.unmanaged(wanted, seen.current) if seen.current else ()))
     notes += tuple(places.notes(topology, seen.inventories))
-    return assemble(topology, blueprint, seen, steps, source=source or Source(), notes=notes)
+    return assemble(topology, blueprint, seen, steps, source=origin, notes=notes)
 
 
 def assemble(
@@ -113,9 +119,16 @@ def present(blueprint: Blueprint) -> list[HostBlueprint]:
     return [host for host in blueprint.hosts if host.parts or host.was_managed]
 
 
-async def survey(topology: Topology, blueprint: Blueprint, hosts: Mapping[str, Host], wanted: Desired) -> Survey:
+async def survey(
+    topology: Topology,
+    blueprint: Blueprint,
+    hosts: Mapping[str, Host],
+    wanted: Desired,
+    *,
+    leaving: Sequence[Leaving] = (),
+) -> Survey:
     """Look at all hosts at the same time, then at what the primary has."""
-    found = await together(*(look(topology, host, hosts) for host in present(blueprint)))
+    found = await together(*(look(topology, host, hosts, leaving) for host in present(blueprint)))
     seen = Survey({each.host: each for each in found}, None)
     refuse_others(topology, seen)
     establish.refuse_change_of_kind(topology, seen)
@@ -127,8 +140,10 @@ async def survey(topology: Topology, blueprint: Blueprint, hosts: Mapping[str, H
     return replace(seen, current=current)
 
 
-async def look(topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str, Host]) -> Inventory:
-    """Look at one host."""
+async def look(
+    topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str, Host], leaving: Sequence[Leaving] = ()
+) -> Inventory:
+    """Look at one host, and whether it has one of the addresses that are to leave it."""
     if blueprint.host not in hosts:
         message = f"no way to reach host {blueprint.host}: it is in the topology, and the cluster has no such machine"
         raise UsageError(message, hint="a lab keeps the hosts it was made with: pgbaton lab down, then lab up")
@@ -137,9 +152,10 @@ async def look(topology: Topology, blueprint: HostBlueprint, hosts: Mapping[str,
     port, data = (topology.postgresql.port, topology.data_directory) if is_database else (None, None)
     # Patroni looks after the data by itself.
     kept = data if topology.is_manual else None
-    vip = str(topology.network.vip) if topology.network.vip and Role.BALANCER in roles else None
-    asked = inventory.questions(blueprint, server_port=port, data=data, kept=kept, vip=vip)
-    return await inventory.take(hosts[blueprint.host], asked)
+    vips = tuple(map(str, topology.network.vips)) if Role.BALANCER in roles else ()
+    gone = [each.address for each in leaving if blueprint.host in each.hosts]
+    asked = inventory.questions(blueprint, server_port=port, data=data, kept=kept, vips=vips, addresses=gone)
+    return await inventory.take(hosts[blueprint.host], asked, vips=vips)
 
 
 def refuse_others(topology: Topology, seen: Survey) -> None:

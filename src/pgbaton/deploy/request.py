@@ -38,6 +38,7 @@ def build(plan: Plan, wave: PlannedWave, host: str, blueprint: HostBlueprint, va
         "remove": [entry(step) | {"after": ""} for step in steps if step.kind is Kind.REMOVE_FILE],
         "checks": [check_entry(check) for part in parts for check in part.checks],
         "units": unit_entries(steps, [unit.name for part in parts for unit in part.units]),
+        "addresses": [step.subject for step in steps if step.kind is Kind.ADDRESS],
         "manifest": {
             "files": [file.path for part in parts for file in part.files],
             "units": [unit.name for part in parts for unit in part.units if not unit.masked],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.components.base import OnChange
-from pgbaton.deploy import compare, inventory, objects, plan
+from pgbaton.deploy import addresses, compare, inventory, objects, plan
 from pgbaton.deploy.diff import presentable, text_of
 from pgbaton.deploy.gate import together
 from pgbaton.deploy.steps import Kind, Stage, Step
@@ -48,12 +48,14 @@ async def make(
         message = f"plan {last.id} was the first of this cluster: there is no earlier configuration"
         raise RefusedError(message, hint="change the topology and apply it; or take the cluster down as a whole")
     wanted = desired or objects.desired(topology)
-    seen = await plan.survey(topology, blueprint, hosts, wanted)
+    leaving = addresses.leaving((each.topology for each in undone), topology)
+    seen = await plan.survey(topology, blueprint, hosts, wanted, leaving=leaving)
     indexes = dict(await together(*(index(undone, hosts[host.host]) for host in plan.present(blueprint))))
     steps = [step for host in plan.present(blueprint) for step in host_steps(host, seen.inventories, indexes)]
     # What comes back has to be known before its cost can be.
     steps = await with_kept_texts(steps, hosts, vault)
     steps = await plan.describe(steps, seen, hosts, vault)
+    steps += addresses.steps(leaving, seen.inventories)
     if seen.current:
         standbys = len(topology.with_role(Role.DATABASE)) > 1
         steps += objects.dynamic_steps(wanted, seen.current, standbys=standbys)

@@ -75,6 +75,7 @@ class Kind(StrEnum):
     FILE = "file"
     REMOVE_FILE = "remove-file"
     UNIT = "unit"
+    ADDRESS = "address"
     DYNAMIC_CONFIGURATION = "dynamic-configuration"
     DATABASE_OBJECT = "database-object"
 

@@ -50,7 +50,7 @@ def application_host(topology: Topology) -> HostSpec:
 def free_address(topology: Topology) -> IPv4Address:
     """Return the highest address of the network that nobody has; raises UsageError when all are taken."""
     network = topology.network
-    taken = {network.vip, network.gateway, *(host.address for host in topology.hosts)}
+    taken = {*network.vips, network.gateway, *(host.address for host in topology.hosts)}
     for offset in range(2, network.subnet.num_addresses):
         candidate = network.subnet.broadcast_address - (offset - 1)
         if candidate != network.subnet.network_address and candidate not in taken:

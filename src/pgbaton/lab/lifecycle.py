@@ -120,7 +120,8 @@ def shape(lab: Lab) -> Lab:
     """Return what of a lab cannot change while it exists."""
     machines = (replace(each, roles=(), leader_pid=None, leader_started=None) for each in lab.machines)
     images = (replace(each, image=Path(each.image).name, packages=None, volume=False) for each in machines)
-    return replace(lab, machines=tuple(images), cuts=(), losses=(), delays=(), vip=None, write_port=0, read_port=0)
+    plain = replace(lab, cuts=(), losses=(), delays=(), vip=None, more_vips=(), write_port=0, read_port=0)
+    return replace(plain, machines=tuple(images))
 
 
 async def start(state: ClusterState, lab: Lab, each: Machine, report: Callable[[str], None]) -> None:

@@ -93,6 +93,8 @@ class Delay:
 class Lab:
     """A whole lab; ``durable`` is the directory of disks that outlive a reboot, if they are to.
 
+    ``vip`` is the VIP, and ``more_vips`` are further ones.
+
     ``other_subnets`` are networks of other sites; in a lab they are on the same wire.
     """
 
@@ -111,6 +113,12 @@ class Lab:
     losses: tuple[Loss, ...] = ()
     delays: tuple[Delay, ...] = ()
     other_subnets: tuple[str, ...] = ()
+    more_vips: tuple[str, ...] = ()
+
+    @property
+    def vips(self) -> tuple[str, ...]:
+        """Return the addresses that clients use; none where there is no VIP."""
+        return (self.vip, *self.more_vips) if self.vip else ()
 
     @property
     def run_directory(self) -> Path:
@@ -155,7 +163,7 @@ class Lab:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Lab:
         """Return the lab that a JSON form describes."""
-        apart = {"ports", "hosts", "cuts", "losses", "delays", "other_subnets"}
+        apart = {"ports", "hosts", "cuts", "losses", "delays", "other_subnets", "more_vips"}
         fields = {key: value for key, value in data.items() if key not in apart}
         hosts = ({key: value for key, value in host.items() if key != "state"} for host in data["hosts"])
         return Lab(
@@ -167,6 +175,7 @@ class Lab:
             losses=tuple(Loss(**loss) for loss in data.get("losses", ())),
             delays=tuple(Delay(**delay) for delay in data.get("delays", ())),
             other_subnets=tuple(data.get("other_subnets", ())),
+            more_vips=tuple(data.get("more_vips", ())),
         )
 
 
@@ -186,6 +195,7 @@ def describe(topology: Topology, state: ClusterState, *, system: str, durable: b
         system=system,
         durable=str(state.directory / "disks") if durable else None,
         other_subnets=tuple(map(str, topology.network.other_subnets)),
+        more_vips=tuple(map(str, topology.network.vips[1:])),
     )
 
 

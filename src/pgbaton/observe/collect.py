@@ -108,8 +108,9 @@ async def look(topology: Topology, spec: HostSpec, host: Host, *, timeout: float
         why = reason(error) if isinstance(error, Error) else f"the probe's answer is no JSON: {error}"
         return HostView(spec.name, reachable=False, reason=why)
     offset = clock_offset(before, time.time(), answer["started"], answer["ended"])
-    vip = str(topology.network.vip) if topology.network.vip else None
-    return readings.host_view(spec.name, answer, vip=vip, clock_offset_seconds=offset)
+    vips = tuple(map(str, topology.network.vips))
+    vip, more = next(iter(vips), None), vips[1:]
+    return readings.host_view(spec.name, answer, vip=vip, more_vips=more, clock_offset_seconds=offset)
 
 
 def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str, Any]:

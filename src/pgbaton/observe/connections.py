@@ -23,11 +23,17 @@ KEEPALIVES_INTERVAL = 1
 KEEPALIVES_COUNT = 3
 #: Milliseconds until data that nobody acknowledges ends a connection.
 TCP_USER_TIMEOUT = 5_000
+#: The libpq that can begin with any of several hosts, by ``load_balance_hosts``; an older one refuses the word.
+LIBPQ_SPREADS_SINCE = 16
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One way in: for writes, or for reads; of several addresses, the first is taken that takes what comes."""
+    """One way in: for writes, or for reads; of several addresses, the first is taken that takes what comes.
+
+    ``spread``: they are VIPs, each as good as the others, and clients should be spread over them; ``random`` tells that
+    libpq, as old as the cluster's, knows how to.
+    """
 
     purpose: str
     addresses: tuple[str, ...]
@@ -36,6 +42,8 @@ class Endpoint:
     user: str
     authority: str
     prepared: bool = True
+    spread: bool = False
+    random: bool = False
 
     def uri(self, password: str | None = None) -> str:
         """Return a libpq URI, complete when there is a password in it."""
@@ -49,6 +57,7 @@ class Endpoint:
             "keepalives_count": KEEPALIVES_COUNT,
             "tcp_user_timeout": TCP_USER_TIMEOUT,
             **({"target_session_attrs": self.wanted} if self.wanted else {}),
+            **({"load_balance_hosts": "random"} if self.spread and self.random else {}),
         }
         return f"postgresql://{login}@{self.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
 
@@ -60,7 +69,8 @@ class Endpoint:
     @property
     def wanted(self) -> str | None:
         """Return which servers a client is to take, where it has several addresses to choose from."""
-        return "read-write" if len(self.addresses) > 1 and self.purpose == "write" else None
+        is_choice = len(self.addresses) > 1 and not self.spread
+        return "read-write" if is_choice and self.purpose == "write" else None
 
     @property
     def where(self) -> str:
@@ -80,9 +90,11 @@ def endpoints(topology: Topology, *, authority: str, user: str | None, database:
     known = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
     prepared = known or topology.pooling.placement is Placement.NONE
     entrance = placement.entrance(topology)
+    spread = placement.has_several_vips(topology)
+    random = topology.postgresql.version >= LIBPQ_SPREADS_SINCE
     ports = {"write": entrance.write_port, "read": entrance.read_port, "synchronous": entrance.synchronous_port}
     return tuple(
-        Endpoint(purpose, entrance.addresses, port, database, user, authority, prepared)
+        Endpoint(purpose, entrance.addresses, port, database, user, authority, prepared, spread, random)
         for purpose, port in ports.items()
         if port is not None
     )
@@ -149,6 +161,8 @@ def jdbc(endpoint: Endpoint) -> str:
     }
     if endpoint.wanted:
         parameters["targetServerType"] = "primary"
+    if endpoint.spread:
+        parameters["loadBalanceHosts"] = "true"
     if not endpoint.prepared:
         parameters["prepareThreshold"] = 0
     return f"jdbc:postgresql://{endpoint.where}?{urlencode(parameters, safe='/', quote_via=quote)}"
@@ -175,13 +189,20 @@ def node(endpoint: Endpoint) -> str:
     place = f'host: "{first}", port: {endpoint.port}, database: "{endpoint.database}", user: "{endpoint.user}"'
     return "\n".join(
         (
-            *([f"// pg takes one host: when {first} is silent, connect to {' or '.join(others)}"] if others else []),
+            *([f"// pg takes one host: {others_for_node(endpoint, first, others)}"] if others else []),
             f"const pool = new pg.Pool({{ {place},",
             "  password: process.env.PGPASSWORD,",
             f'  ssl: {{ ca: fs.readFileSync("{endpoint.authority}", "utf8") }},',
             f"  connectionTimeoutMillis: {CONNECT_TIMEOUT * 1000}, keepAlive: true }});",
         )
     )
+
+
+def others_for_node(endpoint: Endpoint, first: str, others: Sequence[str]) -> str:
+    """Return what a program that can name one host only should know of the others."""
+    if endpoint.spread:
+        return f"let others have {' or '.join(others)}, or give all of them one name in the DNS"
+    return f"when {first} is silent, connect to {' or '.join(others)}"
 
 
 def npgsql(endpoint: Endpoint) -> str:
@@ -198,6 +219,7 @@ def npgsql(endpoint: Endpoint) -> str:
         "Tcp Keepalive Time": KEEPALIVES_IDLE * 1000,
         "Tcp Keepalive Interval": KEEPALIVES_INTERVAL * 1000,
         **({"Target Session Attributes": endpoint.wanted} if endpoint.wanted else {}),
+        **({"Load Balance Hosts": "true"} if endpoint.spread else {}),
     }
     # Npgsql resets pooled connections with statements that a transaction pooler gives to any server.
     return ";".join(f"{key}={value}" for key, value in (parts | {"No Reset On Close": "true"}).items())

@@ -115,10 +115,20 @@ class Facts:
         return tuple(spec.name for spec, view in self.reached(Role.BALANCER) if view.holds_vip)
 
     @cached_property
+    def holders(self) -> dict[str, tuple[str, ...]]:
+        """Return the hosts that have each VIP on their interface, by address, the VIP first."""
+        reached = tuple((spec.name, view.more_vips or ()) for spec, view in self.reached(Role.BALANCER))
+        held = {
+            address: tuple(name for name, more in reached if address in more)
+            for address in map(str, self.topology.network.vips)
+        }
+        return held | ({str(self.topology.network.vip): self.vip_holders} if held else {})
+
+    @cached_property
     def entries(self) -> tuple[str, ...]:
-        """Return the balancers that clients come through: the VIP's holders, all of them where there is no VIP."""
+        """Return the balancers that clients come through: the VIPs' holders, all of them where there is no VIP."""
         if self.topology.network.vip:
-            return self.vip_holders
+            return tuple(dict.fromkeys(name for names in self.holders.values() for name in names))
         return tuple(spec.name for spec in self.topology.with_role(Role.BALANCER))
 
     @cached_property

@@ -50,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     agents.agents_do_not_hear_each_other,
     agents.path_broken,
     agents.vip_given_up,
+    routing.vip_away,
     dcs.member_unhealthy,
     dcs.leaders_differ,
     dcs.members_differ,

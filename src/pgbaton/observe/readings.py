@@ -29,7 +29,7 @@ from pgbaton.observe.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 #: What a reader may stumble over when a program answers in a form that is not known here.
 UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)
@@ -39,7 +39,14 @@ GAP = re.compile(r'^pgbaton_heartbeat_gap_seconds\{host="([^"]*)"\} (\S+)$', re.
 FENCED = ("fenced4", "fenced6")
 
 
-def host_view(name: str, answer: Mapping[str, Any], *, vip: str | None, clock_offset_seconds: float) -> HostView:
+def host_view(
+    name: str,
+    answer: Mapping[str, Any],
+    *,
+    vip: str | None,
+    more_vips: Sequence[str] = (),
+    clock_offset_seconds: float,
+) -> HostView:
     """Return a host's view from the probe's answer; what cannot be read becomes a problem, never an exception."""
     views: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -55,11 +62,12 @@ def host_view(name: str, answer: Mapping[str, Any], *, vip: str | None, clock_of
                 views[part] = READERS[part](reply["answer"])
         except UNREADABLE as error:
             problems.append(Problem(part, f"its answer could not be read: {type(error).__name__}: {error}"))
-    holds_vip = vip in views.pop("addresses", ())
+    found = views.pop("addresses", ())
     return HostView(
         name,
         reachable=True,
-        holds_vip=holds_vip,
+        holds_vip=vip in found,
+        more_vips=tuple(address for address in more_vips if address in found) if more_vips else None,
         pools=tuple(pools),
         clock_offset_seconds=clock_offset_seconds,
         problems=tuple(problems),

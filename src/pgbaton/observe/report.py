@@ -9,7 +9,7 @@ from pgbaton.observe import codec
 from pgbaton.observe.facts import CONFIRMING, Facts
 from pgbaton.observe.findings import Finding, Health, Level, health
 from pgbaton.observe.judge import judge
-from pgbaton.topology import placement
+from pgbaton.topology import placement, vips
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class HostRow:
     """One host in a line.
 
     ``state`` is what to say of the host as a whole; ``role`` is primary, standby or None; ``writes_from`` and
-    ``reads_from`` name the balancers that send writes and reads to it.
+    ``reads_from`` name the balancers that send writes and reads to it. ``holds_vip`` tells of the VIP; ``more_vips``
+    are the further ones that it holds, None where the cluster has none.
     """
 
     name: str
@@ -39,6 +40,25 @@ class HostRow:
     holds_vip: bool
     writes_from: tuple[str, ...]
     reads_from: tuple[str, ...]
+    more_vips: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+
+    @property
+    def vips(self) -> int:
+        """Return how many VIPs it holds."""
+        return self.holds_vip + len(self.more_vips or ())
+
+
+@dataclass(frozen=True)
+class VipRow:
+    """One of several VIPs: its address, the balancer that it goes back to, and who holds it."""
+
+    address: str
+    home: str
+    holders: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return where it is."""
+        return f"{self.address} on {' and '.join(self.holders) or 'nobody'}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +104,8 @@ class Report:
     """A cluster at one moment, judged.
 
     ``agents`` and ``fences`` are None where the topology has no agents, ``etcd`` where it has no etcd. ``routers`` are
-    the hosts whose HAProxy leads to the servers.
+    the hosts whose HAProxy leads to the servers. ``vip`` is the VIP's address, or the first one's; ``vips`` are all of
+    them where there are several.
     """
 
     cluster: str
@@ -105,6 +126,7 @@ class Report:
     snapshot: Snapshot
     agents: tuple[AgentRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
     fences: tuple[FenceRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+    vips: tuple[VipRow, ...] | None = field(default=None, metadata=codec.OPTIONAL)
 
     @property
     def exit_status(self) -> int:
@@ -143,7 +165,14 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         snapshot=snapshot,
         agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,
         fences=tuple(FenceRow(host, on) for host, on in facts.fences.items()) if has_agents else None,
+        vips=vip_rows(facts),
     )
+
+
+def vip_rows(facts: Facts) -> tuple[VipRow, ...] | None:
+    """Return a line for each VIP where there are several."""
+    homes = vips.homes(facts.topology)
+    return tuple(VipRow(address, home, facts.holders[address]) for address, home in homes.items()) or None
 
 
 def host_row(facts: Facts, spec: HostSpec) -> HostRow:
@@ -166,6 +195,7 @@ def host_row(facts: Facts, spec: HostSpec) -> HostRow:
         reads_from=tuple(
             balancer for balancer, up in facts.read_routes.items() if name in up and spec.has(Role.DATABASE)
         ),
+        more_vips=view.more_vips,
     )
 
 
@@ -249,7 +279,7 @@ SUBJECTS = ("health", "primary", "timeline", "VIP holder", "survives")
 
 def headline(report: Report) -> tuple[str, ...]:
     """Return the facts whose change is always told."""
-    holders = " and ".join(report.vip_holders) or "nobody"
+    holders = ", ".join(map(str, report.vips or ())) or " and ".join(report.vip_holders) or "nobody"
     timeline = "unknown" if report.timeline is None else str(report.timeline)
     return report.health.value, report.primary or "nobody", timeline, holders, report.survives
 

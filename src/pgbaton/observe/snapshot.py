@@ -275,7 +275,8 @@ class Problem:
 class HostView:
     """One host; its clock is ahead of this machine's by at least ``clock_offset_seconds`` (behind: negative).
 
-    ``tracked`` is what its agent tells Keepalived: 0 or nothing is well, less gives the VIP up.
+    ``holds_vip`` tells of the VIP; ``more_vips`` are the further ones that it holds, None where the cluster has none.
+    ``tracked`` is what its agent tells Keepalived: 0 or nothing is well, less gives every VIP up.
     """
 
     name: str
@@ -296,6 +297,7 @@ class HostView:
     agent: AgentView | None = field(default=None, metadata=codec.OPTIONAL)
     fences: FencesView | None = field(default=None, metadata=codec.OPTIONAL)
     tracked: int | None = field(default=None, metadata=codec.OPTIONAL)
+    more_vips: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
 
     @property
     def next_expiry(self) -> CertificateView | None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from psycopg.conninfo import make_conninfo
 
 from pgbaton.proof import workloads
+from pgbaton.proof.attempts import beginning_at
 from pgbaton.proof.history import (
     Kind,
     Operation,
@@ -70,7 +71,8 @@ class MeterConfig:
     """Everything a meter needs to know; ``write`` and ``read`` are libpq parameters and hold the password.
 
     ``clients`` are those of the workloads named in them. ``prepare`` are statements that are executed on the write side
-    before the clients begin. What clients choose, they choose by ``seed``.
+    before the clients begin. What clients choose, they choose by ``seed``. ``spread``: the hosts named are as good as
+    each other, and clients begin at different ones.
     """
 
     log: str
@@ -80,6 +82,7 @@ class MeterConfig:
     deadlines: Deadlines = field(default_factory=Deadlines)
     prepare: tuple[str, ...] = ()
     seed: int = 0
+    spread: bool = False
 
     def dump(self) -> str:
         """Return the configuration as the line that the meter reads."""
@@ -125,14 +128,15 @@ class Work:
 
 
 class Client:
-    """One client with at most one session."""
+    """One client with at most one session; of several hosts, it begins at the one of its ``place``."""
 
-    def __init__(self, spec: ClientSpec, work: Work, config: MeterConfig, log: Log) -> None:
+    def __init__(self, spec: ClientSpec, work: Work, config: MeterConfig, log: Log, *, place: int = 0) -> None:
         self.spec = spec
         self._work = work
         self._log = log
         self._deadlines = config.deadlines
-        self._conninfo = conninfo(config.write if spec.port is Port.WRITE else config.read)
+        parameters = config.write if spec.port is Port.WRITE else config.read
+        self._conninfo = conninfo(beginning_at(parameters, place) if config.spread else parameters)
         self._session: Session | None = None
         self._failures = 0
 
@@ -256,7 +260,9 @@ async def measure(config: MeterConfig, stop: asyncio.Event) -> None:
     with Path(config.log).open("w", encoding="utf-8", buffering=1) as file:  # noqa: ASYNC230 - the log is local
         log = Log(file)
         work = works(config)
-        clients = [Client(spec, work[spec.workload], config, log) for spec in config.clients]
+        clients = [
+            Client(spec, work[spec.workload], config, log, place=place) for place, spec in enumerate(config.clients)
+        ]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(watch_scheduling(log, stop))
             for client in clients:

@@ -25,7 +25,8 @@ GAP = "  "
 def draw(topology: Topology, roles: Roles) -> str:
     """Return the picture, from the application down to the standbys."""
     ports = topology.balancing
-    entry = f"{topology.entry_address}  writes :{ports.write_port}  reads :{ports.read_port}"
+    addresses = " ".join(map(str, topology.entry_addresses))
+    entry = f"{addresses}  writes :{ports.write_port}  reads :{ports.read_port}"
     balancers = topology.with_role(Role.BALANCER)
     pools = [host for host in topology.with_role(Role.POOLER) if host not in balancers]
     before = (*balancers, *pools)
@@ -51,7 +52,7 @@ def _names(hosts: Sequence[HostSpec]) -> list[str]:
 def _described(topology: Topology, host: HostSpec, roles: Roles) -> tuple[str, list[str]]:
     """Return a box for a host: its name with its part, its address, its programs."""
     parts = [
-        *(["VIP"] if host.name == roles.vip else []),
+        *(["VIP"] if host.name in roles.holders else []),
         *(["primary"] if host.name == roles.primary else []),
         *(["standby"] if host.name in roles.standbys else []),
     ]

@@ -17,6 +17,7 @@ from pgbaton.proof.meter import MeterConfig
 from pgbaton.proof.outage import Span, longest_gap
 from pgbaton.proof.workloads import named
 from pgbaton.proof.workloads.base import SCHEMA
+from pgbaton.topology import placement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,6 +177,7 @@ def configuration(target: Target, chosen: Iterable[Workload], log: Path, *, seed
         clients=tuple(client for workload in chosen for client in workload.clients),
         prepare=(*PREPARE, *(statement for workload in chosen for statement in workload.tables)),
         seed=seed,
+        spread=placement.has_several_vips(target.topology),
     )
 
 

@@ -35,12 +35,16 @@ JOURNAL_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Lead:
-    """Who leads: the primary's timeline, the holder of the leader key and etcd's revision that made it, the VIP's."""
+    """Who leads: the primary's timeline, the holder of the leader key and etcd's revision that made it, the VIP's.
+
+    ``more_vips`` are further ones by address, each with its holder.
+    """
 
     timeline: int | None
     leader: str | None
     revision: int
     vip: str | None
+    more_vips: tuple[tuple[str, str | None], ...] = ()
 
 
 async def lead(target: Target) -> Lead:
@@ -50,7 +54,7 @@ async def lead(target: Target) -> Lead:
     if reading.dcs is None or server is None:
         message = "etcd does not say who leads"
         raise UnhealthyError(message, hint="pgbaton status shows etcd's members")
-    return Lead(server.timeline, reading.dcs.leader, reading.dcs.leader_revision, now.vip)
+    return Lead(server.timeline, reading.dcs.leader, reading.dcs.leader_revision, now.vip, now.more_vips)
 
 
 def changes(before: Lead, after: Lead) -> tuple[str, ...]:
@@ -64,6 +68,9 @@ def changes(before: Lead, after: Lead) -> tuple[str, ...]:
         found.append(f"{after.leader or 'nobody'} has lost the leader key meanwhile, and taken it again")
     if after.vip != before.vip:
         found.append(f"the VIP is on {after.vip or 'no balancer'} and was on {before.vip or 'no balancer'}")
+    for (address, was), (_, now) in zip(before.more_vips, after.more_vips, strict=True):
+        if now != was:
+            found.append(f"{address} is on {now or 'no balancer'} and was on {was or 'no balancer'}")
     return tuple(found)
 
 

@@ -75,8 +75,10 @@ class Target:
         """Wait until nothing is wrong with the cluster any more; return how long that took.
 
         What is waited for is told to ``tell`` at once, and again whenever it is something else. Raises UnhealthyError
-        with the findings that remain.
+        with the findings that remain. Several VIPs have the time besides that one of them takes to go home.
         """
+        if len(self.topology.network.vips) > 1:
+            seconds += self.topology.timings.vip_return
         told: tuple[tuple[str, str, str], ...] = ()
 
         async def look() -> str | None:
@@ -135,6 +137,7 @@ def waiting(name: str, wrong: Sequence[Finding], seconds: float) -> str:
 class Roles:
     """Who has which part now; ``vip`` is the holder's name, None in a cluster without a VIP.
 
+    Of several VIPs, ``vip`` is the holder of the first, and ``more_vips`` are the others by address, each with its own.
     ``synchronous`` are the standbys that the primary waits for, ``dcs_leader`` is etcd's leading member. Clients'
     writes go through one of ``write_pools`` now, their reads through one of ``read_pools``: hosts with a PgBouncer.
     """
@@ -148,6 +151,7 @@ class Roles:
     dcs_leader: str | None = None
     write_pools: tuple[str, ...] = ()
     read_pools: tuple[str, ...] = ()
+    more_vips: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def asynchronous(self) -> tuple[str, ...]:
@@ -156,8 +160,14 @@ class Roles:
 
     @property
     def backups(self) -> tuple[str, ...]:
-        """Return the balancers that do not hold the VIP."""
-        return tuple(name for name in self.balancers if name != self.vip)
+        """Return the balancers that hold no VIP."""
+        return tuple(name for name in self.balancers if name not in self.holders)
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Return the balancers that hold a VIP, that of the first one in front."""
+        found = (self.vip, *(holder for _, holder in self.more_vips))
+        return tuple(dict.fromkeys(holder for holder in found if holder is not None))
 
 
 def only_primary(facts: Facts) -> str:
@@ -169,16 +179,19 @@ def only_primary(facts: Facts) -> str:
 
 
 def roles(topology: Topology, snapshot: Snapshot) -> Roles:
-    """Read the roles from a snapshot; raises UnhealthyError unless there is one primary and at most one VIP. Pure."""
+    """Read the roles from a snapshot; raises UnhealthyError without one primary, and for a VIP held twice. Pure."""
     facts = Facts(topology, snapshot)
-    primary, holders = only_primary(facts), facts.vip_holders
-    if len(holders) > 1:
-        message = f"holders of the VIP: {', '.join(holders)}"
-        raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
+    primary = only_primary(facts)
+    for address, names in facts.holders.items():
+        if len(names) > 1:
+            message = f"holders of the VIP {address}: {', '.join(names)}"
+            raise UnhealthyError(message, hint="pgbaton status shows the whole cluster")
+    held = [(address, next(iter(names), None)) for address, names in facts.holders.items()]
     members = {spec.name: view.etcd for spec, view in facts.reached(Role.DCS) if view.etcd}
     standbys = tuple(name for name, server in facts.servers.items() if server.role == "standby")
-    vip = holders[0] if holders else None
-    write_pools, read_pools = pools(topology, primary, standbys, vip)
+    vip, more = (held[0][1] if held else None), tuple(held[1:])
+    entries = facts.entries if topology.network.vips else ()
+    write_pools, read_pools = pools(topology, primary, standbys, entries)
     return Roles(
         primary=primary,
         vip=vip,
@@ -189,17 +202,21 @@ def roles(topology: Topology, snapshot: Snapshot) -> Roles:
         dcs_leader=next((name for name, member in members.items() if member.is_leader), None),
         write_pools=write_pools,
         read_pools=read_pools,
+        more_vips=more,
     )
 
 
 def pools(
-    topology: Topology, primary: str, standbys: tuple[str, ...], vip: str | None
+    topology: Topology, primary: str, standbys: tuple[str, ...], entries: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the hosts with a PgBouncer that clients' writes go through now, and those of their reads. Pure."""
+    """Return the hosts with a PgBouncer that clients' writes go through now, and those of their reads. Pure.
+
+    ``entries`` are the holders of VIPs; without one, clients come through the first balancer that answers.
+    """
     names = tuple(host.name for host in placement.poolers(topology))
     match topology.pooling.placement:
         case Placement.BALANCER:
-            entry = (vip or names[0],)
+            entry = entries or names[:1]
             return entry, entry
         case Placement.DATABASE:
             return (primary,), standbys or (primary,)

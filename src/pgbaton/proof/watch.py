@@ -1,4 +1,4 @@
-"""Watch who holds the VIP: every balancer's own kernel tells when the address comes and goes.
+"""Watch who holds the VIPs: every balancer's own kernel tells when the address comes and goes.
 
 The times are those at which word arrives here, on this machine's clock, some milliseconds after the fact.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgbaton.proof.target import Target
+    from pgbaton.topology.model import Topology
 
 #: How soon a host that could not be watched, because it is off or out of reach, is tried again.
 RETRY_SECONDS = 0.2
@@ -31,11 +32,12 @@ LISTEN = 'ip -o monitor address & sleep 0.1; ip -o -4 address show; wait "$!"'
 
 @dataclass(frozen=True)
 class Sighting:
-    """At a moment, a host had the VIP, or had it no more."""
+    """At a moment, a host had a VIP, or had it no more; ``vip`` is its address where the cluster has several."""
 
     time: float
     host: str
     held: bool
+    vip: str = ""
 
 
 @dataclass
@@ -46,6 +48,11 @@ class VipWatch:
     sightings: list[Sighting] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return what each VIP is called, by address: a single one needs no name."""
+        return names(self.target.topology)
+
     def start(self) -> None:
         """Begin to watch."""
         if self.target.topology.network.vip is not None:
@@ -53,7 +60,7 @@ class VipWatch:
             self._tasks.extend(asyncio.create_task(self._follow(name)) for name in names)
 
     async def stop(self) -> tuple[Holding, ...]:
-        """End watching and return who had the VIP and when."""
+        """End watching and return who had which VIP and when."""
         end = time.monotonic()
         for task in self._tasks:
             task.cancel()
@@ -65,29 +72,38 @@ class VipWatch:
         while True:
             with suppress(Error):
                 await self._listen(name)
-            self._note(name, held=False)
+            for label in self.labels.values():
+                self._note(name, label, held=False)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self, name: str) -> None:
         argv = self.target.hosts[name].local_argv(("sh", "-c", LISTEN))
-        vip = str(self.target.topology.network.vip)
+        labels = self.labels
         async with aclosing(process.lines(*argv, where=name)) as lines:
             async for line in lines:
-                if f" {vip}/" in line:
-                    self._note(name, held=not line.startswith("Deleted"))
+                for address, label in labels.items():
+                    if f" {address}/" in line:
+                        self._note(name, label, held=not line.startswith("Deleted"))
 
-    def _note(self, name: str, *, held: bool) -> None:
-        self.sightings.append(Sighting(time.monotonic(), name, held))
+    def _note(self, name: str, label: str, *, held: bool) -> None:
+        self.sightings.append(Sighting(time.monotonic(), name, held, label))
+
+
+def names(topology: Topology) -> dict[str, str]:
+    """Return what each VIP is called in sightings and holdings, by address: its address, where there are several."""
+    addresses = tuple(map(str, topology.network.vips))
+    return {address: address if len(addresses) > 1 else "" for address in addresses}
 
 
 def holdings(sightings: Iterable[Sighting], end: float) -> tuple[Holding, ...]:
-    """Return the stretches in which hosts had the VIP, in the order in which they began. Pure."""
-    since: dict[str, float] = {}
+    """Return the stretches in which hosts had VIPs, in the order in which they began. Pure."""
+    since: dict[tuple[str, str], float] = {}
     found: list[Holding] = []
     for sighting in sightings:
+        which = sighting.host, sighting.vip
         if sighting.held:
-            since.setdefault(sighting.host, sighting.time)
-        elif sighting.host in since:
-            found.append(Holding(sighting.host, Span(since.pop(sighting.host), sighting.time)))
-    found.extend(Holding(host, Span(begin, end)) for host, begin in since.items())
+            since.setdefault(which, sighting.time)
+        elif which in since:
+            found.append(Holding(sighting.host, Span(since.pop(which), sighting.time), sighting.vip))
+    found.extend(Holding(host, Span(begin, end), vip) for (host, vip), begin in since.items())
     return tuple(sorted(found, key=lambda holding: holding.span.begin))

@@ -177,6 +177,14 @@ def _takeover(sizes: Durations, notice: Range, source: str) -> Part:
     return Part("takeover", notice + Range(sizes.skew, sizes.skew, sizes.skew), source)
 
 
+def _return(sizes: Durations) -> str:
+    """Return what is to be said of several VIPs: who is cut off, and when again."""
+    if len(sizes.topology.network.vips) == 1 or not sizes.floats:
+        return ""
+    seconds = f"{sizes.topology.timings.vip_return:g} s"
+    return f" Clients of other VIPs notice nothing; this one goes back after {seconds}, and they connect again."
+
+
 def _both(fault: str, title: str, parts: tuple[Part, ...], explanation: str) -> Prediction:
     """Return a prediction for a fault that stops writes and reads alike."""
     return Prediction(fault, title, total(parts), total(parts), parts, explanation)
@@ -186,7 +194,7 @@ def _haproxy_killed(sizes: Durations) -> Prediction:
     source = "Keepalived is told by the kernel, gives up, and the backup waits out its skew"
     takeover = _takeover(sizes, PROCESS_DEATH, source)
     parts = (takeover, Part("reconnection", LOGIN + RETRANSMISSION, "clients connect again"))
-    explanation = "Every connection through it is cut; the VIP moves, or HAProxy is back first."
+    explanation = f"Every connection through it is cut; the VIP moves, or HAProxy is back first.{_return(sizes)}"
     return _both("haproxy-killed", "HAProxy killed", parts, explanation)
 
 
@@ -213,7 +221,7 @@ def _balancer_power_off(sizes: Durations) -> Prediction:
         )
     shared = any(host.has(Role.DATABASE) for host in sizes.topology.with_role(Role.BALANCER))
     more = " Where the primary is on the same host, its power-off is what counts." if shared else ""
-    explanation = f"The backup claims the VIP when adverts stop.{more}"
+    explanation = f"The backup claims the VIP when adverts stop.{_return(sizes)}{more}"
     return _both("balancer-power-off", "Active balancer powered off", parts, explanation)
 
 

@@ -124,6 +124,11 @@ class Topology(Section):
         """Return the address clients use: the VIP, or the first balancer's where there is none."""
         return self.network.vip or self.with_role(Role.BALANCER)[0].address
 
+    @property
+    def entry_addresses(self) -> tuple[IPv4Address, ...]:
+        """Return the address clients use and, where there are several VIPs, the further ones."""
+        return (self.entry_address, *self.network.vips[1:])
+
     def with_role(self, role: Role) -> tuple[HostSpec, ...]:
         """Return the hosts that have a role, in the file's order."""
         return tuple(host for host in self.hosts if host.has(role))

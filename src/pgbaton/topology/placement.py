@@ -43,10 +43,15 @@ def proxies(topology: Topology) -> tuple[HostSpec, ...]:
 
 
 def ways_in(topology: Topology) -> tuple[str, ...]:
-    """Return the addresses by which balancers are reached: the VIP, or without one each balancer's own."""
-    if topology.network.vip:
-        return (str(topology.network.vip),)
+    """Return the addresses by which balancers are reached: every VIP, or without one each balancer's own."""
+    if topology.network.vips:
+        return tuple(map(str, topology.network.vips))
     return tuple(str(host.address) for host in topology.with_role(Role.BALANCER))
+
+
+def has_several_vips(topology: Topology) -> bool:
+    """Tell whether an application connects to several VIPs, each as good as the others."""
+    return len(topology.network.vips) > 1 and topology.pooling.placement is not Placement.APPLICATION
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Entrance:
 
 
 def entrance(topology: Topology) -> Entrance:
-    """Return where an application connects: the pool beside it, the VIP, or without one every balancer."""
+    """Return where an application connects: the pool beside it, every VIP, or without one every balancer."""
     is_own = topology.pooling.placement is Placement.APPLICATION
     ports = pool_ports(topology) if is_own else client_ports(topology)
     addresses = (LOOPBACK,) if is_own else ways_in(topology)

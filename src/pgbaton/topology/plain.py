@@ -33,6 +33,10 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
         "is no host name: small letters, digits and hyphens only, so that no two names lead to one replication slot",
         "use up to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit, as db1",
     ),
+    base.DNS_NAME: (
+        "is no name that a certificate can be good for: small letters, digits, hyphens and dots between them",
+        "write it as clients have it, without a dot at its end, as db.example.com",
+    ),
     base.SLUG: (
         "is no cluster name: it becomes part of paths and of keys in etcd",
         "use up to 32 of a-z, 0-9 and -, beginning and ending with a letter or digit",
@@ -169,7 +173,8 @@ def _wrong_type(path: Path, value: object, error: ErrorDetails) -> Objection:
     expected = _EXPECTED[error["type"]]
     fix = next((fix for pattern, _, fix in _UNITS if re.search(pattern, spell(path))), f"write {expected}")
     if path == ("network", "vip") and kind(value) == "an array":
-        return Objection(path, "is an array: a cluster has one floating address", "write the one address in quotes")
+        fix = "write the first one in quotes, and the others as network.more_vips"
+        return Objection(path, "is an array, and must be one floating address", fix)
     return Objection(
         path, f"is {kind(value)}, and must be {expected}", fix if kind(value) == "text" else f"write {expected}"
     )

@@ -37,8 +37,8 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"^network\.(vips|virtual_ips|virtual_addresses)$",
-        "a cluster has one floating address: several would have to move as one",
-        "write the one address as network.vip",
+        "the first floating address has a key of its own",
+        "write the first one as network.vip, and others, if there are to be several, as network.more_vips",
     ),
     (
         r"\.(ipv6|address6|vip6|subnet6)$",

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import pytest
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "observe"))
-from observed import AGENTS, TOPOLOGY, agent, changed, fenced, gone, healthy, with_agents
+from observed import AGENTS, TOPOLOGY, agent, changed, fenced, gone, healthy, topology, with_agents
 
 from pgbaton.cli import live, observe
 from pgbaton.cli.screen import entry_line, screen
@@ -55,6 +56,19 @@ def test_a_dead_primary_is_shown_with_what_to_do() -> None:
     assert "unreachable" in text
     assert "none of 3 databases takes writes" in text
     assert "→" in text
+
+
+def test_several_vips_have_a_line_of_their_own() -> None:
+    of = topology(network={"more_vips": (IPv4Address("10.77.0.101"),)})
+    both = changed(changed(healthy(), "lb1", more_vips=("10.77.0.101",)), "lb2", more_vips=())
+    lines = drawn(both, of=of)
+    assert "VIPs 10.77.0.100 on lb1, 10.77.0.101 on lb1" in lines
+    assert any("lb1" in line and "2 VIPs" in line for line in lines)
+    assert any("lb2 is its own balancer" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    apart = drawn(changed(changed(both, "lb1", more_vips=()), "lb2", more_vips=("10.77.0.101",)), of=of)
+    assert "VIPs 10.77.0.100 on lb1, 10.77.0.101 on lb2" in apart
+    assert not any("2 VIPs" in line for line in apart)
 
 
 def test_agents_have_a_line_of_their_own_and_only_where_there_are_some() -> None:

@@ -110,6 +110,21 @@ def test_check_tells_the_same_as_json(pgbaton: Run) -> None:
     assert accepted["durability"]["mode"] == "synchronous"
 
 
+def test_check_says_whose_each_of_several_vips_is(pgbaton: Run) -> None:
+    vip = 'vip = "10.77.0.100"'
+    given = presets.text("standard").replace(vip, f'more_vips = ["10.77.0.101"]\n{vip}')
+    shown = " ".join(pgbaton("check", "-", given=given).stdout.split())
+    assert "10.77.0.100 (VIP of lb1) and 10.77.0.101 (VIP of lb2), writes on 5000" in shown
+    told = json.loads(pgbaton("check", "-o", "json", "-", given=given).stdout)
+    assert told["vip"] == told["entry"] == "10.77.0.100"
+    assert told["vips"] == [
+        {"address": "10.77.0.100", "virtual_router_id": 51, "home": "lb1"},
+        {"address": "10.77.0.101", "virtual_router_id": 52, "home": "lb2"},
+    ]
+    alone = json.loads(pgbaton("check", "-o", "json", "-", given=presets.text("standard")).stdout)
+    assert alone["vips"] == [{"address": "10.77.0.100", "virtual_router_id": 51, "home": None}]
+
+
 def test_check_accepts_what_it_only_doubts(pgbaton: Run) -> None:
     doubted = presets.text("standard").replace('mode = "synchronous"', 'mode = "asynchronous"')
     checked = pgbaton("check", "-", given=doubted)

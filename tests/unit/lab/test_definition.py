@@ -35,6 +35,11 @@ def test_a_topology_without_an_application_host_gets_one_at_the_highest_free_add
     assert str(app.address) == "10.0.0.5"
 
 
+def test_the_machine_of_the_applications_takes_no_vips_address() -> None:
+    several = topology(network={"subnet": "10.0.0.0/29", "vip": "10.0.0.6", "more_vips": ["10.0.0.5"]})
+    assert str(definition.complete(several, "trial").host("app").address) == "10.0.0.4"
+
+
 def test_completing_a_complete_topology_changes_nothing() -> None:
     once = definition.complete(topology(), "shop")
     assert definition.complete(once, "shop") == once

@@ -44,6 +44,19 @@ def test_a_record_survives_its_file(state: ClusterState) -> None:
     assert json.loads(state.lab_file.read_text())["ports"] == {"write": 5000, "read": 5001}
 
 
+def test_a_record_knows_every_vip_and_one_of_before_knows_one(state: ClusterState) -> None:
+    more = TOPOLOGY.model_copy(
+        update={"network": TOPOLOGY.network.model_copy(update={"more_vips": (IPv4Address("10.0.0.8"),)})}
+    )
+    several = record.describe(more, state, system="debian-13", durable=False)
+    record.save(state, several)
+    assert record.load(state).vips == ("10.0.0.9", "10.0.0.8")
+    assert lifecycle.shape(several) == lifecycle.shape(lab(state))
+    written = lab(state).to_json()
+    del written["more_vips"]
+    assert Lab.from_json(written).vips == ("10.0.0.9",)
+
+
 def test_machines_have_links_addresses_and_namespaces_of_their_own(state: ClusterState) -> None:
     machines = lab(state).machines
     for field in ("netns", "port", "mac", "address"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 from observed import TOPOLOGY, topology
 from psycopg.conninfo import conninfo_to_dict
@@ -40,6 +42,29 @@ def test_without_a_vip_every_balancer_is_a_way_in_and_writes_want_one_that_takes
     assert 'host: "10.77.0.11"' in connections.node(write)
     assert "10.77.0.12" in connections.node(write).splitlines()[0]
     assert connections.passfile(write, "p") == "10.77.0.11:*:*:app:p\n10.77.0.12:*:*:app:p\n"
+
+
+def test_clients_are_spread_over_several_vips_where_their_drivers_can() -> None:
+    several = topology(network={"more_vips": (IPv4Address("10.77.0.101"),)})
+    write, read = endpoints(several, authority=AUTHORITY, user=None, database=None)
+    for way in (write, read):
+        parsed = conninfo_to_dict(way.uri())
+        assert (parsed["host"], parsed["load_balance_hosts"]) == ("10.77.0.100,10.77.0.101", "random")
+        assert "target_session_attrs" not in parsed
+    assert "loadBalanceHosts=true" in connections.jdbc(write)
+    assert "targetServerType" not in connections.jdbc(write)
+    assert "Load Balance Hosts=true" in connections.npgsql(write)
+    for refused in (connections.pgx(write), connections.asyncpg(write)):
+        assert "load_balance" not in refused
+        assert "10.77.0.101" in refused
+    assert "one name in the DNS" in connections.node(write)
+
+
+def test_an_old_libpq_is_not_told_of_what_it_would_refuse() -> None:
+    old = topology(network={"more_vips": (IPv4Address("10.77.0.101"),)}, postgresql={"version": 15})
+    write, _ = endpoints(old, authority=AUTHORITY, user=None, database=None)
+    assert "load_balance_hosts" not in write.uri()
+    assert conninfo_to_dict(write.uri())["host"] == "10.77.0.100,10.77.0.101"
 
 
 @pytest.mark.parametrize("choice", [{"user": "nobody"}, {"database": "nothing"}])

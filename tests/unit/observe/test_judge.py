@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
@@ -250,6 +251,53 @@ def test_a_vip_that_nobody_holds_is_an_outage() -> None:
 
 def test_without_a_vip_none_is_missed() -> None:
     assert of("vip-missing", changed(healthy(), "lb1", holds_vip=False), topology(network={"vip": None})) == []
+
+
+def several() -> tuple[Snapshot, Topology]:
+    """Return a cluster with two VIPs, each on its own balancer."""
+    second = IPv4Address("10.77.0.101")
+    seen = changed(changed(healthy(), "lb1", more_vips=()), "lb2", more_vips=("10.77.0.101",))
+    return seen, topology(network={"more_vips": (second,)})
+
+
+def test_several_vips_that_are_at_home_are_well() -> None:
+    seen, judged = several()
+    assert judge(judged, seen) == ()
+
+
+def test_one_of_several_vips_that_nobody_holds_is_critical_and_no_outage() -> None:
+    seen, judged = several()
+    finding = only("vip-missing", changed(seen, "lb2", more_vips=()), judged)
+    assert (finding.level, finding.outage, finding.part) == (Level.CRITICAL, False, "10.77.0.101")
+    nobody = changed(changed(seen, "lb2", more_vips=()), "lb1", holds_vip=False)
+    found = of("vip-missing", nobody, judged)
+    assert [each.outage for each in found] == [True, True]
+    assert len({each.identity for each in found}) == 2
+
+
+def test_each_of_several_vips_that_two_hold_is_found() -> None:
+    seen, judged = several()
+    finding = only("vip-twice", changed(seen, "lb1", more_vips=("10.77.0.101",)), judged)
+    assert finding.seen == "lb1 and lb2 both hold 10.77.0.101"
+    twice = changed(changed(seen, "lb1", more_vips=("10.77.0.101",)), "lb2", holds_vip=True)
+    assert [each.part for each in of("vip-twice", twice, judged)] == ["10.77.0.100", "10.77.0.101"]
+
+
+def test_a_vip_away_from_its_own_balancer_is_a_warning_and_a_single_one_is_nowhere_away() -> None:
+    seen, judged = several()
+    both = changed(changed(seen, "lb1", more_vips=("10.77.0.101",)), "lb2", more_vips=())
+    finding = only("vip-away", both, judged)
+    assert (finding.level, finding.part, finding.limit) == (Level.WARNING, "10.77.0.101", "lb2")
+    assert "30 s" in finding.advice
+    moved = changed(changed(healthy(), "lb1", holds_vip=False), "lb2", holds_vip=True)
+    assert of("vip-away", moved) == []
+
+
+def test_with_several_vips_one_dead_haproxy_is_no_outage() -> None:
+    seen, judged = several()
+    dead = changed(seen, "lb2", haproxy=None, problems=(Problem("haproxy", "connection refused"),))
+    finding = only("haproxy-silent", dead, judged)
+    assert (finding.level, finding.outage) == (Level.CRITICAL, False)
 
 
 def test_a_vip_held_twice_is_found() -> None:

@@ -217,6 +217,16 @@ def test_the_vip_is_held_by_whom_has_it_on_the_interface(address: str, *, holds:
     assert host({"addresses": {"answer": links}}).holds_vip is holds
 
 
+def test_further_vips_are_told_apart_from_the_first() -> None:
+    links = [{"ifname": "eth0", "addr_info": [{"local": "10.77.0.12"}, {"local": "10.77.0.101"}]}]
+    answer = {"parts": {"addresses": {"answer": links}}}
+    more = ("10.77.0.101", "10.77.0.102")
+    view = readings.host_view("lb2", answer, vip="10.77.0.100", more_vips=more, clock_offset_seconds=0.0)
+    assert (view.holds_vip, view.more_vips) == (False, ("10.77.0.101",))
+    alone = readings.host_view("lb2", answer, vip="10.77.0.100", clock_offset_seconds=0.0)
+    assert alone.more_vips is None
+
+
 def test_a_balancer_without_a_vip_to_hold_is_read_all_the_same() -> None:
     links = [{"ifname": "eth0", "addr_info": [{"local": "10.77.0.11"}]}]
     answer = {"parts": {"addresses": {"answer": links}}}

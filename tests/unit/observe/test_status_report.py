@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
 import pytest
 from observed import (
@@ -21,9 +23,12 @@ from observed import (
 
 from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Health
-from pgbaton.observe.report import changes, opening, report
+from pgbaton.observe.report import VipRow, changes, opening, report
 from pgbaton.observe.snapshot import Problem, Snapshot
 from pgbaton.topology.model import ReplicationMode
+
+if TYPE_CHECKING:
+    from pgbaton.topology.model import Topology
 
 
 def without_primary() -> Snapshot:
@@ -43,6 +48,37 @@ def test_the_report_of_a_healthy_cluster() -> None:
         ("lb1", "write"), ("lb1", "read"), ("lb2", "write"), ("lb2", "read"),
     ]  # fmt: skip
     assert (seen.etcd.healthy, seen.etcd.members, seen.etcd.leader) == (3, 3, "db2")
+
+
+def several() -> tuple[Topology, Snapshot]:
+    """Return a cluster with two VIPs, both on lb1."""
+    judged = topology(network={"more_vips": (IPv4Address("10.77.0.101"),)})
+    return judged, changed(changed(healthy(), "lb1", more_vips=("10.77.0.101",)), "lb2", more_vips=())
+
+
+def test_the_report_says_who_holds_each_of_several_vips_and_whose_each_is() -> None:
+    seen = report(*several())
+    assert (seen.vip, seen.vip_holders) == ("10.77.0.100", ("lb1",))
+    assert seen.vips == (VipRow("10.77.0.100", "lb1", ("lb1",)), VipRow("10.77.0.101", "lb2", ("lb1",)))
+    assert [row.vips for row in seen.hosts if "balancer" in row.roles] == [2, 0]
+    assert "VIP holder: 10.77.0.100 on lb1, 10.77.0.101 on lb1" in opening(seen)
+    data = json.loads(json.dumps(seen.to_dict()))
+    assert data["vips"][1] == {"address": "10.77.0.101", "home": "lb2", "holders": ["lb1"]}
+    assert Snapshot.from_dict(data["snapshot"]) == several()[1]
+
+
+def test_json_of_a_cluster_with_one_vip_says_nothing_of_several() -> None:
+    data = report(TOPOLOGY, healthy()).to_dict()
+    assert "vips" not in data
+    assert all("more_vips" not in row for row in (*data["hosts"], *data["snapshot"]["hosts"]))
+
+
+def test_the_move_of_one_of_several_vips_is_a_change() -> None:
+    judged, before = several()
+    after = changed(changed(before, "lb1", more_vips=()), "lb2", more_vips=("10.77.0.101",))
+    told = changes(report(judged, before), report(judged, after))
+    was, now = "10.77.0.100 on lb1, 10.77.0.101 on lb1", "10.77.0.100 on lb1, 10.77.0.101 on lb2"
+    assert f"VIP holder: {was} → {now}" in told
 
 
 def test_json_carries_findings_by_the_names_of_their_levels_and_the_snapshot() -> None:

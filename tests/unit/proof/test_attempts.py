@@ -6,7 +6,7 @@ import socket
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pgbaton.proof.attempts import attempts
+from pgbaton.proof.attempts import attempts, beginning_at
 from pgbaton.proof.session import ConnectFailure, Deadlines, Session
 
 
@@ -41,6 +41,14 @@ def test_a_preferred_standby_is_looked_for_on_all_hosts_before_any_server_will_d
 def test_what_else_a_connection_string_says_holds_for_every_host() -> None:
     each = [conninfo_to_dict(attempt.decode()) for attempt in attempts(b"host=a,b user=app dbname=shop")]
     assert [(one["user"], one["dbname"]) for one in each] == [("app", "shop")] * 2
+
+
+def test_clients_begin_at_different_hosts_and_know_all() -> None:
+    parameters = {"host": "a,b,c", "port": 7, "password": "secret"}
+    begun = [beginning_at(parameters, place) for place in range(4)]
+    assert [each["host"] for each in begun] == ["a,b,c", "b,c,a", "c,a,b", "a,b,c"]
+    assert all(each["port"] == 7 and each["password"] == "secret" for each in begun)
+    assert beginning_at({"host": "a"}, 5) == {"host": "a"}
 
 
 def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_tried() -> None:

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "observe"))
+import observed
+
 from pgbaton.errors import UnhealthyError, UsageError
 from pgbaton.observe.snapshot import HostView, Snapshot
 from pgbaton.proof import picture
-from pgbaton.proof.faults import DEMONSTRATED, FAULTS, choose, hand, named, of_suite
+from pgbaton.proof.faults import DEMONSTRATED, FAULTS, choose, hand, named, of_suite, partitions, victims
 from pgbaton.proof.faults.base import Strike, Suite
 from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.proof.target import Roles, Target, roles
@@ -111,6 +117,61 @@ def test_the_vip_must_be_somewhere_to_strike_its_holder() -> None:
 def test_roles_are_not_read_from_a_cluster_without_a_primary() -> None:
     with pytest.raises(UnhealthyError, match="primaries: none"):
         roles(TOPOLOGY, Snapshot("demo", "now", (HostView("lb1", reachable=True, holds_vip=True),)))
+
+
+SEVERAL = TOPOLOGY.model_copy(
+    update={"network": TOPOLOGY.network.model_copy(update={"more_vips": (IPv4Address("10.77.0.101"),)})}
+)
+
+
+def standing(**held: tuple[str, ...]) -> Snapshot:
+    """Return a cluster whose balancers hold these VIPs, by their last number, and whose primary is db1."""
+    views = [
+        HostView(name, reachable=True, holds_vip="100" in held.get(name, ()), more_vips=more)
+        for name in ("lb1", "lb2")
+        for more in [tuple(f"10.77.0.{last}" for last in held.get(name, ()) if last != "100")]
+    ]
+    return Snapshot("demo", "now", (*views, observed.database("db1")))
+
+
+def test_of_several_vips_the_first_ones_holder_is_the_active_balancer_and_every_holder_leads() -> None:
+    seen = roles(SEVERAL, standing(lb1=("101",), lb2=("100",)))
+    assert (seen.vip, seen.more_vips) == ("lb2", (("10.77.0.101", "lb1"),))
+    assert (seen.holders, seen.backups) == (("lb2", "lb1"), ())
+    assert set(seen.write_pools) == {"lb1", "lb2"}
+    both = roles(SEVERAL, standing(lb1=("100", "101")))
+    assert (both.holders, both.backups, both.write_pools) == (("lb1",), ("lb2",), ("lb1",))
+
+
+def test_a_further_vip_that_two_hold_leaves_no_roles() -> None:
+    with pytest.raises(UnhealthyError, match=r"holders of the VIP 10\.77\.0\.101: lb1, lb2"):
+        roles(SEVERAL, standing(lb1=("100", "101"), lb2=("101",)))
+
+
+async def test_where_every_balancer_holds_a_vip_none_is_a_backup_to_strike(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target(SEVERAL, ClusterState("demo", Path("/nowhere")), lambda _: None)
+    snapshots = [standing(lb1=("100",), lb2=("101",)), standing(lb1=("100", "101"))]
+
+    async def snapshot(_: Target) -> Snapshot:
+        return snapshots.pop(0)
+
+    monkeypatch.setattr(Target, "snapshot", snapshot)
+    assert await victims.no_backup(target) == "every balancer holds a VIP"
+    assert await victims.no_backup(target) is None
+
+
+def test_balancers_are_parted_from_each_other_whoever_holds_vips() -> None:
+    (fault,) = choose(["balancers-parted"], TOPOLOGY)
+    before = replace(RICH, more_vips=(("10.77.0.101", "lb1"),))
+    cuts = partitions.from_other_balancers(strike(fault, before))
+    assert {(cut.source, cut.target) for cut in cuts} >= {("lb2", "lb1")}
+
+
+def test_the_picture_shows_every_vip_and_every_holder() -> None:
+    drawn = picture.draw(SEVERAL, replace(RICH, more_vips=(("10.77.0.101", "lb1"),)))
+    assert "10.77.0.100 10.77.0.101" in drawn
+    assert "lb1 ● VIP" in drawn
+    assert "lb2 ● VIP" in drawn
 
 
 def test_the_picture_shows_every_host_its_address_and_its_part() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pgbaton.observe.snapshot import Snapshot
 
 TOPOLOGY = observed.AGENTS
-BEFORE = Lead(timeline=1, leader="db1", revision=7, vip="lb1")
+BEFORE = Lead(timeline=1, leader="db1", revision=7, vip="lb1", more_vips=(("10.77.0.101", "lb2"),))
 BEGAN = 1_795_000_000.0
 
 
@@ -45,6 +45,7 @@ def mark(moment: Moment, host: str = "db2", at: float = BEGAN) -> Mark:
         (replace(BEFORE, revision=9), ("db1 has lost the leader key meanwhile, and taken it again",)),
         (replace(BEFORE, vip="lb2"), ("the VIP is on lb2 and was on lb1",)),
         (replace(BEFORE, vip=None), ("the VIP is on no balancer and was on lb1",)),
+        (replace(BEFORE, more_vips=(("10.77.0.101", None),)), ("10.77.0.101 is on no balancer and was on lb2",)),
     ],
 )
 def test_whatever_is_another_one_than_before_is_told(after: Lead, told: tuple[str, ...]) -> None:

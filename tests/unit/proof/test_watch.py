@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pgbaton.proof.checkers.base import Holding
 from pgbaton.proof.outage import Span
-from pgbaton.proof.watch import Sighting, holdings
+from pgbaton.proof.watch import Sighting, holdings, names
+from pgbaton.topology import load, presets
 
 
 def test_an_address_that_comes_and_goes_was_held_in_between() -> None:
@@ -35,3 +36,24 @@ def test_holders_overlap_when_both_have_the_address() -> None:
         Holding("lb2", Span(2.0, 9.0)),
         Holding("lb1", Span(4.0, 9.0)),
     )
+
+
+def test_several_addresses_are_held_each_by_itself() -> None:
+    seen = [
+        Sighting(1.0, "lb1", held=True, vip="a"),
+        Sighting(2.0, "lb1", held=True, vip="b"),
+        Sighting(3.0, "lb1", held=False, vip="a"),
+        Sighting(4.0, "lb2", held=True, vip="a"),
+    ]
+    assert holdings(seen, 9.0) == (
+        Holding("lb1", Span(1.0, 3.0), "a"),
+        Holding("lb1", Span(2.0, 9.0), "b"),
+        Holding("lb2", Span(4.0, 9.0), "a"),
+    )
+
+
+def test_a_single_vip_needs_no_name() -> None:
+    single, vip = presets.text("standard"), 'vip = "10.77.0.100"'
+    several = single.replace(vip, f'more_vips = ["10.77.0.101"]\n{vip}')
+    assert names(load.loads(single)) == {"10.77.0.100": ""}
+    assert names(load.loads(several)) == {"10.77.0.100": "10.77.0.100", "10.77.0.101": "10.77.0.101"}

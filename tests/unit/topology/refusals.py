@@ -237,7 +237,7 @@ ELSEWHERE = (
     Case(
         "pg_hba", "postgresql.pg_hba", "is generated", '[postgresql]\npg_hba = ["host all all 0.0.0.0/0 trust"] # here'
     ),
-    Case("several VIPs", "network.vips", "one floating address", f'{VIP}\nvips = ["10.77.0.101"] # here', VIP),
+    Case("several VIPs", "network.vips", "key of its own", f'{VIP}\nvips = ["10.77.0.101"] # here', VIP),
     Case("second family", "hosts[1].ipv6", "only IPv4", f'{LB2}\nipv6 = "fd00::1" # here', LB2),
     Case("peer", "hosts[1].peers", "never the host itself", f'{LB2}\npeers = ["lb2"] # here', LB2),
     Case(
@@ -359,6 +359,65 @@ NETWORK = (
     Case("VIP is the gateway's", "network.vip", "gateway", f'{VIP} # here\ngateway = "10.77.0.100"', VIP),
     Case("VIP is the network's", "network.vip", "network address", 'vip = "10.77.0.0" # here', VIP),
     Case("VIP is broadcast", "network.vip", "broadcast", 'vip = "10.77.0.255" # here', VIP),
+    Case("VIP twice", "network.more_vips[0]", "listed twice", f'{VIP}\nmore_vips = ["10.77.0.100"] # here', VIP),
+    Case("VIP without a first", "network.more_vips", "no first one", 'more_vips = ["10.77.0.100"] # here', VIP),
+    Case(
+        "further VIP outside",
+        "network.more_vips[0]",
+        "outside network.subnet",
+        f'{VIP}\nmore_vips = ["10.78.0.101"] # here',
+        VIP,
+    ),
+    Case(
+        "further VIP is a host's",
+        "network.more_vips[0]",
+        "address of host db1",
+        f'{VIP}\nmore_vips = ["10.77.0.21"] # here',
+        VIP,
+    ),
+    Case(
+        "further VIP is the gateway's",
+        "network.more_vips[0]",
+        "gateway",
+        f'{VIP}\nmore_vips = ["10.77.0.101"] # here\ngateway = "10.77.0.101"',
+        VIP,
+    ),
+    Case(
+        "further VIP is IPv6",
+        "network.more_vips[0]",
+        "only IPv4",
+        f'{VIP}\nmore_vips = ["fd00::101"] # here',
+        VIP,
+    ),
+    Case(
+        "more VIPs than balancers",
+        "network.more_vips",
+        "3 VIPs and 2 balancers",
+        f'{VIP}\nmore_vips = ["10.77.0.101", "10.77.0.102"] # here',
+        VIP,
+    ),
+    Case(
+        "identity of a further VIP taken",
+        "network.more_vips[0]",
+        "would be 52",
+        f'{VIP}\nmore_vips = ["10.77.0.101"] # here\ntaken_router_ids = [52]',
+        VIP,
+    ),
+    Case(
+        "two VIPs of one identity",
+        "network.more_vips[0]",
+        "multiple of 255",
+        'vip = "10.77.0.100"\nmore_vips = ["10.77.1.99"] # here',
+        VIP,
+        more=(('subnet = "10.77.0.0/24"', 'subnet = "10.77.0.0/16"'),),
+    ),
+    Case(
+        "name that is none",
+        "network.dns_names[0]",
+        "no name that a certificate",
+        f'{VIP}\ndns_names = ["DB_1.example.com."] # here',
+        VIP,
+    ),
     Case("gateway outside", "network.gateway", "router", f'{VIP}\ngateway = "10.78.0.1" # here', VIP),
     Case(
         "identity taken",
@@ -1101,6 +1160,7 @@ DOUBTED = (
         more=((LB2, f'{LB2}\nfailure_domain = "a"'),),
     ),
     Case("no VIP", "network", "no VIP", "", f"{VIP}\n"),
+    Case("return of a single VIP", "timings.vip_return", "stays where it is", "[timings]\nvip_return = 5 # here"),
     Case("asynchronous", "replication.mode", "may lose", '[replication]\nmode = "asynchronous" # here'),
     Case(
         "count without effect",

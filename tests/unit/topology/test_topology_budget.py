@@ -214,3 +214,13 @@ def test_a_users_mode_comes_before_the_databases() -> None:
     )
     found = [pools.mode(made, made.databases[0], user) for user in made.users]
     assert found == [PoolMode.STATEMENT, PoolMode.SESSION]
+
+
+@pytest.mark.parametrize("fault", ["haproxy-killed", "balancer-power-off"])
+def test_of_several_vips_it_is_told_who_notices_and_when_one_goes_back(fault: str) -> None:
+    vip = 'vip = "10.77.0.100"'
+    text = f"{BASE}{STOCK}[timings]\nvip_return = 45\n".replace(vip, f'more_vips = ["10.77.0.101"]\n{vip}')
+    several, single = prediction(load.loads(text), fault), prediction(topology(), fault)
+    assert "Clients of other VIPs notice nothing; this one goes back after 45 s" in several.explanation
+    assert "other VIPs" not in single.explanation
+    assert several.write_seconds == single.write_seconds

@@ -10,8 +10,8 @@ closed after writing or moved in. So:
 - the file is the agent's alone. HAProxy's unit writes another (0 at its start), and Keepalived counts the reasons to
   give up, so each of several files is enough for it.
 
-0 is well. -254 takes the balancer's Keepalived into the fault state, and it sends priority 0: the peer takes the VIP at
-once. A lower priority would not do it, since the peer has ``nopreempt``.
+0 is well. -254 takes the balancer's Keepalived into the fault state, and it sends priority 0 for every VIP that it
+holds: the peer takes them at once. A lower priority would not do it, since the peer has ``nopreempt``, or waits.
 """
 
 from __future__ import annotations

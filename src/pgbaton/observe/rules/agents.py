@@ -121,7 +121,7 @@ def path_broken(facts: Facts) -> Iterator[Finding]:
 
 
 def vip_given_up(facts: Facts) -> Iterator[Finding]:
-    """No agent should have to take its balancer out of the election of the VIP's holder; why, another rule may say."""
+    """No agent should have to take its balancer out of the election of a VIP's holder; why, another rule may say."""
     for spec, view in facts.voters:
         is_explained = view.agent is not None and bool(view.agent.path)
         if view.tracked is not None and view.tracked < 0 and not is_explained:

@@ -8,6 +8,7 @@ from pgbaton.components.agent import PAUSE_SECONDS
 from pgbaton.observe.facts import HELD_PURPOSE, STANDBY_PROXY
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import span
+from pgbaton.topology import vips
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -21,23 +22,49 @@ WAIT_SECONDS = 1.0
 
 
 def vip_missing(facts: Facts) -> Iterator[Finding]:
-    """Some balancer must hold the VIP."""
-    vip = facts.topology.network.vip
-    if vip is None or facts.vip_holders:
-        return
+    """Some balancer must hold each VIP."""
     balancers = facts.topology.with_role(Role.BALANCER)
     asked = ", ".join(spec.name for spec, _ in facts.reached(Role.BALANCER)) or "none"
-    seen = f"no balancer holds {vip} (answered: {asked} of {len(balancers)})"
-    advice = "pgbaton logs --unit keepalived; on the balancers: systemctl status keepalived haproxy"
-    yield Finding(Level.CRITICAL, "vip-missing", facts.topology.name, seen, "one holder", advice, outage=True)
+    for vip, names in facts.holders.items():
+        if names:
+            continue
+        seen = f"no balancer holds {vip} (answered: {asked} of {len(balancers)})"
+        advice = "pgbaton logs --unit keepalived; on the balancers: systemctl status keepalived haproxy"
+        outage, part = not facts.entries, which(facts, vip)
+        yield Finding(Level.CRITICAL, "vip-missing", facts.topology.name, seen, "one holder", advice, outage, part)
 
 
 def vip_twice(facts: Facts) -> Iterator[Finding]:
-    """No two balancers may hold the VIP."""
-    if len(facts.vip_holders) > 1:
-        seen = f"{' and '.join(facts.vip_holders)} both hold {facts.topology.network.vip}"
-        advice = "the balancers do not hear each other's VRRP (protocol 112): look at firewall and network between them"
-        yield Finding(Level.CRITICAL, "vip-twice", facts.topology.name, seen, "one holder", advice)
+    """No two balancers may hold the same VIP."""
+    for vip, names in facts.holders.items():
+        if len(names) > 1:
+            seen = f"{' and '.join(names)} both hold {vip}"
+            advice = (
+                "the balancers do not hear each other's VRRP (protocol 112): look at firewall and network between them"
+            )
+            part = which(facts, vip)
+            yield Finding(Level.CRITICAL, "vip-twice", facts.topology.name, seen, "one holder", advice, part=part)
+
+
+def vip_away(facts: Facts) -> Iterator[Finding]:
+    """Each of several VIPs should be on its own balancer, or another one carries the clients of both."""
+    homes = vips.homes(facts.topology)
+    for vip, names in facts.holders.items():
+        home = homes.get(vip)
+        if home is None or len(names) != 1 or home in names:
+            continue
+        seen = f"{vip} is on {names[0]}, and {home} is its own balancer"
+        seconds = facts.topology.timings.vip_return
+        advice = (
+            f"it goes back when {home} has been well for {span(seconds)}; what keeps it away says "
+            f"pgbaton logs --host {home} --unit keepalived"
+        )
+        yield Finding(Level.WARNING, "vip-away", facts.topology.name, seen, home, advice, part=vip)
+
+
+def which(facts: Facts, vip: str) -> str:
+    """Return which part of the cluster a VIP is, where there are several."""
+    return vip if len(facts.holders) > 1 else ""
 
 
 def haproxy_silent(facts: Facts) -> Iterator[Finding]:

@@ -52,10 +52,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Holding:
-    """A time in which a balancer had the VIP on its interface, on the history's clock."""
+    """A time in which a balancer had a VIP on its interface, on the history's clock.
+
+    ``vip`` is its address where the cluster has several.
+    """
 
     host: str
     span: Span
+    vip: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Evidence:
     """Everything a trial left to judge by, on the history's clock.
 
     ``window`` is what is judged, ``fault`` the time from the fault to its undoing. ``finals`` are the final reads of
-    every database host. ``holdings`` are all stretches in which a balancer had the VIP, None when nobody watched.
+    every database host. ``holdings`` are all stretches in which a balancer had a VIP, None when nobody watched.
     ``remains`` is what was still wrong with the cluster at the end, None when nobody could look.
     """
 

@@ -1,4 +1,4 @@
-"""Whether two balancers held the VIP at once. Pure.
+"""Whether two balancers held a VIP at once. Pure.
 
 Clients reach one of two holders, and which one may change with every packet; that both lead to the same primary is for
 the checker *primaries* to see. Who watched samples, so a stretch is as exact as the watch was close.
@@ -33,26 +33,43 @@ class Stretch:
 
 
 def vip(evidence: Evidence) -> Check:
-    """Find stretches of the window in which the VIP was held twice, and measure those in which nobody held it."""
+    """Find stretches of the window in which a VIP was held twice, and measure those in which nobody held it."""
     if evidence.holdings is None:
         return Check(NAME, Validity.UNKNOWN, ("nobody watched who held the VIP",))
-    found = stretches(evidence.holdings, evidence.window)
-    twice = _joined(stretch for stretch in found if len(stretch.hosts) > 1)
-    nobody = _joined(stretch for stretch in found if not stretch.hosts)
-    wrong = [stretch for stretch in twice if stretch.span.seconds > HELD_TWICE_SECONDS]
+    twice: list[tuple[str, Stretch]] = []
+    nobody: list[Stretch] = []
+    for address in addresses(evidence):
+        of_one = [holding for holding in evidence.holdings if holding.vip == address]
+        found = stretches(of_one, evidence.window)
+        twice += [(address, stretch) for stretch in _joined(each for each in found if len(each.hosts) > 1)]
+        nobody += _joined(stretch for stretch in found if not stretch.hosts)
+    wrong = [(address, stretch) for address, stretch in twice if stretch.span.seconds > HELD_TWICE_SECONDS]
     sentences = [
-        f"{' and '.join(sorted(stretch.hosts))} held the VIP at once for {stretch.span.seconds:.3f} s, "
+        f"{' and '.join(sorted(stretch.hosts))} held {address or 'the VIP'} at once for {stretch.span.seconds:.3f} s, "
         f"from {moment(evidence, stretch.span.begin)}"
-        for stretch in wrong
+        for address, stretch in wrong
     ]
+    both = [stretch for _, stretch in twice]
     figures = {
-        "held_twice_seconds": _total(twice),
-        "held_twice_longest_seconds": _longest(twice),
+        "held_twice_seconds": _total(both),
+        "held_twice_longest_seconds": _longest(both),
         "held_by_nobody_seconds": _total(nobody),
         "held_by_nobody_longest_seconds": _longest(nobody),
-        "holders": [[holding.host, seconds_after(evidence, holding.span.begin)] for holding in evidence.holdings],
+        "holders": [holder(evidence, holding) for holding in evidence.holdings],
     }
     return Check(NAME, Validity.INVALID if wrong else Validity.VALID, examples(sentences), figures)
+
+
+def addresses(evidence: Evidence) -> tuple[str, ...]:
+    """Return what the VIPs are called in holdings: a single one has no name there."""
+    vips = tuple(map(str, evidence.topology.network.vips))
+    return vips if len(vips) > 1 else ("",)
+
+
+def holder(evidence: Evidence, holding: Holding) -> list[str | float]:
+    """Return who held a VIP and since when; of several also which."""
+    told: list[str | float] = [holding.host, seconds_after(evidence, holding.span.begin)]
+    return [*told, holding.vip] if holding.vip else told
 
 
 def stretches(holdings: Iterable[Holding], window: Span) -> list[Stretch]:

@@ -161,7 +161,7 @@ def primary(roles: Roles, random: Random) -> tuple[str, ...]:
 
 
 def vip_holder(roles: Roles, random: Random) -> tuple[str, ...]:
-    """Strike the balancer that holds the VIP; raises UnhealthyError when none does."""
+    """Strike the balancer that holds the VIP, or the first of several; raises UnhealthyError when none does."""
     del random
     if roles.vip is None:
         message = "no balancer holds the VIP"

@@ -123,7 +123,7 @@ def from_each_other(strike: Strike) -> tuple[Cut, ...]:
 
 def from_other_balancers(strike: Strike) -> tuple[Cut, ...]:
     """Part the balancer from the other ones."""
-    return between(strike.host, strike.before.backups)
+    return between(strike.host, [name for name in strike.before.balancers if name != strike.host])
 
 
 def from_primary(strike: Strike) -> tuple[Cut, ...]:

@@ -59,7 +59,8 @@ FAULTS = (
         name="haproxy-stopped",
         title="HAProxy stopped",
         does="SIGSTOP to HAProxy's processes on the VIP's holder",
-        right="the VIP moves, because only an answer counts; it does not move back when HAProxy goes on",
+        right="the VIP moves, because only an answer counts; it does not move back when HAProxy goes on, unless "
+        "it is one of several, and then not at once",
         victims=vip_holder,
         inject=to_unit(haproxy.UNIT, "STOP"),
         heal=thaw(haproxy.UNIT),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def entry(roles: Roles, random: Random) -> tuple[str, ...]:
-    """Strike the balancer that clients come through: the VIP's holder, the first one where there is no VIP."""
+    """Strike a balancer that clients come through: the first VIP's holder, the first one where there is no VIP."""
     del random
     return (roles.vip or roles.balancers[0],)
 
@@ -32,8 +32,8 @@ def read_pooler(roles: Roles, random: Random) -> tuple[str, ...]:
 
 
 def backup_balancer(roles: Roles, random: Random) -> tuple[str, ...]:
-    """Strike a balancer that does not hold the VIP."""
-    return (random.choice(_some(roles.backups, "balancer without the VIP")),)
+    """Strike a balancer that holds no VIP."""
+    return (random.choice(_some(roles.backups, "balancer without a VIP")),)
 
 
 def confirming_standby(roles: Roles, random: Random) -> tuple[str, ...]:
@@ -81,6 +81,12 @@ def everything(roles: Roles, random: Random) -> tuple[str, ...]:
 async def no_vip(target: Target) -> str | None:
     """Tell when there is no VIP that could be held."""
     return None if target.topology.network.vip else f"{target.topology.name} has no VIP"
+
+
+async def no_backup(target: Target) -> str | None:
+    """Tell when every balancer holds a VIP."""
+    roles = await target.roles()
+    return None if roles.backups else "every balancer holds a VIP"
 
 
 async def no_pooler(target: Target) -> str | None:

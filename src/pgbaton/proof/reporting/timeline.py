@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def chart(seen: View, story: Story, history: History, *, parts: bool = False) ->
         ("", "moments", moments(seen, story)),
         *curves(seen, history),
         lane(seen, "primary", primaries(history, story, seen.span), story),
-        lane(seen, "VIP", [Stretch(each.host, each.span) for each in story.holdings], story),
+        *vips(seen, story),
         ("routing", "lane marks", routing(seen, story)),
         ("journals", "lane marks", journals(seen, story)),
     ]
@@ -117,6 +118,20 @@ def chart(seen: View, story: Story, history: History, *, parts: bool = False) ->
     rows.append(("", "ticks", ticks(seen)))
     body = "".join(f'<span>{label}</span><div class="{css}">{content}</div>' for label, css, content in rows)
     return f'<div class="plot">{backdrop(seen, story)}{body}</div>'
+
+
+def vips(seen: View, story: Story) -> list[tuple[str, str, str]]:
+    """Return a lane for each VIP: who held it."""
+    named = sorted({each.vip for each in story.holdings}) or [""]
+    return [
+        lane(
+            seen,
+            f"VIP <small>{escape(vip)}</small>" if vip else "VIP",
+            [Stretch(each.host, each.span) for each in story.holdings if each.vip == vip],
+            story,
+        )
+        for vip in named
+    ]
 
 
 def backdrop(seen: View, story: Story) -> str:

@@ -20,6 +20,8 @@ HEARTBEATS = 4
 VRRP_TICK = 0.01
 #: Programs here take whole milliseconds; checks more often than this only load the machine.
 SHORTEST_INTERVAL = 0.01
+#: From so many VIPs on, each has a balancer of its own.
+SEVERAL = 2
 INTERVALS = (
     "check_interval",
     "read_check_interval",
@@ -134,6 +136,14 @@ def clients_wait_out_a_failover(topology: Topology) -> Iterator[Objection]:
         yield warning(("timings", "query_wait"), reason, f"set more than {timings.ttl + 5}")
 
 
+@rule("timings", "network")
+def return_is_of_several(topology: Topology) -> Iterator[Objection]:
+    """Only one of several VIPs goes back to its own balancer."""
+    if "vip_return" in topology.timings.model_fields_set and len(topology.network.vips) < SEVERAL:
+        reason = "has no effect: a single VIP stays where it is, since each move cuts connections"
+        yield warning(("timings", "vip_return"), reason, "take it out, or add network.more_vips")
+
+
 RULES: tuple[Rule, ...] = (
     patroni_keeps_them,
     lock_outlives_retries,
@@ -145,4 +155,5 @@ RULES: tuple[Rule, ...] = (
     poolers_give_up_in_time,
     silence_is_noticed,
     clients_wait_out_a_failover,
+    return_is_of_several,
 )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 IDENTIFIER = r"^[a-z_][a-z0-9_]{0,62}$"
 HOST_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+DNS_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
 SLUG = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 SETTING = r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$"
 FAILURE_DOMAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -23,6 +24,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
 HostName = Annotated[str, Field(pattern=HOST_NAME)]
+DnsName = Annotated[str, Field(pattern=DNS_NAME, max_length=253)]
 Slug = Annotated[str, Field(pattern=SLUG)]
 SettingName = Annotated[str, Field(pattern=SETTING)]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pgbaton.topology.tables.base import FAILURE_DOMAIN, INTERFACE, HostName, Section, Slug
+from pgbaton.topology.tables.base import FAILURE_DOMAIN, INTERFACE, DnsName, HostName, Section, Slug
 
 
 class Role(StrEnum):
@@ -70,10 +70,18 @@ class Cluster(Section):
 
 
 class Network(Section):
-    """The network that hosts and clients share, and the floating address on it."""
+    """The network that hosts and clients share, and the floating addresses on it."""
 
     subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
     vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
+    more_vips: tuple[IPv4Address, ...] = Field(
+        default=(),
+        description="Further such addresses, each with a balancer of its own as long as that one is well.",
+    )
+    dns_names: tuple[DnsName, ...] = Field(
+        default=(),
+        description="Names that clients have for these addresses; certificates that they see are good for them too.",
+    )
     other_subnets: tuple[IPv4Network, ...] = Field(
         default=(),
         description="Networks of other sites, where applications may be, and databases that never become primary.",
@@ -85,8 +93,15 @@ class Network(Section):
         default="eth0", description="Network interface that carries the hosts' addresses and the VIP."
     )
     virtual_router_id: Annotated[int, Field(ge=1, le=255)] = Field(
-        default=51, description="VRRP identity; unique on the network segment."
+        default=51,
+        description="VRRP identity of the VIP; unique on the network segment. A further VIP's is as far from this one "
+        "as its address is from the VIP's.",
     )
     taken_router_ids: tuple[Annotated[int, Field(ge=1, le=255)], ...] = Field(
         default=(), description="VRRP identities that others on the segment use."
     )
+
+    @property
+    def vips(self) -> tuple[IPv4Address, ...]:
+        """Return every floating address, the VIP first; none where there is no VIP."""
+        return (self.vip, *self.more_vips) if self.vip else ()

@@ -72,6 +72,11 @@ class Timings(Section):
     check_fall: Annotated[int, Field(ge=1, le=10)] = Field(default=2, description="Failed checks before it is down.")
     advert_interval: Annotated[float, Field(ge=0.01, le=40)] = Field(default=0.1, description="VRRP adverts.")
     balancer_check_interval: Seconds = Field(default=0.5, description="Keepalived's round trip through HAProxy.")
+    vip_return: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=30.0,
+        description="Of several VIPs, one that is elsewhere goes back to its own balancer when that has been well for "
+        "so long. A single VIP stays where it is.",
+    )
     wal_sender_timeout: Seconds = Field(default=2.0, description="A silent standby is dropped.")
     wal_retrieve_retry_interval: Seconds = Field(default=0.1, description="A standby looks for its primary again.")
     server_login_retry: Seconds = Field(default=0.1, description="PgBouncer tries a failed server again.")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from made import DB1, DB2, FAIL, TOPOLOGY, UNKNOWN, add, evidence, held, says
 
-from pgbaton.proof.checkers.base import Validity
+from pgbaton.proof.checkers.base import Holding, Validity
 from pgbaton.proof.checkers.primaries import primaries
 from pgbaton.proof.checkers.reads import check_seconds, max_lag_bytes, reads
 from pgbaton.proof.checkers.vip import vip
 from pgbaton.proof.checkers.whole import whole
 from pgbaton.proof.history import Kind, Operation, Outcome
+from pgbaton.proof.outage import Span
+
+if TYPE_CHECKING:
+    from pgbaton.proof.checkers.base import Evidence
 
 FIRST = (add(1, at=1, server=DB1, timeline=1), add(2, at=2, server=DB1, timeline=1))
 SECOND = (add(3, at=12, server=DB2, timeline=2), add(4, at=13, server=DB2, timeline=2))
@@ -79,6 +85,39 @@ def test_a_third_holder_makes_no_stretch_shorter() -> None:
 
 def test_the_vip_is_judged_within_the_window_alone() -> None:
     assert vip(evidence(holdings=(held("lb1", 0, 90), held("lb2", 60, 90)))).validity is Validity.VALID
+
+
+VIPS = ("10.77.0.100", "10.77.0.101")
+SEVERAL = TOPOLOGY.model_copy(
+    update={"network": TOPOLOGY.network.model_copy(update={"more_vips": (IPv4Address(VIPS[1]),)})}
+)
+
+
+def of_two(*holdings: tuple[str, float, float, int]) -> Evidence:
+    """Return evidence of a cluster with two VIPs: who held which, by its place, from when to when."""
+    found = tuple(Holding(host, Span(begin, end), VIPS[which]) for host, begin, end, which in holdings)
+    return replace(evidence(holdings=found), topology=SEVERAL)
+
+
+def test_a_balancer_each_for_two_vips_is_no_conflict() -> None:
+    check = vip(of_two(("lb1", 0, 60, 0), ("lb2", 0, 60, 1)))
+    assert check.validity is Validity.VALID
+    assert check.figures["held_twice_seconds"] == check.figures["held_by_nobody_seconds"] == 0
+    assert check.figures["holders"] == [["lb1", -10.0, VIPS[0]], ["lb2", -10.0, VIPS[1]]]
+
+
+def test_of_several_vips_the_one_that_two_hold_is_named() -> None:
+    check = vip(of_two(("lb1", 0, 60, 0), ("lb2", 0, 60, 1), ("lb1", 20, 22, 1)))
+    assert check.validity is Validity.INVALID
+    assert check.findings == (f"lb1 and lb2 held {VIPS[1]} at once for 2.000 s, from 10.000 s after the fault",)
+    assert check.figures["held_twice_seconds"] == 2.0
+
+
+def test_a_vip_that_nobody_holds_is_missed_beside_one_that_is_held() -> None:
+    check = vip(of_two(("lb1", 0, 60, 0), ("lb2", 0, 30, 1)))
+    assert check.figures["held_by_nobody_seconds"] == check.figures["held_by_nobody_longest_seconds"] == 30.0
+    never = vip(of_two(("lb1", 0, 60, 0)))
+    assert never.figures["held_by_nobody_seconds"] == 60.0
 
 
 def test_a_vip_that_nobody_watched_is_unknown() -> None:

@@ -184,6 +184,15 @@ def test_a_vip_that_two_balancers_hold_is_seen_twice() -> None:
     assert drawn.count('class="lane twice"') == 2  # whole and near
 
 
+def test_each_of_several_vips_has_a_lane_and_one_that_another_takes_over_is_not_held_twice() -> None:
+    story = made.story(made.trial())
+    (held,) = story.holdings
+    both = (replace(held, vip="10.77.0.100"), replace(held, vip="10.77.0.101"))
+    drawn = timeline.draw(replace(story, holdings=both), made.history(story, clients=3, pace=0.05))
+    assert drawn.count("<small>10.77.0.101</small>") == 2  # whole and near
+    assert 'class="lane twice"' not in drawn
+
+
 def test_the_primaries_stretches_end_where_writes_stop() -> None:
     story = made.story(made.trial(outage=2.0))
     first, second = timeline.primaries(made.history(story), story, story.window)
