@@ -157,12 +157,16 @@ async def test_a_server_that_hangs_is_told_of_and_left_alone(
     host.condition, host.answer = Condition.STOPPED, SilentError("no answer")
     if how == "stopped":
         await host.server.end_stopped()
-    else:
-        for _ in range(4):
-            await host.server._look()
+    for _ in range(4):
+        await host.server._look()
+        await host.server.end_stopped() if how == "stopped" else None
     assert host.server.verdict is Verdict.HUNG
+    assert caplog.text.count("its processes were stopped") == (how == "stopped")
     assert "is left alone: a person decides here: pgbaton failover" in caplog.text
     assert host.ended == []
+    host.condition, host.answer = Condition.RUNNING, LEADING
+    assert await host.status("/primary") == 200
+    assert host.server.verdict is Verdict.WELL
 
 
 async def test_a_primary_whose_disk_hangs_is_left_alone_as_well(host: Host) -> None:
