@@ -37,7 +37,8 @@ BOOT_SECONDS = 60.0
 #: What a host's own program says in the journal when it lets its server not start.
 STAYS_DOWN = "stays down: "
 
-#: What can be proven of such a cluster: all that does not lean on Patroni, etcd or agents. The rest counts as not run.
+#: What can be proven of such a cluster: all that does not lean on Patroni, etcd or votes. The rest counts as not run,
+#: and so does what needs agents where there are none.
 BY_HAND = frozenset(
     {
         "switchover",
@@ -56,6 +57,10 @@ BY_HAND = frozenset(
         "balancers-power-off",
         "packet-loss",
         "latency",
+        "pooler-cut-off",
+        "agents-killed",
+        "agents-stopped",
+        "standby-deaf-to-heartbeats",
         "postmaster-killed-in-place",
         "primary-power-off-and-failover",
         "old-primary-returns-after-failover",
