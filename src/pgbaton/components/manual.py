@@ -137,8 +137,10 @@ def service_unit(topology: Topology) -> str:
     A server that crashed starts again where it is, a primary too: nobody takes over by himself, and it has everything
     that it acknowledged. After a boot of its machine it is asked for first whether anybody else has.
     """
-    head = {"Description": "PostgreSQL of the cluster", **directories.needed(topology), "StartLimitIntervalSec": "0"}
-    head["After"] = " ".join(("network.target", *((directories.UNIT,) if topology.directories else ())))
+    needed = directories.needed(topology)
+    head = {"Description": "PostgreSQL of the cluster", **needed}
+    head["After"] = " ".join(filter(None, ("network.target", needed.get("After"))))
+    head["StartLimitIntervalSec"] = "0"
     binaries = f"/usr/lib/postgresql/{topology.postgresql.version}/bin"
     service: dict[str, str | list[str]] = {
         **HARDENING,

@@ -162,9 +162,9 @@ def metrics(health: Health) -> str:
     figures = {**{name: float(value) for name, value in flags.items()}, **health.gauges}
     figures |= {"timeline": float(health.timeline), "fences": float(len(health.fenced))}
     figures["silent_hosts"] = float(len(health.silent))
-    for name, value in (("lag_bytes", health.lag_bytes), ("unreplayed_bytes", health.unreplayed_bytes)):
-        if value is not None:
-            figures[name] = float(value)
+    for name, count in (("lag_bytes", health.lag_bytes), ("unreplayed_bytes", health.unreplayed_bytes)):
+        if count is not None:
+            figures[name] = float(count)
     lines: list[str] = []
     for name, value in sorted(figures.items()):
         kind = f"# TYPE pgbaton_{name.partition('{')[0]} gauge"
