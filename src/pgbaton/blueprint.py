@@ -103,7 +103,7 @@ def part(component: Component, topology: Topology, host: HostSpec) -> Part:
     """Return what one component puts on one host."""
     return Part(
         component.name,
-        component.wave,
+        component.comes_up_in(topology),
         component.packages(topology, host),
         component.files(topology, host),
         component.units(topology, host),

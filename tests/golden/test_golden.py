@@ -68,6 +68,62 @@ def shown(file: File) -> str:
     return file.content if isinstance(file.content, str) else "(binary)"
 
 
+def by_hand(*changes: tuple[str, str]) -> str:
+    """Return the preset of a cluster that a person fails over, with some of its text replaced."""
+    text = presets.text("manual")
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+ELSEWHERE = (
+    '[postgresql]\ndata_directory = "/srv/pg/data"\nwal_directory = "/srv/wal/main"\n',
+    '[[tablespaces]]\nname = "fast"\nlocation = "/srv/fast/orders"\nowner = "app"\n\n[[users]]',
+)
+#: Clusters that a person fails over, with what the preset has not, and the hosts that it makes a difference on.
+BY_HAND = {
+    "hand-agents": (
+        by_hand(
+            ("# agent = false ", "agent = true "),
+            ('# check = "query" ', 'check = "agent" '),
+            ("[postgresql]\n", ELSEWHERE[0]),
+            ("[[users]]", ELSEWHERE[1]),
+        ),
+        ("lb1", "db1"),
+    ),
+    "hand-database": (by_hand(("[pooling]\n", '[pooling]\nplacement = "database"\n')), ("lb1", "db1")),
+    "hand-none": (by_hand(("[pooling]\n", '[pooling]\nplacement = "none"\n')), ("lb1", "db1")),
+    "hand-pooler": (
+        by_hand(
+            ("[pooling]\n", '[pooling]\nplacement = "pooler"\n'),
+            (
+                "[postgresql]\n",
+                '[[hosts]]\nname = "pool1"\naddress = "10.77.0.31"\nroles = ["pooler"]\n\n[postgresql]\n',
+            ),
+        ),
+        ("lb1", "pool1"),
+    ),
+    "hand-application": (
+        by_hand(
+            ("[pooling]\n", '[pooling]\nplacement = "application"\n'),
+            (
+                "[postgresql]\n",
+                '[[hosts]]\nname = "shop"\naddress = "10.77.0.41"\nroles = ["application"]\n\n[postgresql]\n',
+            ),
+        ),
+        ("lb1", "shop"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_a_cluster_that_a_person_fails_over_renders_what_it_did(case: str) -> None:
+    text, hosts = BY_HAND[case]
+    for host in hosts:
+        compare(case, text, only=host)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_preset_renders_what_it_did(case: str) -> None:
     compare(case, CASES[case])

@@ -241,6 +241,7 @@ def document_of(host: Host, hosts: dict[str, Host], directory: Path) -> dict[str
     return {
         "cluster": "agents",
         "scope": "agents",
+        "kind": "patroni",
         "me": host.name,
         "hosts": [{"name": each.name, "address": each.address, "roles": ["dcs"]} for each in hosts.values()],
         "mode": "synchronous",

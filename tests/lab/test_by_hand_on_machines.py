@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from by_hand import (
+    FAILED,
+    UNHEALTHY,
+    applied,
+    done,
+    healthy,
+    lab_prove,
+    look,
+    operation,
+    proven,
+    refused,
+    until_held_back,
+)
 from labs import Lab, down, up
 
-from pgbaton.components import manual
-from pgbaton.hosts import process
+from pgbaton.components import agent, manual
 from pgbaton.lab import lifecycle
-from pgbaton.operate.operation import Operation
+from pgbaton.observe.collect import agent_figures
+from pgbaton.operate import routing
 from pgbaton.operate.waiting import until
+from pgbaton.topology.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pgbaton.operate.members import View
-
 pytestmark = pytest.mark.lab
 
-OK, FAILED, UNHEALTHY, REFUSED = 0, 1, 3, 6
 #: How long the meter waits for an answer.
 ANSWER_SECONDS = 3.0
 
@@ -35,35 +47,6 @@ def lab(lab_home: Path) -> Iterator[Lab]:
         yield up("test-manual", "--preset", "manual")
     finally:
         down("test-manual")
-
-
-async def done(lab: Lab, *arguments: str, timeout: float = 200) -> dict[str, Any]:
-    """Run a command that must succeed; return its JSON."""
-    result = await lab.pgbaton(*arguments, "-o", "json", timeout=timeout)
-    assert result.exit_status == OK, result.stdout + result.stderr
-    data: dict[str, Any] = json.loads(result.stdout)
-    return data
-
-
-async def refused(lab: Lab, *arguments: str) -> str:
-    """Run a command that must be refused; return what it said."""
-    result = await lab.pgbaton(*arguments)
-    assert result.exit_status == REFUSED, result.stdout + result.stderr
-    return result.stderr
-
-
-async def look(lab: Lab) -> View:
-    return await Operation(lab.topology, lab.hosts(), lambda _: None).look()
-
-
-async def healthy(lab: Lab) -> None:
-    """Wait until status has nothing to say."""
-
-    async def seen() -> str | None:
-        said = json.loads((await lab.pgbaton("status", "-o", "json")).stdout)
-        return None if said["health"] == "healthy" else "; ".join(each["seen"] for each in said["findings"])
-
-    await until("the cluster is healthy", seen, seconds=60, interval_seconds=0.5)
 
 
 async def test_it_comes_up_and_a_second_apply_has_nothing_to_do(lab: Lab) -> None:
@@ -92,20 +75,11 @@ async def test_a_switchover_under_load_and_a_balancer_that_dies_are_proven(lab: 
     assert moved["unknown"] == 0 or moved["write_outage_seconds"] > ANSWER_SECONDS, moved["error_classes"]
 
 
-async def lab_prove(lab: Lab, *arguments: str) -> dict[str, Any]:
-    """Put the cluster to the proof; return what came of it."""
-    argv = (sys.executable, "-m", "pgbaton", "prove", "--target", lab.name, *arguments, "--seed", "7", "-o", "json")
-    said = await process.run(*argv, check=False, timeout=300)
-    data: dict[str, Any] = json.loads(said.stdout)
-    return data
-
-
 async def test_a_switchover_whose_standby_does_not_keep_up_is_given_up_and_clients_go_on(lab: Lab) -> None:
     await healthy(lab)
     view = await look(lab)
     (standby,) = view.streaming
-    operation = Operation(lab.topology, lab.hosts(), lambda _: None)
-    replayer = await operation.sql(standby, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
+    replayer = await operation(lab).sql(standby, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
     await lab.hosts()[standby].run("kill", "-STOP", replayer)
     try:
         result = await lab.pgbaton("switchover", "--yes")
@@ -153,16 +127,6 @@ async def test_a_dead_primary_is_replaced_and_does_not_come_back_as_one(lab: Lab
     assert (await done(lab, "plan"))["changes"] is False
 
 
-async def until_held_back(lab: Lab, old: str, new: str) -> None:
-    """Wait until the old primary's host has said why its server stays down."""
-
-    async def seen() -> str | None:
-        said = await lab.hosts()[old].run("journalctl", "-b", "-u", manual.UNIT, "--no-pager", check=False)
-        return None if f"{new} is primary" in said.stdout else said.stdout[-200:]
-
-    await until(f"{old} stays down", seen, seconds=60, interval_seconds=0.5)
-
-
 async def test_commits_wait_for_a_standby_until_it_is_detached(lab: Lab) -> None:
     view = await look(lab)
     (standby,) = view.streaming
@@ -174,22 +138,155 @@ async def test_commits_wait_for_a_standby_until_it_is_detached(lab: Lab) -> None
     assert "pgbaton standby detach" in found["synchronous-standby-missing"]["advice"]
     change = await done(lab, "standby", "detach", standby, "--yes")
     assert (change["attached"], change["detached"]) == ([], [standby])
-    operation = Operation(lab.topology, lab.hosts(), lambda _: None)
-    await operation.sql(str(view.primary), "CREATE TABLE IF NOT EXISTS alone (id int)", seconds=10)
+    await operation(lab).sql(str(view.primary), "CREATE TABLE IF NOT EXISTS alone (id int)", seconds=10)
     assert f"{standby} streams" in await refused(lab, "standby", "attach", standby, "--yes")
     await lab.hosts()[standby].run("systemctl", "start", manual.UNIT, timeout=60)
-    await operation.until_streaming(standby, str(view.primary))
+    await operation(lab).until_streaming(standby, str(view.primary))
     await done(lab, "standby", "attach", standby, "--yes")
     await healthy(lab)
 
 
 async def test_settings_change_by_reload_or_a_rolling_restart(lab: Lab, tmp_path: Path) -> None:
-    file = tmp_path / "manual.toml"
-    text = lab.state.topology_file.read_text()
-    file.write_text(text + '\n[postgresql.settings]\nwork_mem = "8MB"\nshared_buffers = "64MB"\n')
-    await done(lab, "apply", str(file), "--cluster", lab.name, "--yes")
-    operation = Operation(lab.topology, lab.hosts(), lambda _: None)
+    await applied(lab, tmp_path, postgresql={"settings": {"work_mem": "8MB", "shared_buffers": "64MB"}})
     for host in ("db1", "db2"):
-        assert await operation.sql(host, "SHOW work_mem") == "8MB"
-        assert await operation.sql(host, "SHOW shared_buffers") == "64MB"
+        assert await operation(lab).sql(host, "SHOW work_mem") == "8MB"
+        assert await operation(lab).sql(host, "SHOW shared_buffers") == "64MB"
     assert len((await look(lab)).primaries) == 1
+
+
+WAL, FAST = "/srv/wal/main", "/srv/fast/orders"
+
+
+async def test_wal_and_tablespaces_find_places_of_their_own(lab: Lab, tmp_path: Path) -> None:
+    fast = [{"name": "fast", "location": FAST, "owner": "app"}]
+    await applied(lab, tmp_path, postgresql={"wal_directory": WAL}, tablespaces=fast)
+    view = await look(lab)
+    old, (new,) = str(view.primary), view.streaming
+    await operation(lab).sql(old, "CREATE TABLE quick (id int) TABLESPACE fast; INSERT INTO quick VALUES (42)")
+    assert (await done(lab, "reinit", new, "--yes"))["how"] == "clone"
+    assert await wal_of(lab, new) == WAL
+    moved = await done(lab, "switchover", "--yes")
+    assert (moved["from"], moved["to"]) == (old, new)
+    assert (await done(lab, "reinit", old, "--yes"))["how"] == "clone"
+    assert await wal_of(lab, old) == WAL
+    for host in (old, new):
+        assert await operation(lab).sql(host, "SELECT id FROM quick") == "42"
+        assert (await lab.hosts()[host].run("ls", FAST)).stdout.startswith("PG_17_")
+    await healthy(lab)
+    assert (await done(lab, "plan"))["changes"] is False
+
+
+async def wal_of(lab: Lab, host: str) -> str:
+    """Return where a host's server has its WAL."""
+    return (await lab.hosts()[host].run("realpath", f"{lab.topology.data_directory}/pg_wal")).stdout.strip()
+
+
+@pytest.mark.timeout(600)
+async def test_without_pools_and_asked_by_a_program_servers_are_moved_and_failed_over(lab: Lab, tmp_path: Path) -> None:
+    await applied(lab, tmp_path, pooling={"placement": "none"}, balancing={"check": "script"})
+    config = (await lab.hosts()["lb1"].run("cat", "/etc/haproxy/haproxy.cfg")).stdout
+    assert "external-check command" in config
+    trials = await proven(lab, "switchover", "primary-power-off-and-failover")
+    assert trials["switchover"]["primary"] == trials["primary-power-off-and-failover"]["primary"][::-1]
+    primary = str((await look(lab)).primary)
+    # What was rewound has the tablespace as well, and its rows.
+    for host in ("db1", "db2"):
+        assert await operation(lab).sql(host, "SELECT id FROM quick") == "42", primary
+
+
+@pytest.mark.timeout(600)
+async def test_with_pools_beside_the_servers_an_old_primary_that_returns_never_serves(lab: Lab, tmp_path: Path) -> None:
+    await applied(lab, tmp_path, pooling={"placement": "database"}, balancing={"check": "query"})
+    trials = await proven(lab, "switchover", "old-primary-returns-after-failover")
+    returned = trials["old-primary-returns-after-failover"]
+    assert returned["checks"]["old primary"] == {"validity": "valid", "findings": [], "figures": {}}
+
+
+@pytest.mark.timeout(600)
+async def test_agents_find_the_primary_end_what_hangs_and_let_clients_wait_for_a_server_that_restarts(
+    lab: Lab, tmp_path: Path
+) -> None:
+    agents = {"agent": True}
+    await applied(lab, tmp_path, pooling={"placement": "balancer"}, orchestration=agents, balancing={"check": "agent"})
+    said = await done(lab, "status")
+    assert [(row["host"], row["state"]) for row in said["agents"]] == [
+        (host, "running") for host in ("lb1", "lb2", "db1", "db2")
+    ]
+    assert said["fences"] is None
+    assert [row["writes_from"] for row in said["hosts"] if row["role"] == "primary"] == [["lb1", "lb2"]]
+    trials = await proven(lab, "switchover", "postmaster-killed-in-place", "haproxy-stopped", "pooler-cut-off")
+    assert trials["postmaster-killed-in-place"]["primary"][0] == trials["postmaster-killed-in-place"]["primary"][1]
+
+
+async def test_an_agent_that_is_started_anew_costs_its_server_nothing(lab: Lab) -> None:
+    primary = str((await look(lab)).primary)
+    before = {name: int((await row_of(lab, name, primary))["chkdown"]) for name in ("lb1", "lb2")}
+    for _ in range(3):
+        await lab.hosts()[primary].run("systemctl", "kill", "--signal=SIGKILL", agent.UNIT)
+        await until("the agent answers again", lambda: silence(lab, primary), seconds=20, interval_seconds=0.2)
+    await healthy(lab)
+    for name, times in before.items():
+        row = await row_of(lab, name, primary)
+        assert (row["status"], int(row["chkdown"])) == ("UP", times)
+
+
+async def silence(lab: Lab, host: str) -> str | None:
+    """Tell why a host's agent does not answer; None when it does."""
+    asked = await lab.hosts()[host].run("systemctl", "is-active", agent.UNIT, check=False)
+    if asked.stdout.strip() != "active":
+        return asked.stdout
+    return None if "pgbaton_primary" in await figures(lab, host) else "no figures"
+
+
+async def figures(lab: Lab, host: str) -> str:
+    """Return the figures of a host's agent."""
+    topology = load(lab.state.topology_file)
+    return await agent_figures(topology, topology.host(host), lab.hosts()[host])
+
+
+async def row_of(lab: Lab, balancer: str, server: str) -> dict[str, str]:
+    """Return what a balancer's HAProxy says of a server for writes."""
+    said = (await lab.hosts()[balancer].run("python3", "-c", routing.PROGRAM)).stdout
+    rows = csv.DictReader(io.StringIO(said.removeprefix("# ")))
+    return next(row for row in rows if (row["pxname"], row["svname"]) == ("primary", server))
+
+
+async def test_a_primary_that_hangs_is_told_of_and_left_to_a_person(lab: Lab) -> None:
+    primary = str((await look(lab)).primary)
+    host = lab.hosts()[primary]
+    main = (await host.run("systemctl", "show", "-P", "MainPID", manual.UNIT)).stdout.strip()
+    await host.run("kill", "-STOP", main)
+    try:
+        await until("the agent tells of it", lambda: untold(lab, primary), seconds=30, interval_seconds=0.5)
+        state = (await host.run("ps", "-o", "stat=", "-p", main)).stdout.strip()
+    finally:
+        await host.run("kill", "-CONT", main)
+    assert state.startswith("T"), "nobody ended it"
+    await healthy(lab)
+    assert (await look(lab)).primary == primary
+
+
+async def untold(lab: Lab, host: str) -> str | None:
+    """Tell what an agent has said instead of what becomes of a server that hangs."""
+    said = await lab.hosts()[host].run("journalctl", "-q", "--no-pager", "-o", "cat", "-n", "50", "-u", agent.UNIT)
+    return None if "is left alone: a person decides here" in said.stdout else said.stdout[-200:]
+
+
+async def test_of_two_primaries_balancers_lead_to_the_one_that_was_promoted_last_and_status_says_so(lab: Lab) -> None:
+    view = await look(lab)
+    old, (new,) = str(view.primary), view.streaming
+    await operation(lab).sql(new, "SELECT pg_promote(true, 30)", seconds=40)
+    assert set((await look(lab)).primaries) == {old, new}
+    await operation(lab).until_routed(new)
+    said = json.loads((await lab.pgbaton("status", "-o", "json")).stdout)
+    found = {each["rule"]: each for each in said["findings"]}
+    assert said["primary"] == new
+    assert f"balancers lead to {new}" in found["several-primaries"]["seen"]
+    for name, takes_writes in ((old, 0), (new, 1)):
+        assert f"pgbaton_primary {takes_writes}\n" in await figures(lab, name)
+    for balancer in ("lb1", "lb2"):
+        assert not (await row_of(lab, balancer, old))["status"].startswith("UP")
+    await lab.hosts()[old].run("systemctl", "stop", manual.UNIT, timeout=120)
+    back = await done(lab, "reinit", old, "--yes")
+    assert (back["host"], back["primary"]) == (old, new)
+    await healthy(lab)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Role: TypeAlias = Literal["balancer", "pooler", "database", "dcs", "application"]
 Mode: TypeAlias = Literal["asynchronous", "synchronous", "strict", "quorum"]
+#: Who promotes a standby: Patroni, by its lock in etcd, or a person.
+Kind: TypeAlias = Literal["patroni", "manual"]
 #: Where PgBouncer runs: on the hosts of that role, or nowhere.
 Placement: TypeAlias = Literal["balancer", "pooler", "database", "application", "none"]
 
@@ -95,14 +97,23 @@ class Postgresql:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificates and keys: for Patroni, the poolers and other agents, and those of etcd's own authority."""
+    """Certificates and keys: for Patroni, the poolers and other agents, and those of etcd's own authority.
+
+    Where a person promotes there is no etcd.
+    """
 
     authority: Path
     certificate: Path
     key: Path
-    etcd_authority: Path
-    etcd_certificate: Path
-    etcd_key: Path
+    etcd_authority: Path | None = None
+    etcd_certificate: Path | None = None
+    etcd_key: Path | None = None
+
+    @property
+    def etcd(self) -> tuple[Path, ...]:
+        """Return the files for etcd: authority, certificate and key, or none of them."""
+        files = (self.etcd_authority, self.etcd_certificate, self.etcd_key)
+        return tuple(file for file in files if file is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +151,13 @@ class Secrets:
     """What must not be printed.
 
     ``heartbeat_key`` may be two keys with a comma between them, while one takes the other's place on one host after
-    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``.
+    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``. Where there is no
+    Patroni, nobody has a login to it.
     """
 
     heartbeat_key: str = field(repr=False)
-    rest_user: str
-    rest_password: str = field(repr=False)
+    rest_user: str | None = None
+    rest_password: str | None = field(default=None, repr=False)
     probe_password: str | None = field(default=None, repr=False)
 
     @property
@@ -158,11 +170,12 @@ class Secrets:
 class Settings:
     """Everything an agent is told; ``hosts`` are all who vote, whether they can be reached or not.
 
-    Balancers alone have a ``path``.
+    Balancers alone have a ``path``. Where a person promotes (``kind``) nobody votes, and nobody is fenced.
     """
 
     cluster: str
     scope: str
+    kind: Kind
     me: str
     hosts: tuple[Host, ...]
     mode: Mode
@@ -178,6 +191,11 @@ class Settings:
     runtime_directory: Path
     secrets: Secrets
     path: Way | None = None
+
+    @property
+    def is_manual(self) -> bool:
+        """Tell whether a person promotes."""
+        return self.kind == "manual"
 
     @property
     def me_host(self) -> Host:
@@ -387,6 +405,7 @@ def _hidden(value: object) -> str:
 def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield what is wrong with values that have the right types: key, what was seen, what is wanted."""
     yield from _wrong_hosts(settings)
+    yield from _wrong_logins(settings)
     ports: dict[str, int] = dataclasses.asdict(settings.ports)
     for name, port in ports.items():
         if not 0 < port <= HIGHEST_PORT:
@@ -403,6 +422,18 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     if settings.timings.detection_seconds < least:
         seen = str(settings.timings.detection_seconds)
         yield "timings.detection_seconds", seen, f"at least {LEAST_HEARTBEATS} heartbeats, {least:g}"
+
+
+def _wrong_logins(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Yield what an agent lacks beside Patroni and etcd."""
+    if settings.is_manual:
+        return
+    for name in ("etcd_authority", "etcd_certificate", "etcd_key"):
+        if getattr(settings.tls, name) is None:
+            yield f"tls.{name}", "nothing", "an absolute path"
+    for name in ("rest_user", "rest_password"):
+        if getattr(settings.secrets, name) is None:
+            yield name, "nothing", "text, in the file of secrets"
 
 
 def _wrong_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:

@@ -81,6 +81,14 @@ class Sight:
             return None
         return self.heartbeats.get(host)
 
+    def leading(self, now: float) -> Heartbeat | None:
+        """Return what the leader says of itself: the holder of the lock, or by hand who takes writes by right."""
+        if self.settings.is_manual:
+            words = (self.said(host.name, now) for host in self.settings.databases)
+            return next((said for said in words if said is not None and said.writable and said.lock), None)
+        leader = self.cluster.leader if self.cluster else None
+        return self.said(leader, now) if leader else None
+
     def view(self, now: float) -> View:
         """Return what the verdict is decided on."""
         silent = self.silent(now)

@@ -52,6 +52,8 @@ def contradictions(given: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("fault", f"--suite {given['suite']}, which has faults of its own"))
     if "minutes" in given and given.get("suite") not in LASTING:
         found.append(("minutes", f"anything but --suite {' or '.join(LASTING)}"))
+    if "operator_seconds" in given and "fault" not in given:
+        found.append(("operator_seconds", "anything but --fault: in no suite does a person end a fault"))
     return found
 
 

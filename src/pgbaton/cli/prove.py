@@ -27,6 +27,7 @@ from pgbaton.errors import Error, RefusedError, UsageError
 from pgbaton.lab import definition, recipe
 from pgbaton.proof import chaos, faults, publishing, soak, store, underway, workloads
 from pgbaton.proof.experiment import Setting
+from pgbaton.proof.faults import hand
 from pgbaton.proof.faults.base import Suite
 from pgbaton.proof.ground import OwnLab, Standing
 from pgbaton.proof.judgement import Objectives
@@ -88,6 +89,7 @@ class Asked:
     target: str
     name: str
     keep: bool
+    operator_seconds: float = hand.HUMAN_SECONDS
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was asked for as JSON can carry it; files by their full paths."""
@@ -194,6 +196,14 @@ def show_faults(rows: list[dict[str, Any]]) -> None:
 @click.option("--max-outage", type=FiniteRange(min=0, min_open=True), metavar="SECONDS", help="Of writes.")
 @click.option("--max-lost", type=click.IntRange(min=0), default=0, show_default=True, help="Acknowledged writes.")
 @click.option(
+    "--operator-seconds",
+    type=FiniteRange(min=0, max=3600),
+    default=hand.HUMAN_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Until a person comes, in faults that a person ends; the measured outage includes it.",
+)
+@click.option(
     "--target", default=LAB, show_default=True, metavar="lab|CLUSTER", help="A lab of its own, or a cluster that runs."
 )
 @click.option("--name", default="prove", show_default=True, metavar="NAME", help="Of the lab that is made.")
@@ -287,7 +297,7 @@ def chosen_faults(asked: Asked) -> tuple[Fault, ...]:
     if asked.suite == SOAK:
         return soak.faults_of(asked.lasting_minutes)
     if asked.fault:
-        return faults.named(dict.fromkeys(asked.fault))
+        return hand.attended(faults.named(dict.fromkeys(asked.fault)), asked.operator_seconds)
     return faults.of_suite(Suite(asked.suite or Suite.SMOKE))
 
 

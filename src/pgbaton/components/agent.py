@@ -1,4 +1,7 @@
-"""The agent: hears the other hosts, and shortens what stock Patroni waits for when one of them falls silent."""
+"""The agent: hears the other hosts, and shortens what stock Patroni waits for when one of them falls silent.
+
+Where a person promotes it decides nothing of that: it watches, tells, and leads balancers by the servers' own word.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,13 @@ PATH_SECONDS = 1.0
 #: How long a pooler may hold its clients back before they are let go, whatever has become of the hand-over.
 PAUSE_SECONDS = 5.0
 
+#: What it shows etcd, as its settings name it.
+ETCD_FILES = {
+    "etcd_authority": ETCD_AUTHORITY_FILE,
+    "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
+    "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
+}
+
 #: Ask for an answer over mutual TLS, whatever it is. Arguments: address, port, authority, certificate, key.
 ASK = """
 import http.client, ssl, sys
@@ -72,41 +82,42 @@ class Agent(Component):
 
     They come up last: an agent may fence a host and kill a program, so all that it watches is seen to work first, and
     no restart of this very apply happens under its eyes when it is new. For a change they are restarted one at a time,
-    so that a majority is always there.
+    so that a majority is always there. Where HAProxy asks them who is primary, they come up before it does.
     """
 
     name: ClassVar[str] = "agent"
     wave: ClassVar[Wave] = Wave.AGENT
+
+    def comes_up_in(self, topology: Topology) -> Wave:
+        """Return the last wave, or one before that of those who cannot come up without agents."""
+        return Wave.POOLER if topology.asks_agents else self.wave
 
     def runs_on(self, topology: Topology, host: HostSpec) -> bool:
         """Run on every host that has a vote."""
         return host in topology.voters
 
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
-        """Return what loads the fences' rules."""
-        del topology, host
-        return ("nftables",)
+        """Return what loads the fences' rules, where there may be fences."""
+        del host
+        return ("nftables",) if may_fence(topology) else ()
 
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
         """Return the program, its settings and secrets, and the units."""
         restart: dict[str, Any] = {"unit": UNIT, "on_change": OnChange.RESTART}
         text = json.dumps(settings(topology, host), indent=2) + "\n"
-        hidden = json.dumps(secrets(host), indent=2) + "\n"
-        waits = (File(PATRONI_DROP_IN, patroni_drop_in()),) if host.has(Role.DATABASE) else ()
+        hidden = json.dumps(secrets(topology, host), indent=2) + "\n"
         return (
             File(PROGRAM, archive.build(), mode=0o755, **restart),
             File(SETTINGS, text, **restart),
             File(SECRETS, hidden, mode=0o600, **restart),
-            File(f"/etc/systemd/system/{UNIT}", agent_unit(), **restart),
-            # Its restart would let the fences fall for an instant; a changed one is good for the next boot.
-            File(f"/etc/systemd/system/{FENCES_UNIT}", fences_unit()),
-            *waits,
+            File(f"/etc/systemd/system/{UNIT}", agent_unit(topology), **restart),
+            *(fence_files(host) if may_fence(topology) else ()),
         )
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
-        """Return the unit that restores fences, and the agent's."""
-        del topology, host
-        return (Unit(FENCES_UNIT), Unit(UNIT))
+        """Return the unit that restores fences, where there may be any, and the agent's."""
+        del host
+        return (*((Unit(FENCES_UNIT),) if may_fence(topology) else ()), Unit(UNIT))
 
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return the agent's own reading of its settings, by the very program that will run with them."""
@@ -116,31 +127,29 @@ class Agent(Component):
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
         """Return the certificate of its health port, with which it also asks others, and the one for etcd."""
-        del topology
-        return (
-            Certificate(
-                f"agent/{host.name}",
-                file=CERTIFICATE,
-                owner="root",
-                common_name=host.name,
-                addresses=(str(host.address), "127.0.0.1"),
-                dns_names=(host.name, "localhost"),
-                server=True,
-                client=True,
-                unit=UNIT,
-                on_change=OnChange.RESTART,
-            ),
-            Certificate(
-                f"agent-etcd/{host.name}",
-                file=ETCD_CERTIFICATE,
-                owner="root",
-                common_name="etcd-agent",
-                client=True,
-                authority=ETCD_AUTHORITY,
-                unit=UNIT,
-                on_change=OnChange.RESTART,
-            ),
+        own = Certificate(
+            f"agent/{host.name}",
+            file=CERTIFICATE,
+            owner="root",
+            common_name=host.name,
+            addresses=(str(host.address), "127.0.0.1"),
+            dns_names=(host.name, "localhost"),
+            server=True,
+            client=True,
+            unit=UNIT,
+            on_change=OnChange.RESTART,
         )
+        for_etcd = Certificate(
+            f"agent-etcd/{host.name}",
+            file=ETCD_CERTIFICATE,
+            owner="root",
+            common_name="etcd-agent",
+            client=True,
+            authority=ETCD_AUTHORITY,
+            unit=UNIT,
+            on_change=OnChange.RESTART,
+        )
+        return (own,) if topology.is_manual else (own, for_etcd)
 
     def shared_keys(self, topology: Topology) -> tuple[str, ...]:
         """Return the key with which all agents sign what they tell each other."""
@@ -149,8 +158,8 @@ class Agent(Component):
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
         """Return when it runs, has taken over the fences of before, and its health port answers."""
         seam = hosts[host.name]
-        for unit in (FENCES_UNIT, UNIT):
-            await require_active(seam, unit)
+        for unit in self.units(topology, host):
+            await require_active(seam, unit.name)
         where = (str(host.address), str(topology.orchestration.health_port))
         tls = (AUTHORITY_FILE, f"{TLS_DIRECTORY}/{CERTIFICATE}.crt", f"{TLS_DIRECTORY}/{CERTIFICATE}.key")
         asked = (archive.INTERPRETER, "-I", "-c", ASK, *where, *tls)
@@ -162,6 +171,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
     return {
         "cluster": topology.name,
         "scope": topology.scope,
+        "kind": str(topology.orchestration.kind),
         "me": host.name,
         "hosts": [
             {"name": voter.name, "address": str(voter.address), "roles": [str(role) for role in voter.roles]}
@@ -190,9 +200,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "authority": AUTHORITY_FILE,
             "certificate": f"{TLS_DIRECTORY}/{CERTIFICATE}.crt",
             "key": f"{TLS_DIRECTORY}/{CERTIFICATE}.key",
-            "etcd_authority": ETCD_AUTHORITY_FILE,
-            "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
-            "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
+            **({} if topology.is_manual else ETCD_FILES),
         },
         "haproxy_socket": haproxy.SOCKET,
         "pgbouncer_sockets": {
@@ -239,31 +247,46 @@ def ports(topology: Topology) -> dict[str, int]:
     }
 
 
-def secrets(host: HostSpec) -> dict[str, str]:
+def secrets(topology: Topology, host: HostSpec) -> dict[str, str]:
     """Return the agent's secrets, as references.
 
     They are the same everywhere, since who writes to etcd needs none of them; balancers alone have the probe's.
     """
     probe = {"probe_password": secret(f"password/{postgres.PROBE_ROLE}")} if host.has(Role.BALANCER) else {}
-    return {
-        "heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"),
-        "rest_user": patroni.REST_USER,
-        "rest_password": secret("password/rest"),
-        **probe,
-    }
+    rest = {"rest_user": patroni.REST_USER, "rest_password": secret("password/rest")}
+    return {"heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"), **({} if topology.is_manual else rest), **probe}
 
 
 #: What root may do and the agent needs: read the server's directory, see what processes run and end those that hang,
 #: change nftables and end connections, ask for echoes, be PgBouncer's user while it connects to its console.
 CAPABILITIES = ("CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SETUID", "CAP_SYS_PTRACE")
+#: Of these, what only fences and what is ended behind them need.
+FOR_FENCES = frozenset({"CAP_NET_ADMIN"})
 
 
-def agent_unit() -> str:
+def capabilities(topology: Topology) -> tuple[str, ...]:
+    """Return what root may do and the agent needs in this topology."""
+    return tuple(each for each in CAPABILITIES if may_fence(topology) or each not in FOR_FENCES)
+
+
+def may_fence(topology: Topology) -> bool:
+    """Tell whether there are agents that may fence hosts: only where they vote on a primary that Patroni replaces."""
+    return topology.has_agents and not topology.is_manual
+
+
+def fence_files(host: HostSpec) -> tuple[File, ...]:
+    """Return the unit that restores fences, and what has a server wait for it."""
+    waits = (File(PATRONI_DROP_IN, patroni_drop_in()),) if host.has(Role.DATABASE) else ()
+    # Its restart would let the fences fall for an instant; a changed one is good for the next boot.
+    return (File(f"/etc/systemd/system/{FENCES_UNIT}", fences_unit()), *waits)
+
+
+def agent_unit(topology: Topology) -> str:
     """Return the agent's unit."""
+    fenced = {"Wants": FENCES_UNIT, "After": f"network.target {FENCES_UNIT}"}
     head = {
         "Description": "Agent of the PostgreSQL cluster",
-        "Wants": FENCES_UNIT,
-        "After": f"network.target {FENCES_UNIT}",
+        **(fenced if may_fence(topology) else {"After": "network.target"}),
         "StartLimitIntervalSec": "0",
     }
     service: dict[str, str | list[str]] = {
@@ -293,7 +316,7 @@ def agent_unit() -> str:
         # Keepalived tracks a file there, which is replaced by a rename.
         "ReadWritePaths": "/run",
         "RestrictAddressFamilies": f"{HARDENING['RestrictAddressFamilies']} AF_NETLINK",
-        "CapabilityBoundingSet": " ".join(CAPABILITIES),
+        "CapabilityBoundingSet": " ".join(capabilities(topology)),
     }
     return unit_text(head, service, {"WantedBy": "multi-user.target"})
 

@@ -124,6 +124,11 @@ class Component(ABC):
         del topology
         return self.role is not None and host.has(self.role)
 
+    def comes_up_in(self, topology: Topology) -> Wave:
+        """Return the wave in which it comes up."""
+        del topology
+        return self.wave
+
     def packages(self, topology: Topology, host: HostSpec) -> tuple[str, ...]:
         """Return the Debian packages it needs there."""
         del topology, host

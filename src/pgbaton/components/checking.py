@@ -1,7 +1,8 @@
-"""How HAProxy finds out what the servers are where no Patroni says so: it asks them, or starts a program that does.
+"""How HAProxy finds out what the servers are where no Patroni says so.
 
-Both log in with a certificate in the name of a role that can ask one question. What is asked, and how the answer is
-judged, is the same: the server's own word (:mod:`pgbaton.components.standing`).
+It asks them, or starts a program that does. Both log in with a certificate in the name of a role that can ask one
+question. What is asked, and how the answer is judged, is the same: the server's own word
+(:mod:`pgbaton.components.standing`). Or it asks the agents on the servers' hosts, which know what other servers say.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ PROGRAM = "/usr/lib/pgbaton/ask-server"
 USUAL_SECONDS = 1.0
 #: For a server that is down, or in doubt, where HAProxy asks by itself: a new primary is to be seen soon.
 IN_DOUBT_SECONDS = 0.5
+#: Checks without an answer until a server is taken for down whose agent is asked: one that is started anew must not
+#: cost its server's sessions. Of a server that has ended, agents tell at once.
+AGENTS_FALL = 4
 
 #: HAProxy gives the listener's address and port, then the server's; the rest is in the environment (external-check).
 #: The server's port is where clients are led, which need not be the server that is asked.
@@ -77,6 +81,12 @@ def question(topology: Topology) -> str:
     return standing.question(topology.balancing.max_lag_mb * 1024 * 1024)
 
 
+def paths(topology: Topology) -> dict[str, str]:
+    """Return what each backend asks an agent for."""
+    lag = f"lag={topology.balancing.max_lag_mb * 1024 * 1024}"
+    return {"primary": "/primary", "standbys": f"/replica?{lag}", "stranded": f"/stranded?{lag}"}
+
+
 def interval(topology: Topology, key: str, seconds: float) -> float:
     """Return the time between two checks, in seconds; ``key`` is that of the timings which says it, where it is set.
 
@@ -103,7 +113,9 @@ def files(topology: Topology) -> tuple[File, ...]:
 
 
 def certificates(topology: Topology, host: HostSpec, *, unit: str) -> tuple[Certificate, ...]:
-    """Return the certificate that is the role's login; a program reads it as HAProxy's own user."""
+    """Return the certificate that is the role's login, where servers are asked; a program is run by HAProxy's user."""
+    if topology.asks_agents:
+        return ()
     owner = USER if topology.primary_check is PrimaryCheck.SCRIPT else "root"
     return (
         Certificate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
+from pgbaton.components import postgres
 from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
 from pgbaton.components.probing import require_active
 from pgbaton.components.units import HEADER
@@ -51,12 +52,12 @@ class Directories(Component):
         return host.has(Role.DATABASE) and bool(topology.directories)
 
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
-        """Return the list of directories, the unit that makes them, and the program that clones into them."""
+        """Return the list of directories, the unit that makes them, and the program with which Patroni clones."""
         del host
         return (
             File(f"/etc/systemd/system/{UNIT}", service(topology), unit=UNIT, on_change=OnChange.RELOAD),
             File(LIST, HEADER + "".join(lines(topology)), unit=UNIT, on_change=OnChange.RELOAD),
-            File(CLONE, clone(topology), mode=0o755),
+            *(() if topology.is_manual else (File(CLONE, clone(topology), mode=0o755),)),
         )
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
@@ -86,12 +87,24 @@ def lines(topology: Topology) -> Iterator[str]:
     yield from (f"d {directory} 0700 postgres postgres -\n" for directory in topology.directories)
 
 
+def needed(topology: Topology) -> dict[str, str]:
+    """Return what the unit that starts the server says in [Unit]: no server starts beside a disk that is missing."""
+    data = topology.postgresql.data_directory
+    made_first = {"Wants": UNIT, "After": UNIT} if topology.directories else {}
+    return {**({"RequiresMountsFor": data} if data else {}), **made_first}
+
+
+def made(topology: Topology) -> list[str]:
+    """Return what that unit looks at before each start. Not Requires=, which would stop the server with our unit."""
+    return [f"+/usr/bin/systemctl --quiet is-active {UNIT}"] if topology.directories else []
+
+
 def service(topology: Topology) -> str:
     """Return the unit that makes the directories, once the disks that they are on are mounted."""
     return f"""{HEADER}[Unit]
 Description=Directories of the PostgreSQL cluster
 RequiresMountsFor={" ".join(topology.directories)}
-Before=patroni.service
+Before={postgres.unit(topology)}
 
 [Service]
 Type=oneshot
@@ -104,15 +117,21 @@ WantedBy=multi-user.target
 """
 
 
-def clone(topology: Topology) -> str:
-    """Return the program that Patroni clones a standby with: pg_basebackup, into directories that it finds empty.
+def leftovers(topology: Topology) -> list[str]:
+    """Return, as patterns of paths, what a copy that was cut short may have left outside of the data directory.
 
-    A copy that was cut short leaves tablespaces filled and no link to them, so that Patroni does not know of them.
+    It leaves tablespaces filled and no link to them, so that nobody knows of them.
     """
     version, wal = topology.postgresql.version, topology.postgresql.wal_directory
     left = [f"{tablespace.location}/PG_{version}_*" for tablespace in topology.tablespaces]
     if wal is not None:
         left += [f"{wal}/[0-9A-F]*", f"{wal}/archive_status", f"{wal}/summaries", f"{wal}/xlogtemp.*"]
+    return left
+
+
+def clone(topology: Topology) -> str:
+    """Return the program that Patroni clones a standby with: pg_basebackup, into directories that it finds empty."""
+    version, left = topology.postgresql.version, leftovers(topology)
     return f"""#!/bin/sh
 {HEADER}# Patroni has thrown the data directory away before. What a copy that was cut short left elsewhere goes here.
 set -eu

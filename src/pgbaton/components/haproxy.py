@@ -38,6 +38,14 @@ SOCKET = "/run/haproxy/admin.sock"
 STATE_FILE = "/run/pgbaton-haproxy-state"
 DOWN = -254
 
+#: Who is taken for the primary, by how that is found out.
+PRIMARY_IS = {
+    "patroni": "holds the lock and is out of recovery",
+    "query": "says that it takes writes",
+    "script": "says that it takes writes",
+    "agent": "takes writes, and nobody was promoted after it, as its host's agent says",
+}
+
 #: Ask for /ready; the argument is where.
 READY = r"""
 exec 3<>"$1" || exit 1
@@ -98,7 +106,7 @@ class Haproxy(Component):
         return (Check(("/usr/sbin/haproxy", "-c", "-q", "-f", f"{{{CONFIG}}}")),)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate with which it asks Patroni, or the servers themselves."""
+        """Return the certificate with which it asks Patroni, or the servers themselves; agents answer without one."""
         if topology.is_manual:
             return checking.certificates(topology, host, unit=UNIT)
         return (
@@ -160,8 +168,10 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         tls=TLS_DIRECTORY,
         authority=AUTHORITY_FILE,
         by=checking.method(topology),
-        primary_is="says that it takes writes" if topology.is_manual else "holds the lock and is out of recovery",
+        primary_is=PRIMARY_IS[checking.method(topology)],
         asked=checking.asked(topology),
+        paths=checking.paths(topology),
+        patience=f" fall {checking.AGENTS_FALL}" if topology.asks_agents else "",
         alpn=standing.ALPN,
         check_file=checking.FILE,
         program=checking.PROGRAM,

@@ -10,11 +10,9 @@ import inspect
 import json
 from typing import TYPE_CHECKING, ClassVar
 
-from pgbaton.components import manual_program, postgres
+from pgbaton.components import directories, manual_program, postgres
 from pgbaton.components.base import TLS_DIRECTORY, Check, Component, File, OnChange, Unit, Wave
-from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.units import HARDENING, HEADER, section
-from pgbaton.errors import UnhealthyError
 from pgbaton.references import secret
 from pgbaton.topology.model import Role
 
@@ -36,15 +34,6 @@ STATE = f"/var/lib/{STATE_DIRECTORY}"
 RUN = ("/usr/bin/python3", "-I", PROGRAM)
 #: The same for whoever is root on the host.
 AS_SERVER = ("runuser", "-u", "postgres", "--", *RUN)
-
-#: What is not as it should be yet, in words; nothing when all is.
-READY = f"""
-SELECT CASE
-  WHEN pg_conf_load_time() < (pg_stat_file('{CONFIG}')).modification THEN 'the server has not read its new settings yet'
-  WHEN pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
-  THEN 'the standby does not stream from the primary yet'
-END
-"""  # noqa: S608 - a constant of this module
 
 
 class Manual(Component):
@@ -81,17 +70,11 @@ class Manual(Component):
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return the server's own trial of the settings that a user can choose."""
         del host
-        return (Check(("sh", "-c", postgres.TRY, *postgres.trial(topology), f"{{{CONFIG}}}"), user="postgres"),)
+        return (postgres.trial_of(topology, CONFIG),)
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
         """Return when the server runs as its files say: as the primary, or as a standby that streams."""
-        seam = hosts[host.name]
-        await require_active(seam, UNIT)
-        argv = ("runuser", "-u", "postgres", "--", "psql", "-XqAt", "-h", postgres.SOCKETS)
-        port = str(topology.postgresql.port)
-        said = await require_success(seam, *argv, "-p", port, "-c", READY, what="PostgreSQL does not answer")
-        if said.strip():
-            raise UnhealthyError(said.strip(), where=host.name)
+        await postgres.require_ready(topology, hosts[host.name], unit=UNIT, config=CONFIG)
 
 
 def settings(topology: Topology, host: HostSpec) -> dict[str, object]:
@@ -103,6 +86,8 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, object]:
         "port": topology.postgresql.port,
         "version": topology.postgresql.version,
         "data_directory": topology.data_directory,
+        "wal_directory": topology.postgresql.wal_directory,
+        "leftovers": directories.leftovers(topology),
         "state_directory": STATE,
         "config_file": CONFIG,
         "tls_directory": TLS_DIRECTORY,
@@ -152,20 +137,20 @@ def service_unit(topology: Topology) -> str:
     A server that crashed starts again where it is, a primary too: nobody takes over by himself, and it has everything
     that it acknowledged. After a boot of its machine it is asked for first whether anybody else has.
     """
-    directory = topology.data_directory
-    parent = directory.rsplit("/", 1)[0]
-    writable = sorted({"/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql", parent})
-    head = {"Description": "PostgreSQL of the cluster", "After": "network.target", "StartLimitIntervalSec": "0"}
+    needed = directories.needed(topology)
+    head = {"Description": "PostgreSQL of the cluster", **needed}
+    head["After"] = " ".join(filter(None, ("network.target", needed.get("After"))))
+    head["StartLimitIntervalSec"] = "0"
     binaries = f"/usr/lib/postgresql/{topology.postgresql.version}/bin"
     service: dict[str, str | list[str]] = {
         **HARDENING,
         "Type": "notify",
         "User": "postgres",
         "Group": "postgres",
-        "Environment": ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"],
+        "Environment": postgres.ENVIRONMENT,
         "ExecCondition": f"{' '.join(RUN)} condition",
-        "ExecStartPre": f"{' '.join(RUN)} render",
-        "ExecStart": f"{binaries}/postgres -D {directory} -c config_file={CONFIG}",
+        "ExecStartPre": [*directories.made(topology), f"{' '.join(RUN)} render"],
+        "ExecStart": f"{binaries}/postgres -D {topology.data_directory} -c config_file={CONFIG}",
         "ExecReload": [f"{' '.join(RUN)} render", "/bin/kill -HUP $MAINPID"],
         # A fast shutdown: sessions end, what is written reaches the standbys.
         "KillMode": "mixed",
@@ -175,14 +160,9 @@ def service_unit(topology: Topology) -> str:
         # Recovery takes as long as it takes; a shutdown waits for a checkpoint, and ending it by force costs recovery.
         "TimeoutStartSec": "infinity",
         "TimeoutStopSec": "300",
-        "LimitNOFILE": "16384",
-        "OOMScoreAdjust": "-900",
         "StateDirectory": STATE_DIRECTORY,
         "StateDirectoryMode": "0700",
-        "RuntimeDirectory": "postgresql",
-        "RuntimeDirectoryMode": "2775",
-        "RuntimeDirectoryPreserve": "yes",
-        "ReadWritePaths": " ".join(f"-{path}" for path in writable),
+        **postgres.sandbox(topology),
     }
     install = {"WantedBy": "multi-user.target"}
     return f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"

@@ -43,6 +43,7 @@ class Server:
         self.settings = settings
         self.me: str = settings["me"]
         self.data: Path = root / settings["data_directory"].lstrip("/")
+        self.root = root
         self.home: Path = root / settings["state_directory"].lstrip("/")
         self.binaries = f"/usr/lib/postgresql/{settings['version']}/bin"
 
@@ -153,20 +154,31 @@ class Server:
         if self.data.exists() and any(self.data.iterdir()):
             fail(f"{self.data} is not empty")
         options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
-        must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options)
+        must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options, *self.wal_options())
         self.tell(upstream=None, permitted=boot())
 
     def clone(self, host: str) -> None:
         """Replace the data by a copy of another host's, which is followed then."""
-        self.data.mkdir(mode=0o700, exist_ok=True)
-        for path in self.data.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        self.empty()
         source = ("-d", self.conninfo(host, "replicator"), "--slot", slot(self.me))
-        must(
-            f"{self.binaries}/pg_basebackup", "-D", str(self.data), *source, "--checkpoint=fast", "--wal-method=stream"
-        )
+        options = ("--checkpoint=fast", "--wal-method=stream", *self.wal_options())
+        must(f"{self.binaries}/pg_basebackup", "-D", str(self.data), *source, *options)
         self.data.chmod(0o700)
         self.follow(host)
+
+    def empty(self) -> None:
+        """Throw the data away, also what is elsewhere: a copy that was cut short leaves no link to that."""
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        for path in self.data.iterdir():
+            remove(path)
+        for pattern in self.settings["leftovers"]:
+            for path in self.root.glob(pattern.lstrip("/")):
+                remove(path)
+
+    def wal_options(self) -> tuple[str, ...]:
+        """Return what has WAL put into a directory of its own, where it has one."""
+        wal = self.settings["wal_directory"]
+        return (f"--waldir={wal}",) if wal else ()
 
     def rewind(self, host: str) -> None:
         """Take back what the data have beyond another host's, which is followed then."""
@@ -213,6 +225,14 @@ def synchronous(settings: dict[str, Any], detached: list[str]) -> str:
 def slot(host: str) -> str:
     """Return the name of a host's replication slot."""
     return host.replace("-", "_")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a directory with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def boot() -> str:

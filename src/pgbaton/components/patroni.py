@@ -20,14 +20,12 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
-from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.units import HARDENING, HEADER, drop_in
-from pgbaton.errors import UnhealthyError
 from pgbaton.references import secret
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pgbaton.hosts.base import Host
     from pgbaton.topology.model import HostSpec, Topology
@@ -54,16 +52,6 @@ said=$(echo "$said" | grep -v -e 'synchronous_mode quorum is not a boolean') || 
 printf '%s\\n' "$said" >&2
 exit 1
 """
-
-#: What is not as it should be yet, in words; nothing when all is. Patroni is told to reload by a signal, and gets to it
-#: when it can: until the server has read its settings again, an answer says nothing about the new ones.
-READY = f"""
-SELECT CASE
-  WHEN pg_conf_load_time() < (pg_stat_file('{CONFIG}')).modification THEN 'the server has not read its new settings yet'
-  WHEN pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
-  THEN 'the standby does not stream from the primary yet'
-END
-"""  # noqa: S608 - a constant of this module
 
 
 class Patroni(Component):
@@ -100,8 +88,8 @@ class Patroni(Component):
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return Patroni's own validation of its configuration, and the server's of its settings."""
         del host
-        settings = Check(("sh", "-c", postgres.TRY, *postgres.trial(topology), f"{{{CONFIG}}}"), user="postgres")
-        return (Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}"), user="postgres"), settings)
+        own = Check(("sh", "-c", VALIDATE, "sh", f"{{{CONFIG}}}"), user="postgres")
+        return (own, postgres.trial_of(topology, CONFIG))
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
         """Return the certificate of its REST port, with which it also asks other members, and the one for etcd."""
@@ -137,59 +125,25 @@ class Patroni(Component):
 
     async def probe(self, topology: Topology, host: HostSpec, hosts: Mapping[str, Host]) -> None:
         """Return when the member runs as its file says: as the leader, or as a standby that streams."""
-        seam = hosts[host.name]
-        await require_active(seam, UNIT)
-        argv = ("runuser", "-u", "postgres", "--", "psql", "-XqAt", "-h", postgres.SOCKETS)
-        port = str(topology.postgresql.port)
-        said = await require_success(seam, *argv, "-p", port, "-c", READY, what="PostgreSQL does not answer")
-        if said.strip():
-            raise UnhealthyError(said.strip(), where=host.name)
+        await postgres.require_ready(topology, hosts[host.name], unit=UNIT, config=CONFIG)
 
 
 def unit_section(topology: Topology) -> dict[str, str]:
     """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted."""
-    data = topology.postgresql.data_directory
-    made = {"Wants": directories.UNIT, "After": directories.UNIT} if topology.directories else {}
-    return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": data} if data else {}), **made}
-
-
-def writable(topology: Topology) -> tuple[str, ...]:
-    """Return the directories below which the server may write: all else is read-only for it."""
-    wal = topology.postgresql.wal_directory
-    parents = [parent_of(topology.data_directory), *([parent_of(wal)] if wal else [])]
-    common = {"/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql", *parents}
-    more = (tablespace.location for tablespace in topology.tablespaces)
-    return tuple(sorted(common | {place for place in more if not is_below(place, common)}))
-
-
-def parent_of(directory: str) -> str:
-    """Return the directory above an absolute one."""
-    return directory.rsplit("/", 1)[0]
-
-
-def is_below(directory: str, places: Iterable[str]) -> bool:
-    """Tell whether a directory is one of some, or in one of them."""
-    return any(directory == place or directory.startswith(f"{place}/") for place in places)
+    return {"StartLimitIntervalSec": "0", **directories.needed(topology)}
 
 
 def service(topology: Topology) -> dict[str, str | list[str]]:
     """Return the [Service] section of the drop-in."""
-    parent = parent_of(topology.data_directory)
-    # Not Requires=, which would stop the server with that unit.
-    ready = [f"+/usr/bin/systemctl --quiet is-active {directories.UNIT}"] if topology.directories else []
+    parent = postgres.parent_of(topology.data_directory)
     return {
         **HARDENING,
-        "Environment": ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"],
-        "ExecStartPre": [f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}", *ready],
+        "Environment": postgres.ENVIRONMENT,
+        "ExecStartPre": [f"+/usr/bin/install -d -o postgres -g postgres -m 0755 {parent}", *directories.made(topology)],
         "Restart": "always",
         "RestartSec": "500ms",
         "TimeoutStopSec": "90",
-        "LimitNOFILE": "16384",
-        "OOMScoreAdjust": "-900",
-        "RuntimeDirectory": "postgresql",
-        "RuntimeDirectoryMode": "2775",
-        "RuntimeDirectoryPreserve": "yes",
-        "ReadWritePaths": " ".join(f"-{path}" for path in writable(topology)),
+        **postgres.sandbox(topology),
     }
 
 

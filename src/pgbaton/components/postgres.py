@@ -1,4 +1,7 @@
-"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni, or a unit of ours, starts it."""
+"""PostgreSQL: packages, parameters, who may connect, roles and databases. Patroni, or a unit of ours, starts it.
+
+What both of these have alike for the server that they start is here too.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,22 @@ from pgbaton.components.base import (
     AUTHORITY_FILE,
     TLS_DIRECTORY,
     Certificate,
+    Check,
     Component,
     File,
     OnChange,
     Unit,
     Wave,
 )
-from pgbaton.components.probing import require_success
+from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import milliseconds
+from pgbaton.errors import UnhealthyError
 from pgbaton.topology import placement
 from pgbaton.topology.capacity import agent_connections, check_connections, probe_connections
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pgbaton.hosts.base import Host
     from pgbaton.topology.model import HostSpec, Topology
@@ -68,6 +73,19 @@ said=$("/usr/lib/postgresql/$version/bin/postgres" --check -D "$directory" "$@" 
 echo "$said" | grep -E 'FATAL|ERROR|HINT' >&2 || echo "$said" >&2
 exit 1
 """
+
+
+#: What is not as it should be yet, in words; nothing when all is. A reload is a signal, which is got to in due time:
+#: until the server has read its settings again, an answer says nothing about the new ones.
+READY = """
+SELECT CASE
+  WHEN pg_conf_load_time() < (pg_stat_file('{config}')).modification THEN 'the server has not read its new settings yet'
+  WHEN pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+  THEN 'the standby does not stream from the primary yet'
+END
+"""
+#: In the unit of whoever starts the server: its processes are no better than others for the kernel short of memory.
+ENVIRONMENT = ["PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"]
 
 
 def unit(topology: Topology) -> str:
@@ -123,6 +141,54 @@ class Postgres(Component):
         port = str(topology.postgresql.port)
         argv = ("runuser", "-u", "postgres", "--", "pg_isready", "-q", "-t", "2", "-h", SOCKETS, "-p", port)
         await require_success(hosts[host.name], *argv, what="PostgreSQL does not accept connections")
+
+
+async def require_ready(topology: Topology, seam: Host, *, unit: str, config: str) -> None:
+    """Return when the server runs as a file says: as the primary, or as a standby that streams; raises UnhealthyError.
+
+    ``config`` is the file that ``unit`` makes its settings of.
+    """
+    await require_active(seam, unit)
+    argv = ("runuser", "-u", "postgres", "--", "psql", "-XqAt", "-h", SOCKETS, "-p", str(topology.postgresql.port))
+    said = await require_success(seam, *argv, "-c", READY.format(config=config), what="PostgreSQL does not answer")
+    if said.strip():
+        raise UnhealthyError(said.strip(), where=seam.name)
+
+
+def trial_of(topology: Topology, config: str) -> Check:
+    """Return the server's own trial of the settings that a user can choose, made when a file of them changes."""
+    return Check(("sh", "-c", TRY, *trial(topology), f"{{{config}}}"), user="postgres")
+
+
+def sandbox(topology: Topology) -> dict[str, str]:
+    """Return the end of the [Service] section of whoever starts the server: its limits, and where it may write."""
+    return {
+        "LimitNOFILE": "16384",
+        "OOMScoreAdjust": "-900",
+        "RuntimeDirectory": "postgresql",
+        "RuntimeDirectoryMode": "2775",
+        "RuntimeDirectoryPreserve": "yes",
+        "ReadWritePaths": " ".join(f"-{path}" for path in writable(topology)),
+    }
+
+
+def writable(topology: Topology) -> tuple[str, ...]:
+    """Return the directories below which the server may write: all else is read-only for it."""
+    wal = topology.postgresql.wal_directory
+    parents = [parent_of(topology.data_directory), *([parent_of(wal)] if wal else [])]
+    common = {"/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql", *parents}
+    more = (tablespace.location for tablespace in topology.tablespaces)
+    return tuple(sorted(common | {place for place in more if not is_below(place, common)}))
+
+
+def parent_of(directory: str) -> str:
+    """Return the directory above an absolute one."""
+    return directory.rsplit("/", 1)[0]
+
+
+def is_below(directory: str, places: Iterable[str]) -> bool:
+    """Tell whether a directory is one of some, or in one of them."""
+    return any(directory == place or directory.startswith(f"{place}/") for place in places)
 
 
 def met_as(topology: Topology, host: HostSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgbaton.components import patroni
+from pgbaton.components import postgres
 from pgbaton.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ WAL_LINK = "/pg_wal"
 
 def refuse_moves(topology: Topology, inventories: Iterable[Inventory]) -> None:
     """Raise RefusedError when a server uses a place that it could not write to any more."""
-    allowed = patroni.writable(topology)
+    allowed = postgres.writable(topology)
     for found in inventories:
         for link, target in found.links.items():
-            if not patroni.is_below(target, allowed):
+            if not postgres.is_below(target, allowed):
                 raise stranded(found.host, link, target)
 
 

@@ -157,7 +157,8 @@ def agent_parts(topology: Topology, spec: HostSpec) -> tuple[str, ...]:
     """Return what a host with an agent is asked for besides: the agent, its fences, and what it tells Keepalived."""
     if not agent.Agent().runs_on(topology, spec):
         return ()
-    return ("agent", "fences", *(("tracked",) if keepalived.Keepalived().runs_on(topology, spec) else ()))
+    fences = ("fences",) if agent.may_fence(topology) else ()
+    return ("agent", *fences, *(("tracked",) if keepalived.Keepalived().runs_on(topology, spec) else ()))
 
 
 def agent_request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str, Any]:

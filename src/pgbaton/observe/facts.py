@@ -83,9 +83,14 @@ class Facts:
 
     @cached_property
     def primary(self) -> str | None:
-        """Return the primary's host: of several, the one that holds the leader lock, or was promoted last."""
+        """Return the primary's host: of several, the one that holds the leader lock, or was promoted last.
+
+        Where a person promotes, nobody can tell which of two on one timeline is: then it is none.
+        """
         if self.topology.is_manual:
-            return max(self.primaries, key=lambda name: self.servers[name].timeline or 0, default=None)
+            newest = max((self.servers[name].timeline or 0 for name in self.primaries), default=0)
+            last = [name for name in self.primaries if (self.servers[name].timeline or 0) == newest]
+            return last[0] if len(last) == 1 else None
         rightful = [name for name in self.primaries if name in self.lock_holders]
         return next(iter(rightful or self.primaries), None)
 
@@ -133,9 +138,14 @@ class Facts:
 
     @cached_property
     def routes(self) -> dict[str, tuple[str, ...]]:
-        """Return the servers that each router takes for the primary, by router, which balancers mostly are."""
+        """Return the servers that each router sends writes to, by router, which balancers mostly are.
+
+        Where a person promotes, a router that takes several for the primary opens no new connection to any.
+        """
         routers = {spec.name for spec in placement.routers(self.topology)}
-        return {name: up.get(PRIMARY_PROXY, ()) for name, up in self._proxies.items() if name in routers}
+        found = {name: up.get(PRIMARY_PROXY, ()) for name, up in self._proxies.items() if name in routers}
+        most = 1 if self.topology.is_manual else len(self.topology.hosts)
+        return {name: up if len(up) <= most else () for name, up in found.items()}
 
     @cached_property
     def read_routes(self) -> dict[str, tuple[str, ...]]:

@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     database.no_primary,
     database.several_primaries,
     database.lock_elsewhere,
+    agents.superseded_primary,
     agents.isolated_primary,
     agents.fence_stands,
     routing.vip_missing,

@@ -230,6 +230,7 @@ def agent(answer: Mapping[str, Any]) -> AgentView:
         silent=tuple(said["silent"]),
         heard=tuple(heartbeat_gaps(answer["metrics"])),
         path=said.get("path"),
+        rival=said.get("rival") or None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.components.agent import may_fence
 from pgbaton.observe import codec
 from pgbaton.observe.facts import CONFIRMING, Facts
 from pgbaton.observe.findings import Finding, Health, Level, health
@@ -103,9 +104,9 @@ class FenceRow:
 class Report:
     """A cluster at one moment, judged.
 
-    ``agents`` and ``fences`` are None where the topology has no agents, ``etcd`` where it has no etcd. ``routers`` are
-    the hosts whose HAProxy leads to the servers. ``vip`` is the VIP's address, or the first one's; ``vips`` are all of
-    them where there are several.
+    ``agents`` is None where the topology has no agents, ``fences`` where none of them may fence, ``etcd`` where there
+    is none. ``routers`` are the hosts whose HAProxy leads to the servers. ``vip`` is the VIP's address, or the first
+    one's; ``vips`` are all of them where there are several.
     """
 
     cluster: str
@@ -145,7 +146,6 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
     """Judge a snapshot and return what is to be shown of it."""
     facts = Facts(topology, snapshot)
     findings = judge(topology, snapshot)
-    has_agents = topology.has_agents
     return Report(
         cluster=topology.name,
         taken_at=snapshot.taken_at,
@@ -163,8 +163,8 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         etcd=None if topology.is_manual else etcd_row(facts),
         findings=findings,
         snapshot=snapshot,
-        agents=tuple(agent_row(facts, spec) for spec in topology.voters) if has_agents else None,
-        fences=tuple(FenceRow(host, on) for host, on in facts.fences.items()) if has_agents else None,
+        agents=tuple(agent_row(facts, spec) for spec in topology.voters) if topology.has_agents else None,
+        fences=tuple(FenceRow(host, on) for host, on in facts.fences.items()) if may_fence(topology) else None,
         vips=vip_rows(facts),
     )
 

@@ -203,7 +203,7 @@ class AgentView:
     heartbeats came in the last minute, ``silent`` those of which nothing was heard for the detection time; ``fenced``
     is its own word, the kernel's is in :class:`FencesView`. ``build`` tells programs of one version apart.
     ``path`` says why clients do not reach the primary through a balancer; it is empty when they do, None where no agent
-    tries.
+    tries. ``rival`` says which other server was promoted after this host's, where a person promotes and one was.
     """
 
     version: str | None
@@ -218,6 +218,7 @@ class AgentView:
     silent: tuple[str, ...]
     heard: tuple[str, ...]
     path: str | None = field(default=None, metadata=codec.OPTIONAL)
+    rival: str | None = field(default=None, metadata=codec.OPTIONAL)
 
     def hears(self, host: str) -> bool:
         """Tell whether heartbeats of another host come in."""

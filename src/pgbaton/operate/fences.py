@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+from pgbaton.components import agent
 from pgbaton.errors import Error
 from pgbaton.observe import host_probe, readings
 from pgbaton.observe.facts import fenced_name
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from pgbaton.operate.members import View
     from pgbaton.topology.model import Topology
 
-#: By fenced host, where its fences stand; None where the topology has no agents.
+#: By fenced host, where its fences stand; None where nobody may fence.
 Fences = dict[str, tuple[str, ...]] | None
 
 
 async def look(topology: Topology, hosts: Mapping[str, Host]) -> Fences:
     """Ask every host with an agent at once; one that does not answer, or has no such table, has fenced nobody."""
-    if not topology.has_agents:
+    if not agent.may_fence(topology):
         return None
     names = [host.name for host in topology.voters]
     answers = await asyncio.gather(*(ask(hosts[name]) for name in names))
@@ -47,7 +48,7 @@ async def ask(host: Host) -> tuple[FenceView, ...]:
 
 
 def unfenced(view: View, host: str) -> tuple[Check, ...]:
-    """Check that nobody has fenced a host: it would lead, and could not be reached. Nothing without agents."""
+    """Check that nobody has fenced a host: it would lead, and could not be reached. Nothing where nobody may fence."""
     if view.fences is None:
         return ()
     on = view.fences.get(host, ())

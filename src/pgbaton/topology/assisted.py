@@ -45,10 +45,18 @@ def predictions(sizes: Durations) -> Mapping[str, Prediction]:
     """Return the predictions that agents change, by fault; none where there are no agents."""
     if not sizes.topology.has_agents:
         return {}
-    return {made.fault: made for made in _all(sizes)}
+    made = (*(() if sizes.topology.is_manual else _elected(sizes)), *_watched(sizes))
+    return {each.fault: each for each in made}
 
 
-def _all(sizes: Durations) -> Iterator[Prediction]:
+def _watched(sizes: Durations) -> Iterator[Prediction]:
+    """Yield those that agents change whoever promotes."""
+    if sizes.floats:
+        yield _haproxy_hung(sizes)
+
+
+def _elected(sizes: Durations) -> Iterator[Prediction]:
+    """Yield those that agents change by what they do for Patroni's elections."""
     replication = sizes.topology.replication
     if replication.mode != ReplicationMode.ASYNCHRONOUS and sizes.topology.timings.primary_start_timeout == 0:
         yield _postmaster_killed(sizes)
@@ -58,8 +66,6 @@ def _all(sizes: Durations) -> Iterator[Prediction]:
         yield _switchover(sizes)
     if replication.mode != ReplicationMode.ASYNCHRONOUS or replication.accept_loss:
         yield from _silent_primary(sizes)
-    if sizes.floats:
-        yield _haproxy_hung(sizes)
 
 
 def _silence(sizes: Durations) -> Part:

@@ -166,11 +166,19 @@ class Topology(Section):
         return self.balancing.check or usual
 
     @property
+    def asks_agents(self) -> bool:
+        """Tell whether HAProxy finds the primary by asking agents."""
+        return self.is_manual and self.primary_check is PrimaryCheck.AGENT
+
+    @property
     def has_agents(self) -> bool:
-        """Tell whether hosts have agents: as the file says, and where it says nothing, if they can run and decide."""
-        if self.is_manual:
-            return False
+        """Tell whether hosts have agents: as the file says, and where it says nothing, if they can run and decide.
+
+        Where a person promotes they decide nothing, and only who asks for them has some.
+        """
         wanted = self.orchestration.agent
+        if self.is_manual:
+            return bool(wanted)
         can_run = self.postgresql.version >= AGENTS_SINCE and len(self.electorate) >= FEWEST_VOTERS
         return can_run if wanted is None else wanted
 
@@ -190,7 +198,7 @@ class Topology(Section):
 
     @property
     def voters(self) -> tuple[HostSpec, ...]:
-        """Return the hosts that have an agent, and so a vote: none without agents."""
+        """Return the hosts that have an agent, and so a vote where Patroni elects: none without agents."""
         return self.electorate if self.has_agents else ()
 
     @property

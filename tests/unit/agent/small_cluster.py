@@ -68,6 +68,7 @@ def settings(me: str = "db2", *, directory: Path = Path("/nowhere"), hosts: tupl
     return Settings(
         cluster="orders",
         scope="orders",
+        kind="patroni",
         me=me,
         hosts=hosts,
         mode="synchronous",

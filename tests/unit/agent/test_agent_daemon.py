@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from small_cluster import BEAT, HOSTS, PATH, PORTS, PRIMARY, STANDBY, settings, until
 
-from pgbaton.agent import commands, daemon, parts
+from pgbaton.agent import commands, daemon, election, parts
 from pgbaton.agent.acting import holds
 from pgbaton.agent.acting import vitals as vitals_module
 from pgbaton.agent.acting.keepalived import TrackFile
 from pgbaton.agent.daemon import Agent
 from pgbaton.agent.decisions import path as paths
 from pgbaton.agent.decisions import terms
+from pgbaton.agent.election import Election, NoElection
 from pgbaton.agent.kernel import fences, processes
 from pgbaton.agent.kernel.fence_rules import Fence as Standing
 from pgbaton.agent.kernel.fence_rules import Serving
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 CASE = terms.Case("db2", "db1", 100, 90, 5, 7)
 BROKEN = paths.Path(3, "db1", "refused", is_broken=True)
+POOLERS = ("PgBouncer write", "PgBouncer read")
 LOOPBACK = tuple(replace(host, address=f"127.8.8.{number}") for number, host in enumerate(HOSTS, 1))
 
 
@@ -51,11 +53,13 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, me: str, directory: Path) -> None:
         self.now = 1000.0
-        for module in (daemon, vitals_module):
+        for module in (daemon, election, vitals_module):
             monkeypatch.setattr(module, "clock", lambda: self.now)
         self.agent = Agent(settings(me, directory=directory))
+        assert isinstance(self.agent._election, Election)
+        self.election = self.agent._election
         self.told: list[tuple[terms.Event, frozenset[str]]] = []
-        monkeypatch.setattr(self.agent._releases, "tell", self.tell)
+        monkeypatch.setattr(self.election._releases, "tell", self.tell)
         self.pinged: list[str] = []
         monkeypatch.setattr(self.agent._pinger, "send", lambda host, _: self.pinged.append(host))
         self.beats(5, *(host.name for host in self.agent._settings.others))
@@ -126,10 +130,10 @@ def snapshot(leader: str, revision: int, *, confirmed: bool) -> Snapshot:
 
 
 def test_only_what_a_majority_of_etcd_confirmed_is_proof_of_it(watched: Watched) -> None:
-    watched.agent._follower.asked_seconds = 999.0
-    watched.agent._learned(snapshot("db1", 10, confirmed=False))
+    watched.election._follower.asked_seconds = 999.0
+    watched.election._learned(snapshot("db1", 10, confirmed=False))
     assert watched.agent._sight.quorum_seconds is None
-    watched.agent._learned(snapshot("db1", 10, confirmed=True))
+    watched.election._learned(snapshot("db1", 10, confirmed=True))
     assert watched.agent._sight.quorum_seconds == 999.0
 
 
@@ -138,7 +142,7 @@ def test_a_new_leader_key_brings_the_look_at_the_server_forward(watched: Watched
     assert watched.agent._server
     watched.agent._server.look_soon = lambda: looked.append(1)  # type: ignore[method-assign]
     for revision in (10, 10, 11):
-        watched.agent._learned(snapshot("db1", revision, confirmed=True))
+        watched.election._learned(snapshot("db1", revision, confirmed=True))
     assert len(looked) == 2
     assert watched.events == [terms.Tick()] * 3
     assert watched.agent._sight.cluster
@@ -149,9 +153,9 @@ def test_another_store_of_etcds_makes_promises_on_the_old_one_void(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[int] = []
-    monkeypatch.setattr(watched.agent._releases, "begin_anew", lambda: begun.append(1))
+    monkeypatch.setattr(watched.election._releases, "begin_anew", lambda: begun.append(1))
     for revision in (10, 11, 3):
-        watched.agent._learned(snapshot("db1", revision, confirmed=True))
+        watched.election._learned(snapshot("db1", revision, confirmed=True))
     assert begun == [1]
 
 
@@ -187,6 +191,33 @@ def test_another_password_and_other_certificates_are_used_from_then_on(tmp_path:
     made._trust_hosts(client, server, bare)
     made._trust_secrets(replace(made._settings.secrets, probe_password="four"))
     assert (made._path._tls, made._path._password) == (bare, "four"), "a pooler refuses certificates"
+
+
+def by_hand(me: str, directory: Path) -> Agent:
+    """Return the agent of a cluster that a person fails over."""
+    return Agent(replace(settings(me, directory=directory), kind="manual"))
+
+
+@pytest.mark.parametrize("me", ["db1", "lb1"])
+def test_where_a_person_promotes_nobody_is_asked_for_a_vote_fenced_or_released(me: str, tmp_path: Path) -> None:
+    made = by_hand(me, tmp_path)
+    assert type(made._election) is NoElection
+    assert (made._election.handover, list(made._election.parts()), list(made._election.keepers())) == (None, [], [])
+    sent: list[object] = []
+    made._post.send = lambda message, _: sent.append(message)  # type: ignore[method-assign]
+    made._received([("db2", Ask(CASE)), ("db3", Vote(CASE, 42)), ("db2", PRIMARY)])
+    made._turn()
+    assert sent == []
+    assert made._sight.heartbeats["db2"] == PRIMARY
+    watched_services = set(made._verdicts())
+    assert "Patroni" not in watched_services
+    assert watched_services == ({"PostgreSQL"} if me == "db1" else {"HAProxy", "Keepalived", *POOLERS})
+
+
+async def test_where_a_person_promotes_systemd_need_not_wait_for_fences(tmp_path: Path) -> None:
+    made = by_hand("db1", tmp_path)
+    async with under_way(made._election.run(made._vitals.begun)):
+        await until(made._vitals._begun.is_set)
 
 
 class Systemd:
@@ -239,15 +270,14 @@ async def test_systemd_is_told_that_the_agent_lives_only_while_it_takes_turns(
 
 
 def test_etcds_majority_is_complained_of_after_a_while(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    vitals = watched.agent._vitals
-    begun = vitals._started_seconds
-    vitals._watch_quorum(begun + 1.0)
+    watch, begun = watched.agent._vitals._watch, watched.election._started_seconds
+    watch(begun + 1.0)
     assert caplog.text == ""
-    watched.agent._etcd.trouble["10.0.0.1:2379"] = "refused"
-    vitals._watch_quorum(begun + vitals_module.QUORUM_SECONDS)
+    watched.election._etcd.trouble["10.0.0.1:2379"] = "refused"
+    watch(begun + election.QUORUM_SECONDS)
     assert "does not answer: refused" in caplog.text
-    watched.agent._follower.asked_seconds = begun + 6.0
-    vitals._watch_quorum(begun + 6.5)
+    watched.election._follower.asked_seconds = begun + 6.0
+    watch(begun + 6.5)
     assert "etcd's majority: well again" in caplog.text
 
 
@@ -293,13 +323,13 @@ async def test_nothing_is_decided_before_the_fences_of_before_are_known(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[frozenset[str]] = []
-    monkeypatch.setattr(watched.agent._releases, "begin", lambda: begun.append(watched.agent._sight.fenced))
-    watched.agent._fencing._fences = watched.agent._fences = Kernel(failures=1)  # type: ignore[assignment]
+    monkeypatch.setattr(watched.election._releases, "begin", lambda: begun.append(watched.agent._sight.fenced))
+    watched.election._fencing._fences = watched.election._fences = Kernel(failures=1)  # type: ignore[assignment]
     with pytest.raises(FenceError):
-        await watched.agent._fence()
+        await watched.election.run(watched.agent._vitals.begun)
     assert begun == []
     assert watched.agent._vitals._begun.is_set()  # systemd need not wait for what may never be
-    async with under_way(watched.agent._fence()):
+    async with under_way(watched.election.run(watched.agent._vitals.begun)):
         await until(lambda: begun)
     assert begun == [{"db1"}]
 
@@ -313,11 +343,11 @@ async def test_a_primary_can_hold_its_clients_though_its_disk_is_full(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own: list[float] = []
-    assert watched.agent._own_fence
-    monkeypatch.setattr(watched.agent._own_fence, "begin", own.append)
-    watched.agent._fencing._fences = Kernel(failures=1)  # type: ignore[assignment]
+    assert watched.election._own_fence
+    monkeypatch.setattr(watched.election._own_fence, "begin", own.append)
+    watched.election._fencing._fences = Kernel(failures=1)  # type: ignore[assignment]
     with pytest.raises(FenceError):
-        await watched.agent._fence()
+        await watched.election.run(watched.agent._vitals.begun)
     assert own == [watched.now]
 
 

@@ -19,6 +19,7 @@ SECRETS = {
 DOCUMENT = {
     "cluster": "orders",
     "scope": "orders",
+    "kind": "patroni",
     "me": "db1",
     "hosts": [
         {"name": "db1", "address": "10.77.0.21", "roles": ["database", "dcs"]},
@@ -154,6 +155,9 @@ def test_a_majority_is_more_than_half_of_all_who_are_configured(count: int, majo
         ("hosts.1.roles", [["database"]], "hosts[1].roles[0]"),
         ("me", "db9", "me"),
         ("mode", "async", "mode"),
+        ("kind", MISSING, "kind"),
+        ("kind", "repmgr", "kind"),
+        ("tls.etcd_key", MISSING, "tls.etcd_key"),
         ("accept_loss", 1, "accept_loss"),
         ("accept_loss", None, "accept_loss"),
         ("ports.rest", MISSING, "ports.rest"),
@@ -224,6 +228,16 @@ def test_a_secret_of_a_wrong_type_is_refused_without_showing_it(value: object) -
     assert refused.value.key == "rest_password"
     assert "hidden-1" not in str(refused.value)
     assert "77123" not in str(refused.value)
+
+
+def test_only_beside_patroni_an_agent_needs_a_way_to_it_and_to_etcd() -> None:
+    key = {"heartbeat_key": KEY}
+    with pytest.raises(SettingsError, match=r"rest_user: seen nothing"):
+        parse(DOCUMENT, key)
+    tls = {name: path for name, path in DOCUMENT["tls"].items() if not name.startswith("etcd_")}  # type: ignore[attr-defined]
+    found = parse({**DOCUMENT, "kind": "manual", "tls": tls}, key)
+    assert (found.is_manual, found.tls.etcd, found.secrets.rest_password) == (True, (), None)
+    assert (settings().is_manual, len(settings().tls.etcd)) == (False, 3)
 
 
 WAY_THERE = {"port": 5000, "role": "pgbaton_probe", "database": "postgres", "every_seconds": 1}

@@ -86,6 +86,15 @@ def test_larger_suites_are_run_more_often(changes: dict[str, Any], times: int) -
     assert replace(PLAIN, **changes).times == times
 
 
+def test_an_operator_comes_when_the_user_says_and_at_once_otherwise() -> None:
+    asked = replace(PLAIN, fault=("primary-power-off-and-failover",))
+    does = [proof_of(each).faults[0].does for each in (asked, replace(asked, operator_seconds=90.0))]
+    assert ["comes after 0 s" in does[0], "comes after 90 s" in does[1]] == [True, True]
+    assert Asked.from_dict(replace(asked, operator_seconds=90.0).to_dict()).operator_seconds == 90.0
+    before = {key: value for key, value in asked.to_dict().items() if key != "operator_seconds"}
+    assert Asked.from_dict(before).operator_seconds == 0.0, "runs of before can be gone on with"
+
+
 def test_the_trials_of_a_run_go_through_all_faults_before_any_is_repeated() -> None:
     proof = proof_of(replace(PLAIN, fault=("switchover", "postmaster-killed"), trials=2))
     assert [(fault.name, seed) for fault, seed in proof.rounds] == [
@@ -277,6 +286,7 @@ def test_faults_are_listed_as_json_with_what_must_come_of_them() -> None:
         (["--target", "orders", "--name", "x"], "--name does not go with --target orders"),
         (["--schedule", __file__, "--suite", "chaos"], "--schedule does not go with --suite"),
         ([__file__, "--preset", "classic"], "TOPOLOGY does not go with --preset"),
+        (["--operator-seconds", "9"], "--operator-seconds does not go with anything but --fault"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(arguments: list[str], said: str) -> None:

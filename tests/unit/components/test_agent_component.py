@@ -166,14 +166,14 @@ def test_topology_and_agent_have_the_same_limit_for_the_detection_time() -> None
 
 
 def test_every_command_of_the_units_is_one_that_the_program_knows() -> None:
-    text = agent.agent_unit() + agent.fences_unit()
+    text = agent.agent_unit(preset()) + agent.fences_unit()
     asked = {line.rpartition(f"{agent.PROGRAM} ")[2] for line in text.splitlines() if agent.PROGRAM in line}
     assert asked == {"run", "release-holds", "restore-fences"}
     assert asked <= set(command_line.COMMANDS)
 
 
 def test_poolers_are_let_go_however_an_agent_ends() -> None:
-    lines = agent.agent_unit().splitlines()
+    lines = agent.agent_unit(preset()).splitlines()
     assert f"ExecStopPost=-/usr/bin/python3 -I {agent.PROGRAM} release-holds" in lines
     assert {"Type=notify", "WatchdogSec=3", "Restart=always", "RestartSec=100ms"} <= set(lines)
 

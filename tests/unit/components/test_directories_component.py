@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from pgbaton import blueprint
-from pgbaton.components import directories, patroni
+from pgbaton.components import directories, manual, patroni, postgres
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -43,6 +43,27 @@ def cloned(tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
 
 
+def by_hand() -> Topology:
+    """Return a cluster that a person fails over, with WAL and a tablespace in places of their own."""
+    more = '\n[[tablespaces]]\nname = "fast"\nlocation = "/srv/fast/orders"\nowner = "app"\n'
+    places = '[postgresql]\ndata_directory = "/srv/pg/data"\nwal_directory = "/srv/wal/main"\n'
+    return load.loads(presets.text("manual").replace("[postgresql]\n", places, 1) + more)
+
+
+def test_where_a_person_promotes_the_servers_own_unit_waits_for_them_and_may_write_there() -> None:
+    made = {file.path: file.shown for file in blueprint.draw(by_hand()).host("db1").files}
+    unit = made[f"/etc/systemd/system/{manual.UNIT}"]
+    assert f"\nAfter=network.target {directories.UNIT}\n" in unit
+    assert "\nRequiresMountsFor=/srv/pg/data\n" in unit
+    assert f"\nExecStartPre=+/usr/bin/systemctl --quiet is-active {directories.UNIT}\n" in unit
+    assert "-/srv/fast/orders" in unit
+    assert "-/srv/wal " in unit
+    assert f"\nBefore={manual.UNIT}\n" in made[f"/etc/systemd/system/{directories.UNIT}"]
+    assert directories.CLONE not in made, "the host's own program clones"
+    places = manual.settings(by_hand(), by_hand().host("db1"))
+    assert (places["wal_directory"], places["leftovers"]) == ("/srv/wal/main", directories.leftovers(by_hand()))
+
+
 def test_a_topology_without_such_directories_has_nothing_of_it() -> None:
     for host in blueprint.draw(PRESET).hosts:
         assert not any(part.component == "directories" for part in host.parts)
@@ -56,7 +77,7 @@ def test_only_database_hosts_have_them() -> None:
 
 
 def test_the_server_may_write_to_them_and_waits_for_their_disks() -> None:
-    places = patroni.writable(APART)
+    places = postgres.writable(APART)
     assert {"/srv/pg", "/srv/wal", "/srv/fast/orders"} <= set(places)
     assert patroni.unit_section(APART)["RequiresMountsFor"] == "/srv/pg/data"
     assert patroni.unit_section(APART)["After"] == directories.UNIT

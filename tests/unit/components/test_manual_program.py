@@ -107,6 +107,37 @@ def test_a_promotion_is_known_before_the_control_file_says_so(tmp_path: Path) ->
     assert made.timeline() == 11
 
 
+def test_a_clone_begins_with_empty_directories_wherever_data_are(tmp_path: Path) -> None:
+    left = ["/srv/fast/PG_17_*", "/srv/wal/main/[0-9A-F]*", "/srv/wal/main/archive_status"]
+    made = server(tmp_path, wal_directory="/srv/wal/main", leftovers=left)
+    for path in ("fast/PG_17_202406281/5/16384", "fast/photos", "wal/main/000000010000000000000001", "wal/main/notes"):
+        (tmp_path / "srv" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "srv" / path).touch()
+    (tmp_path / "srv/wal/main/archive_status").mkdir()
+    (made.data / "pg_wal").rmdir()
+    (made.data / "pg_wal").symlink_to(tmp_path / "srv/wal/main")
+    (made.data / "base/5").mkdir(parents=True)
+    made.empty()
+    assert list(made.data.iterdir()) == []
+    assert [path.name for path in (tmp_path / "srv/fast").iterdir()] == ["photos"], "what is no server's stays"
+    assert [path.name for path in (tmp_path / "srv/wal/main").iterdir()] == ["notes"]
+
+
+def test_wal_goes_where_the_topology_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(manual_program, "must", lambda *argv: ran.append(argv))
+    made = server(tmp_path, wal_directory="/srv/wal/main")
+    made.clone("db2")
+    (made.data / "standby.signal").unlink()
+    made.initialise()
+    assert [argv[0].rpartition("/")[2] for argv in ran] == ["pg_basebackup", "initdb"]
+    assert all("--waldir=/srv/wal/main" in argv for argv in ran)
+    ran.clear()
+    usual = server(tmp_path / "usual")
+    usual.clone("db2")
+    assert not [word for word in ran[0] if "waldir" in word]
+
+
 def test_new_data_are_made_nowhere_but_in_an_empty_place(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is not empty"):
         server(tmp_path).initialise()

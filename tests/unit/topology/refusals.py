@@ -1017,11 +1017,18 @@ HAND = (
         (*NO_VOTES[:2], ("", MANUAL)),
     ),
     Case(
-        "agents in a manual cluster",
-        "orchestration.agent",
-        "a manual cluster has neither",
-        f"{MANUAL}\nagent = true # here",
-        more=NO_VOTES,
+        "agents that are asked and are not there",
+        "balancing.check",
+        "no host has one",
+        '[balancing]\ncheck = "agent" # here',
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "agents of another site that are asked",
+        "balancing.check",
+        "hosts of other sites have none: far",
+        '[balancing]\ncheck = "agent" # here',
+        more=((VIP, SITES), *NO_VOTES, ("", f"{MANUAL}\nagent = true"), ("", FAR)),
     ),
     Case(
         "first primary that is no database",
@@ -1058,20 +1065,6 @@ HAND = (
         f'{NO_VOTES[2][1]}\nsynchronous = false\nreplicate_from = "db2" # here',
         DB3,
         (*NO_VOTES[:2], ("", MANUAL)),
-    ),
-    Case(
-        "WAL elsewhere without Patroni",
-        "postgresql.wal_directory",
-        "all in one directory",
-        '[postgresql]\nwal_directory = "/srv/wal/main" # here',
-        more=(*NO_VOTES, ("", MANUAL)),
-    ),
-    Case(
-        "tablespaces without Patroni",
-        "tablespaces",
-        "all in one directory",
-        TABLESPACE.replace("[[tablespaces]]", "[[tablespaces]] # here"),
-        more=(*NO_VOTES, ("", MANUAL)),
     ),
     Case(
         "leader in another site without Patroni",
@@ -1136,6 +1129,13 @@ DOUBTED = (
         'no effect with orchestration.kind = "manual"',
         "[timings]\nttl = 30 # here",
         more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "loss that agents are to accept where a person does",
+        "replication.accept_loss",
+        "a person promotes",
+        '[replication]\nmode = "asynchronous"\naccept_loss = true # here',
+        more=(*NO_VOTES, ("", f"{MANUAL}\nagent = true")),
     ),
     Case(
         "first primary where Patroni elects",

@@ -14,6 +14,7 @@ from pgbaton.agent.decisions import flushing
 from pgbaton.agent.decisions.flushing import PATIENCE_SECONDS, Look
 
 if TYPE_CHECKING:
+    from pgbaton.agent.acting.promoters import Promoter
     from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.decisions.flushing import Count
     from pgbaton.agent.services.postgres import Reading
@@ -27,9 +28,10 @@ FIX = "fix: its disk (dmesg); if that is gone, power this host off, and see pgba
 class Flushing:
     """Keep how the WAL of this host's server fares, and tell when the server is to be ended for it."""
 
-    def __init__(self, sight: Sight, complaints: Complaints) -> None:
+    def __init__(self, sight: Sight, complaints: Complaints, promoter: Promoter) -> None:
         self._sight = sight
         self._complaints = complaints
+        self._promoter = promoter
         self._count: Count | None = None
 
     def see(self, reading: Reading, now: float) -> None:
@@ -48,23 +50,6 @@ class Flushing:
         """Tell whether the WAL is stuck, and to end the server helps; complain when it does not."""
         if not flushing.is_stuck(self._count, now):
             return False
-        if why := self._objection(now):
+        if why := self._promoter.spares_stuck(now):
             self._complaints.about(DISK, f"{WHY}, and the server is left alone: {why}; {FIX}")
         return not why
-
-    def _objection(self, now: float) -> str:
-        """Return why nobody would take over from a server that ends here; nothing when somebody may.
-
-        A lock that is nobody's was this host's: its Patroni may hang too, and others are not promoted before its server
-        has ended.
-        """
-        cluster = self._sight.cluster
-        if cluster is None:
-            return "etcd does not say who leads"
-        if cluster.paused:
-            return "the cluster is paused"
-        if cluster.leader not in {None, self._sight.settings.me}:
-            return f"{cluster.leader} has the leader lock"
-        if not cluster.fails_over:
-            return "Patroni would start it again here first (primary_start_timeout)"
-        return "" if self._sight.has_successor(now) else "no synchronous standby says that it is one"

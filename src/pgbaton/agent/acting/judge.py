@@ -85,10 +85,14 @@ class Judge:
         return self.hangs("its processes were stopped")
 
     def hangs(self, why: str) -> Question:
-        """Take that the service hangs, whatever it answers; return a question about the processes to be ended."""
+        """Take that the service hangs, whatever it answers; return a question about the processes to be ended.
+
+        Where it is left alone, it hangs until it answers: no further silence makes a doubt of that.
+        """
         if self.verdict is not Verdict.HUNG:
             LOG.error("%s: %s", self.name, why)
-            self._tally = Tally(Verdict.HUNG, since_seconds=clock())
+            most = self.patience.busy_failures
+            self._tally = Tally(Verdict.HUNG, silences=most, inexcusable=most, since_seconds=clock())
         return self.ask()
 
     def gone(self) -> None:

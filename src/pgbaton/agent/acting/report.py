@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgbaton.agent.acting.path import Path
+    from pgbaton.agent.acting.server import Server
     from pgbaton.agent.peers.messages import Heartbeat
     from pgbaton.agent.protocols.http1 import Response
     from pgbaton.agent.protocols.serving import Request
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Report:
     """Tell of a host; ``mine`` is what it says of itself, ``verdicts`` what is held of its services.
 
-    ``path`` is the clients' way through a balancer, where it is tried.
+    ``path`` is the clients' way through a balancer, where it is tried, ``server`` a database host's own.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Report:
         verdicts: Callable[[], Mapping[str, Verdict]],
         *,
         path: Path | None = None,
+        server: Server | None = None,
     ) -> None:
         self._sight = sight
         self._mine = mine
         self._verdicts = verdicts
         self._path = path
+        self._server = server
 
     async def answer(self, request: Request) -> Response:
         """Answer a request."""
@@ -57,6 +60,8 @@ class Report:
             stalled=sight.hearing.stalled(now),
             timeline=mine.timeline,
             lag_bytes=self._lag_bytes(mine, now),
+            unreplayed_bytes=self._server.unreplayed_bytes if self._server is not None else None,
+            rival=self._server.rival if self._server is not None else "",
             server=mine.state,
             fenced=sight.fenced,
             silent=mine.silent,
@@ -78,8 +83,7 @@ class Report:
 
     def _lag_bytes(self, mine: Heartbeat, now: float) -> int | None:
         """Return how far a standby is behind what the leader last told in whichever way; None when that is nothing."""
-        cluster = self._sight.cluster
-        leader = self._sight.said(cluster.leader, now) if cluster and cluster.leader else None
+        cluster, leader = self._sight.cluster, self._sight.leading(now)
         ahead = max(cluster.position if cluster else 0, leader.position if leader else 0)
         return max(0, ahead - mine.position) if mine.role == "standby" and ahead else None
 

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgbaton.agent.acting.judge import Question
+    from pgbaton.agent.acting.promoters import Promoter
     from pgbaton.agent.complaints import Complaints
     from pgbaton.agent.kernel.processes import Process
     from pgbaton.agent.peers.messages import ServerRole
     from pgbaton.agent.protocols.connections import UnixSocket
-    from pgbaton.agent.services.patroni import Patroni
     from pgbaton.agent.services.postgres import Reading
     from pgbaton.agent.settings import Settings
     from pgbaton.agent.sight import Sight
@@ -75,14 +75,13 @@ class Server:
         self,
         settings: Settings,
         sight: Sight,
-        patroni: Patroni,
+        promoter: Promoter,
         complaints: Complaints,
         *,
         on_change: Callable[[], None],
     ) -> None:
-        self._me = settings.me
         self._sight = sight
-        self._patroni = patroni
+        self._promoter = promoter
         self._complaints = complaints
         self._on_change = on_change
         own, port = settings.postgresql, settings.ports.postgresql
@@ -93,7 +92,7 @@ class Server:
         self._login = wire.Login(own.role, own.database)
         patience = hung.table(settings.timings)[Service.POSTGRESQL]
         self.judge = Judge("PostgreSQL", self._processes, patience, sight)
-        self._flushing = Flushing(sight, complaints)
+        self._flushing = Flushing(sight, complaints, promoter)
         self._soon = asyncio.Event()
         self._moving_since: float | None = None
         self._nudged_seconds = float("-inf")
@@ -114,6 +113,17 @@ class Server:
     def position(self) -> int:
         """Return how far the server has WAL, in bytes; 0 when it does not say."""
         return self.reading.position if self.reading else 0
+
+    @property
+    def unreplayed_bytes(self) -> int | None:
+        """Return how much of what a standby has it has not replayed yet; None when it does not say."""
+        reading = self.reading
+        return reading.position - reading.replayed if reading is not None and reading.in_recovery else None
+
+    @property
+    def rival(self) -> str:
+        """Return what another server's word has against this one's taking writes; nothing when none has."""
+        return self._promoter.rival(self.reading, clock())
 
     @property
     def recovers(self) -> bool:
@@ -149,7 +159,7 @@ class Server:
             writable=takes_writes and self._sight.serving is not Serving.REFUSED,
             timeline=reading.timeline if reading else 0,
             position=reading.position if reading else 0,
-            lock=self._sight.leads and (takes_writes or self._sight.asks_quorum(clock())),
+            lock=self._promoter.has_right(reading, clock()),
             following=reading is not None and reading.in_recovery and reading.receiving,
             poolers=False,
             state=str(self.verdict),
@@ -182,7 +192,7 @@ class Server:
             task.cancel()
 
     def nudge(self) -> None:
-        """Have Patroni run its loop at once."""
+        """Have Patroni run its loop at once, where there is one."""
         now = clock()
         if now - self._nudged_seconds < NUDGE_SECONDS:
             return
@@ -211,7 +221,7 @@ class Server:
 
     async def _nudge(self) -> None:
         try:
-            await self._patroni.nudge()
+            await self._promoter.nudge()
         except HttpsError as error:
             LOG.warning("Patroni was not woken, and finds out by itself: %s", error)
 
@@ -225,21 +235,12 @@ class Server:
         return QUICK_SECONDS if self._is_quick(now) else USUAL_SECONDS
 
     def _is_quick(self, now: float) -> bool:
-        """Tell whether lock and server move, and have not for too long."""
-        if not self._is_moving():
+        """Tell whether a change of primary may be under way, and has not been for too long."""
+        if not self._promoter.is_moving(self.reading, now):
             self._moving_since = None
             return False
         since = self._moving_since = now if self._moving_since is None else self._moving_since
         return now - since < QUICK_FOR_SECONDS
-
-    def _is_moving(self) -> bool:
-        """Tell whether lock and server do not fit together yet."""
-        cluster, reading = self._sight.cluster, self.reading
-        if cluster is None:
-            return False
-        if cluster.leader == self._me:
-            return reading is None or reading.in_recovery
-        return cluster.leader is None or (reading is not None and not reading.in_recovery)
 
     def _processes(self) -> tuple[Process, ...]:
         try:
@@ -315,14 +316,12 @@ class Server:
     async def _end(self, question: Question, why: str) -> None:
         """End a server that hangs: from then on it is one that has crashed, and Patroni knows what to do.
 
-        Not when an operator has taken the cluster into his own hands, or nobody knows whether he has.
+        Not where a person decides, be it that there is no Patroni or that an operator has paused it.
         """
-        cluster = self._sight.cluster
         if not question.processes:
             return
-        if cluster is None or cluster.paused:
-            reason = "the cluster is paused" if cluster else "etcd does not say whether the cluster is paused"
-            self._complaints.about("PostgreSQL", f"hangs, and is left alone: {reason}")
+        if reason := self._promoter.spares_hung():
+            self._complaints.about("PostgreSQL", f"hangs ({why}), and is left alone: {reason}")
             return
         LOG.error("the server hangs (%s): ending it", why)
         try:

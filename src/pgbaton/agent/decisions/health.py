@@ -27,8 +27,10 @@ class Health:
     """What an agent says of its host.
 
     ``role`` is primary, standby, none or unknown, ``writable`` whether the server is out of recovery and serves, and
-    ``lock`` whether the leader lock is this host's in etcd. ``lag_bytes`` is None where it is not known. ``fenced`` are
-    the hosts that are fenced here, ``silent`` those that are not heard. ``path`` says why clients do not reach the
+    ``lock`` whether the leader lock is this host's in etcd, or where a person promotes, that it takes writes and no
+    other server's word speaks against it; ``rival`` is that word. ``lag_bytes`` is how much the primary has beyond what
+    was received, ``unreplayed_bytes`` how much of that is not replayed; each is None where it is not known. ``fenced``
+    are the hosts that are fenced here, ``silent`` those that are not heard. ``path`` says why clients do not reach the
     primary through this balancer, nothing when they do, and is None where nobody tries. ``gauges`` are further figures
     by name, with labels where there are some.
     """
@@ -43,6 +45,8 @@ class Health:
     stalled: bool = False
     timeline: int = 0
     lag_bytes: int | None = None
+    unreplayed_bytes: int | None = None
+    rival: str = ""
     server: str = "unknown"
     fenced: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
@@ -59,7 +63,21 @@ def is_standby(health: Health, limit_bytes: int | None) -> bool:
     """Tell whether reads may go to this standby: it streams, and is no further behind than is asked for."""
     if health.role != "standby" or not health.following:
         return False
-    return limit_bytes is None or (health.lag_bytes is not None and health.lag_bytes <= limit_bytes)
+    if limit_bytes is None:
+        return True
+    return health.lag_bytes is not None and health.lag_bytes + (health.unreplayed_bytes or 0) <= limit_bytes
+
+
+def is_stranded(health: Health, limit_bytes: int | None) -> bool:
+    """Tell whether reads may go to this standby while there is no primary: it has replayed all but so much of its WAL.
+
+    One that streams must not be too far behind its primary either, as far as that one's agent tells where it is.
+    """
+    if health.following and health.lag_bytes is not None:
+        return is_standby(health, limit_bytes)
+    if health.role != "standby" or health.unreplayed_bytes is None:
+        return False
+    return limit_bytes is None or health.unreplayed_bytes <= limit_bytes
 
 
 def answer(health: Health, path: str, query: str) -> Response:
@@ -87,6 +105,7 @@ def told(status: HTTPStatus, document: Mapping[str, object]) -> Response:
 QUESTIONS: Mapping[str, Callable[[Health, int | None], bool]] = {
     "/primary": lambda health, _: is_primary(health),
     "/replica": is_standby,
+    "/stranded": is_stranded,
     "/read-only": lambda health, limit: is_primary(health) or is_standby(health, limit),
     "/sync": lambda health, limit: health.synchronous and is_standby(health, limit),
     "/health": lambda health, _: health.role in {"primary", "standby"} and not health.isolated,
@@ -121,6 +140,8 @@ def described(health: Health) -> dict[str, object]:
         "stalled": health.stalled,
         "timeline": health.timeline,
         "lag_bytes": health.lag_bytes,
+        "unreplayed_bytes": health.unreplayed_bytes,
+        "rival": health.rival,
         "server": health.server,
         "fenced": sorted(health.fenced),
         "silent": sorted(health.silent),
@@ -141,8 +162,9 @@ def metrics(health: Health) -> str:
     figures = {**{name: float(value) for name, value in flags.items()}, **health.gauges}
     figures |= {"timeline": float(health.timeline), "fences": float(len(health.fenced))}
     figures["silent_hosts"] = float(len(health.silent))
-    if health.lag_bytes is not None:
-        figures["lag_bytes"] = float(health.lag_bytes)
+    for name, count in (("lag_bytes", health.lag_bytes), ("unreplayed_bytes", health.unreplayed_bytes)):
+        if count is not None:
+            figures[name] = float(count)
     lines: list[str] = []
     for name, value in sorted(figures.items()):
         kind = f"# TYPE pgbaton_{name.partition('{')[0]} gauge"

@@ -225,7 +225,8 @@ def _primary(memory: Memory, view: View) -> tuple[Primary | None, tuple[str, ...
         rivals.append(before.name)
     if len(rivals) > 1:
         names = ", ".join(sorted(rivals))
-        return None, (f"timeline {highest} has more than one primary: {names}; stop those without the leader lock",)
+        wrong = "those without the leader lock" if view.leader else "all but the one that is to be kept"
+        return None, (f"timeline {highest} has more than one primary: {names}; stop {wrong}",)
     if _lock_speaks_against(memory, view, rivals[0], highest):
         return None, ()
     return Primary(rivals[0], highest), ()

@@ -69,9 +69,8 @@ class Trust:
     ) -> None:
         self._complaints = complaints
         tls = settings.tls
-        hosts = (tls.authority, tls.certificate, tls.key)
-        etcd = (tls.etcd_authority, tls.etcd_certificate, tls.etcd_key)
-        ours, theirs = Identity(*map(str, hosts)), Identity(*map(str, etcd))
+        hosts, etcd = (tls.authority, tls.certificate, tls.key), tls.etcd
+        ours = Identity(*map(str, hosts))
         self._kept = [
             Kept(
                 "certificates",
@@ -82,8 +81,10 @@ class Trust:
                     https.bare_client_context(ours.authority),
                 ),
             ),
-            Kept("etcd's certificates", etcd, lambda: on_etcd(https.client_context(theirs))),
         ]
+        if etcd:
+            theirs = Identity(*map(str, etcd))
+            self._kept.append(Kept("etcd's certificates", etcd, lambda: on_etcd(https.client_context(theirs))))
         if secrets is not None:
             self._kept.append(Kept("secrets", (secrets,), lambda: on_secrets(settings_file.load_secrets(secrets))))
 

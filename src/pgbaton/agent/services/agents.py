@@ -1,7 +1,7 @@
 """Other hosts' agents, asked over HTTPS for what takes longer than a datagram: to hold clients, or to hand over.
 
 Such a question needs a certificate of the cluster's and the password of Patroni's unsafe calls: who may ask Patroni for
-a switchover may ask an agent for one.
+a switchover may ask an agent for one. Where there is no Patroni nobody may.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def credentials(secrets: Secrets) -> str:
 
 def may_order(secrets: Secrets, *, certified: bool, authorization: str) -> bool:
     """Tell whether whoever asks may give orders."""
+    if secrets.rest_password is None:
+        return False
     return certified and hmac.compare_digest(authorization.encode(), credentials(secrets).encode())
 
 

@@ -25,11 +25,11 @@ def bracketed(address: str) -> str:
 
 
 def patroni(settings: Settings) -> Patroni:
-    """Return this host's Patroni."""
+    """Return this host's Patroni; settings without a login to it are refused where there is one."""
     return Patroni(
         settings.me_host.address,
         settings.ports.rest,
-        user=settings.secrets.rest_user,
-        password=settings.secrets.rest_password,
+        user=settings.secrets.rest_user or "",
+        password=settings.secrets.rest_password or "",
         tls=nobody(ssl.PROTOCOL_TLS_CLIENT),
     )

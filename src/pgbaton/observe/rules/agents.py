@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Where an agent keeps its fences over a reboot.
 FENCES_FILE = f"/var/lib/{agent.STATE_DIRECTORY}/fences.nft"
+#: So many primaries, seen at once, are another finding.
+SEVERAL = 2
 #: What an agent that has cut its own host off from clients does with them.
 CLIENTS = {
     "served": "is about to stop serving its clients",
@@ -28,7 +30,10 @@ def agent_not_running(facts: Facts) -> Iterator[Finding]:
     """Every agent must answer: without a majority of them a dead primary's lock runs to its end."""
     for spec, view in facts.voters:
         if reason := facts.silence(view, "agent"):
-            advice = f"pgbaton logs --host {spec.name} --unit pgbaton-agent; without it the cluster is a stock one"
+            meaning = "without it the cluster is a stock one"
+            if facts.topology.asks_agents and spec.has(Role.DATABASE):
+                meaning = "HAProxy asks it what its server is, and sends nobody there without an answer"
+            advice = f"pgbaton logs --host {spec.name} --unit pgbaton-agent; {meaning}"
             seen = f"its agent does not answer: {reason}"
             yield Finding(Level.WARNING, "agent-not-running", spec.name, seen, "an answer", advice)
 
@@ -104,6 +109,15 @@ def isolated_primary(facts: Facts) -> Iterator[Finding]:
         level = Level.WARNING if elsewhere else Level.CRITICAL
         outage = facts.primary == spec.name and clients != "served"
         yield Finding(level, "isolated-primary", spec.name, seen, "in the majority, or a standby", advice, outage)
+
+
+def superseded_primary(facts: Facts) -> Iterator[Finding]:
+    """No server may take writes of which other servers say that another one was promoted, where a person promotes."""
+    for name, view in facts.agents.items():
+        if view.rival and len(facts.primaries) < SEVERAL:
+            advice = f"if it is not to be kept: systemctl stop pgbaton-postgresql there, then pgbaton reinit {name}"
+            seen = f"it takes writes, and its agent hears that it should not: {view.rival}"
+            yield Finding(Level.CRITICAL, "superseded-primary", name, seen, "no other primary", advice)
 
 
 def path_broken(facts: Facts) -> Iterator[Finding]:

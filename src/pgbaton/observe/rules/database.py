@@ -43,9 +43,19 @@ def several_primaries(facts: Facts) -> Iterator[Finding]:
         advice = "stop patroni on the one that does not hold the lock, then pgbaton reinit it"
         if facts.topology.is_manual:
             lines = ", ".join(f"{name} on timeline {facts.servers[name].timeline}" for name in facts.primaries)
-            seen = f"several servers take writes: {lines}; balancers open no new connection for writes"
+            seen = f"several servers take writes: {lines}; {led(facts)}"
             advice = "decide whose writes are kept; stop pgbaton-postgresql on the others, then pgbaton reinit them"
         yield Finding(Level.CRITICAL, "several-primaries", facts.topology.name, seen, "one primary", advice)
+
+
+def led(facts: Facts) -> str:
+    """Return in words where balancers open new connections for writes, where no lock says whom they are to lead to."""
+    wanted = {up for up in facts.routes.values() if up}
+    if not wanted:
+        return "balancers open no new connection for writes"
+    if len(wanted) == 1 and all(facts.routes.values()):
+        return f"balancers lead to {wanted.pop()[0]}"
+    return "; ".join(f"{name} leads to {up[0] if up else 'nobody'}" for name, up in facts.routes.items())
 
 
 def lock_elsewhere(facts: Facts) -> Iterator[Finding]:

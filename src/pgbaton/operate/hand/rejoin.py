@@ -99,6 +99,8 @@ async def watch(operation: Operation, host: str) -> None:
     """Tell how large the copy is, now and then, for as long as it is made."""
     while True:
         await asyncio.sleep(10)
-        argv = ("du", "-sh", operation.topology.data_directory)
+        topology = operation.topology
+        argv = ("du", "-shc", topology.data_directory, *topology.directories)
         result = await operation.hosts[host].run(*argv, check=False, timeout=60)
-        operation.report(f"{host}: {(result.stdout.split() or ['nothing'])[0]} copied")
+        total = (result.stdout.splitlines() or ["nothing"])[-1].split()[0]
+        operation.report(f"{host}: {total} copied")

@@ -29,9 +29,9 @@ ONLY_AGENTS: tuple[tuple[str, str], ...] = (
 
 @rule("hosts", "orchestration", "network")
 def enough_voters(topology: Topology) -> Iterator[Objection]:
-    """There are three agents or more, where there are any."""
+    """There are three agents or more, where there are any that decide."""
     count = len(topology.electorate)
-    if topology.orchestration.agent and count < FEWEST_VOTERS:
+    if topology.orchestration.agent and not topology.is_manual and count < FEWEST_VOTERS:
         reason = f"would run on {count} hosts: when one of them dies, the rest is no majority, and decides nothing"
         fix = "add a host with any role but application, or take it out"
         yield Objection(("orchestration", "agent"), reason, fix)
@@ -54,7 +54,7 @@ def silence_is_several_heartbeats(topology: Topology) -> Iterator[Objection]:
 def silence_is_noticed_before_the_lock_expires(topology: Topology) -> Iterator[Objection]:
     """Agents notice a silent host before the leader lock expires."""
     timings = topology.timings
-    if topology.has_agents and timings.detection_time >= timings.ttl:
+    if topology.has_agents and not topology.is_manual and timings.detection_time >= timings.ttl:
         reason = f"is not shorter than ttl, {timings.ttl}: the leader lock would have expired before agents notice"
         yield Objection(("timings", "detection_time"), reason, "set 0.25 to 1 second")
 
@@ -66,13 +66,16 @@ def agents_have_what_is_theirs(topology: Topology) -> Iterator[Objection]:
         if key in getattr(topology, section).model_fields_set and not topology.has_agents:
             reason = "has no effect: no host has an agent"
             yield warning((section, key), reason, "take it out, or let hosts have agents: orchestration.agent")
+    if topology.has_agents and topology.is_manual and topology.replication.accept_loss:
+        reason = "has no effect: a person promotes, and is asked which loss to accept"
+        yield warning(("replication", "accept_loss"), reason, "take it out")
 
 
 @rule("replication", "timings", *WHERE_AGENTS)
 def loss_is_accepted_knowingly(topology: Topology) -> Iterator[Objection]:
     """A loss is accepted where there may be one, and by somebody who knows what it is."""
     replication, place = topology.replication, ("replication", "accept_loss")
-    if not replication.accept_loss or not topology.has_agents:
+    if not replication.accept_loss or not topology.has_agents or topology.is_manual:
         return
     if replication.mode != ReplicationMode.ASYNCHRONOUS:
         reason = f"has no effect: in {replication.mode} mode, agents replace a primary only where nothing is lost"
@@ -88,7 +91,7 @@ def loss_is_accepted_knowingly(topology: Topology) -> Iterator[Objection]:
 @rule("postgresql", "orchestration")
 def patroni_respects_a_lock_that_was_released(topology: Topology) -> Iterator[Objection]:
     """Agents release locks only of a Patroni that takes its lock back by comparing, never by overwriting."""
-    if topology.orchestration.agent and topology.postgresql.version < AGENTS_SINCE:
+    if topology.orchestration.agent and not topology.is_manual and topology.postgresql.version < AGENTS_SINCE:
         reason = (
             f"needs Patroni 3.0.3 or later, and the Debian of PostgreSQL {topology.postgresql.version} brings 3.0.2: "
             "an old primary whose lease was revoked would overwrite its successor's lock"

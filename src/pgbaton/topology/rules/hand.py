@@ -1,4 +1,4 @@
-"""Rules about clusters that a person fails over: what Patroni, etcd and agents would need has no place there."""
+"""Rules about clusters that a person fails over: what Patroni and etcd would need has no place there."""
 
 from __future__ import annotations
 
@@ -39,13 +39,18 @@ def nobody_votes(topology: Topology) -> Iterator[Objection]:
             yield Objection(("hosts", index, "roles"), reason, fix)
 
 
-@rule("orchestration")
-def no_agents_without_patroni(topology: Topology) -> Iterator[Objection]:
-    """Agents run beside Patroni and etcd only."""
-    if topology.is_manual and topology.orchestration.agent:
-        reason = "agents shorten Patroni's failover, by its lock in etcd: a manual cluster has neither"
-        fix = 'take it out, or set orchestration.kind = "patroni"'
-        yield Objection(("orchestration", "agent"), reason, fix)
+@rule("balancing", "orchestration", "hosts", "network", "postgresql")
+def agents_that_are_asked_are_there(topology: Topology) -> Iterator[Objection]:
+    """HAProxy asks agents only where every database's host has one."""
+    if not topology.asks_agents:
+        return
+    place = ("balancing", "check")
+    without = [host.name for host in topology.with_role(Role.DATABASE) if host not in topology.voters]
+    if not topology.has_agents:
+        yield Objection(place, "asks agents, and no host has one", 'set orchestration.agent = true, or check = "query"')
+    elif without:
+        reason = f"asks the agent of each database, and hosts of other sites have none: {', '.join(without)}"
+        yield Objection(place, reason, 'set "query"')
 
 
 @rule("hosts", "orchestration")
@@ -90,19 +95,6 @@ def everybody_follows_the_primary(topology: Topology) -> Iterator[Objection]:
             yield Objection(("hosts", index, "replicate_from"), reason, fix)
 
 
-@rule("postgresql", "tablespaces", "orchestration")
-def data_are_in_one_place(topology: Topology) -> Iterator[Objection]:
-    """Servers of a cluster that a person fails over have nothing outside of their data directory."""
-    if not topology.is_manual:
-        return
-    reason = 'with orchestration.kind = "manual" servers are made, cloned and rewound with all in one directory'
-    fix = 'take it out, or set orchestration.kind = "patroni"'
-    if topology.postgresql.wal_directory is not None:
-        yield Objection(("postgresql", "wal_directory"), reason, fix)
-    if topology.tablespaces:
-        yield Objection(("tablespaces",), reason, fix)
-
-
 @rule("orchestration", "timings", "balancing")
 def each_kind_has_what_is_its(topology: Topology) -> Iterator[Objection]:
     """What only one kind of orchestration reads is set with that kind."""
@@ -115,11 +107,10 @@ def each_kind_has_what_is_its(topology: Topology) -> Iterator[Objection]:
 
 RULES: tuple[Rule, ...] = (
     nobody_votes,
-    no_agents_without_patroni,
+    agents_that_are_asked_are_there,
     first_primary_is_a_database,
     checks_can_ask,
     nobody_names_synchronous_standbys,
     everybody_follows_the_primary,
-    data_are_in_one_place,
     each_kind_has_what_is_its,
 )

@@ -128,8 +128,7 @@ def processes_are_watched(topology: Topology) -> Iterator[Objection]:
         reason = (
             "means that nobody notices one that hangs: HAProxy's check comes to any of them, and only agents ask each"
         )
-        fix = "use one process" if topology.is_manual else "use agents (orchestration.agent), or one process"
-        yield warning(("pooling", "processes"), reason, fix)
+        yield warning(("pooling", "processes"), reason, "use agents (orchestration.agent), or one process")
 
 
 @rule("hosts", "pooling", "users", "databases", "balancing")

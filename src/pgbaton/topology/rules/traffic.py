@@ -63,8 +63,8 @@ def pools_fit(topology: Topology) -> Iterator[Objection]:
     if needed <= free or topology.pooling.placement is Placement.NONE:
         return
     pooled = capacity.pooled_connections(topology)
-    others = "Patroni, pg_rewind, agents" if topology.has_agents else "Patroni, pg_rewind"
-    others = "pg_rewind, HAProxy's checks" if topology.is_manual else others
+    others = "pg_rewind, HAProxy's checks" if topology.is_manual else "Patroni, pg_rewind"
+    others = f"{others}, agents" if topology.has_agents else others
     poolers, each = capacity.poolers(topology), capacity.ports_per_pooler(topology)
     reason = (
         f"{poolers} poolers x {each} ports x {pools.of_port(topology)} "

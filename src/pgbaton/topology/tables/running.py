@@ -44,7 +44,7 @@ class Orchestration(Section):
     agent: bool | None = Field(
         default=None,
         description="An agent on every host of network.subnet that is not only an application's; by default where "
-        "agents can run: with Patroni, PostgreSQL 17 and three such hosts.",
+        "agents can run and decide: with Patroni, PostgreSQL 17 and three such hosts.",
     )
     heartbeat_port: Port = Field(default=7790, description="Agents' port for each other's heartbeats (UDP).")
     health_port: Port = Field(default=7791, description="Agents' port for questions about their host's health.")

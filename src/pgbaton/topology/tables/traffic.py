@@ -76,6 +76,7 @@ class PrimaryCheck(StrEnum):
 
     QUERY = "query"
     SCRIPT = "script"
+    AGENT = "agent"
 
 
 class Balancing(Section):
@@ -111,6 +112,7 @@ class Balancing(Section):
         default=None,
         description=(
             'How HAProxy finds the primary where orchestration.kind is "manual". query: it asks PostgreSQL itself; '
-            "script: a program that it starts for each check does. By default query, with PostgreSQL 15 script."
+            "script: a program that it starts for each check does; agent: it asks the agents of the databases' hosts. "
+            "By default query, with PostgreSQL 15 script."
         ),
     )

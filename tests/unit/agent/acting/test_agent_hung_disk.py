@@ -10,6 +10,7 @@ from small_cluster import PRIMARY, Seen, cluster
 
 from pgbaton.agent import complaints
 from pgbaton.agent.acting.flushing import Flushing
+from pgbaton.agent.acting.promoters import ByPatroni
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.services.postgres import Reading
 
@@ -43,7 +44,10 @@ class Host:
         self.seen.sight.cluster = MINE
         self.seen.sight.mine = PRIMARY
         monkeypatch.setattr(complaints, "clock", lambda: self.seen.now)
-        self.flushing = Flushing(self.seen.sight, Complaints())
+        self.flushing = Flushing(self.seen.sight, Complaints(), ByPatroni(self.seen.sight, self))
+
+    async def nudge(self) -> None:
+        """Nobody is woken here."""
 
     def look(self, times: int, said: Reading = STUCK) -> None:
         for _ in range(times):

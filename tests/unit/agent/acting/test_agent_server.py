@@ -11,6 +11,7 @@ import pytest
 from small_cluster import Seen, cluster, until
 
 from pgbaton.agent.acting import judge, server
+from pgbaton.agent.acting.promoters import ByPatroni
 from pgbaton.agent.acting.server import Server
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.decisions.flushing import PATIENCE_SECONDS
@@ -85,7 +86,7 @@ class Host:
         self.server = Server(
             self.seen.settings,
             self.seen.sight,
-            self,  # type: ignore[arg-type]
+            ByPatroni(self.seen.sight, self),
             Complaints(),
             on_change=self.change,
         )

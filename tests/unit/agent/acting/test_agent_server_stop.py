@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_cluster import Seen
 
+from pgbaton.agent.acting.promoters import ByPatroni
 from pgbaton.agent.acting.server import Server
 from pgbaton.agent.complaints import Complaints
 from pgbaton.agent.kernel import processes
@@ -61,7 +62,7 @@ class Host:
         self.server = Server(
             self.seen.settings,
             self.seen.sight,
-            self,  # type: ignore[arg-type]
+            ByPatroni(self.seen.sight, self),
             Complaints(),
             on_change=lambda: None,
         )

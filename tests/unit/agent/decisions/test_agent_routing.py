@@ -212,6 +212,24 @@ def test_an_old_primary_that_is_silent_is_cut_once_another_is_primary(balancer: 
     assert balancer.step(times=10) == []
 
 
+def test_where_there_is_no_lock_the_one_that_was_promoted_last_is_led_to_again_and_again(balancer: Balancer) -> None:
+    balancer.promote("db2")
+    balancer.leader = None
+    assert balancer.step() == [*down("db1"), Mark("db2", "up")]
+    for _ in range(3):
+        assert balancer.step() == []
+        balancer.up["db1"] = True  # a check that asks the server alone
+        assert balancer.step() == down("db1")
+    assert balancer.alarms == ()
+
+
+def test_where_there_is_no_lock_neither_of_two_on_one_timeline_is_led_to_by_a_hint(balancer: Balancer) -> None:
+    balancer.says["db2"] = PRIMARY
+    balancer.leader = None
+    assert balancer.step(times=10) == []
+    assert balancer.alarms[0].endswith("db1, db2; stop all but the one that is to be kept")
+
+
 def test_two_primaries_on_one_timeline_are_an_alarm_and_no_hint(balancer: Balancer) -> None:
     balancer.says["db2"] = PRIMARY
     assert balancer.step(times=10) == []
