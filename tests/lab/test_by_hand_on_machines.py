@@ -12,6 +12,7 @@ from labs import Lab, down, up
 from pgbaton.components import manual
 from pgbaton.hosts import process
 from pgbaton.lab import lifecycle
+from pgbaton.operate.hand import control
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 
@@ -147,10 +148,32 @@ async def test_a_dead_primary_is_replaced_and_does_not_come_back_as_one(lab: Lab
     await lifecycle.power_on(lab.state, old, report=lambda _: None)
     await until_held_back(lab, old, new)
     assert (await look(lab)).primaries == (new,)
+    await the_outdated_one_is_not_started_for_the_asking(lab, old, new)
     back = await done(lab, "reinit", old, "--yes")
     assert (back["host"], back["primary"], back["how"]) == (old, new, "rewind")
     await healthy(lab)
     assert (await done(lab, "plan"))["changes"] is False
+
+
+async def the_outdated_one_is_not_started_for_the_asking(lab: Lab, old: str, new: str) -> None:
+    """Have the new primary fall silent too: what it acknowledged is nowhere else; it leads again once it is back."""
+    await lifecycle.power_off(lab.state, new)
+    words = ("failover", "--to", old, "--old-primary-is-off", new, "--accept-loss", "1000000000", "--yes")
+    assert f"{new} was primary after it" in await refused(lab, *words)
+    await lifecycle.power_on(lab.state, new, report=lambda _: None)
+    await until_it_answers(lab, new)
+    moved = await done(lab, "failover", "--to", new, "--yes")
+    assert (moved["to"], moved["complete"], moved["apart"]) == (new, True, [old])
+    assert (await look(lab)).primaries == (new,)
+
+
+async def until_it_answers(lab: Lab, host: str) -> None:
+    """Wait until a host says what its server has."""
+
+    async def seen() -> str | None:
+        return None if await control.ask(lab.hosts()[host]) else "no answer"
+
+    await until(f"{host} answers", seen, seconds=60, interval_seconds=0.5)
 
 
 async def until_held_back(lab: Lab, old: str, new: str) -> None:

@@ -3,8 +3,9 @@
 It is run as the server's own user, by systemd before every start of the server and by pgbaton's operations. It decides
 one thing: whether a server may start as a primary. Everything else it is told.
 
-The state beside the data says whom the server follows, which standbys commits do not wait for, and in which boot of
-the machine it was allowed to be primary. It stays out of the data directory, which cloning and rewinding replace.
+The state beside the data says whom the server follows, which standbys commits do not wait for, in which boot of the
+machine it was allowed to be primary, and who was seen to be primary after it. It stays out of the data directory,
+which cloning and rewinding replace.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Server:
 
     def state(self) -> dict[str, Any]:
         """Return what was told so far."""
-        return {"upstream": None, "detached": [], "permitted": None, **load(self.home / "state.json")}
+        nothing = {"upstream": None, "detached": [], "permitted": None, "superseded": None}
+        return {**nothing, **load(self.home / "state.json")}
 
     def tell(self, **changes: Any) -> None:  # noqa: ANN401 - JSON
         """Remember what is told, and write the settings that follow from it."""
@@ -116,7 +118,7 @@ class Server:
         unit = run("systemctl", "show", "--value", "-p", "ActiveState", self.settings["unit"]).stdout.strip()
         state = self.state()
         found = {"data": self.has_data, "standby": self.is_standby, "unit": unit, "permitted": state["permitted"]}
-        told = {"upstream": state["upstream"], "detached": state["detached"]}
+        told = {name: state[name] for name in ("upstream", "detached", "superseded")}
         known = {"control": self.control(), "timeline": self.timeline()} if self.has_data else {}
         return {**found, **told, "control": {}, "timeline": 0, **known}
 
@@ -137,7 +139,13 @@ class Server:
             return MAY_START
         with ThreadPoolExecutor(max_workers=max(1, len(self.others))) as pool:
             answers = dict(zip(self.others, pool.map(self.ask, self.others), strict=True))
-        status, why = decide(self.timeline(), answers, permitted=self.state()["permitted"] == boot())
+        timeline, state = self.timeline(), self.state()
+        after = successor(timeline, answers)
+        if after is not None:
+            # Whoever saw it may be silent when the next one asks.
+            self.tell(superseded=after, permitted=None)
+        permitted = state["permitted"] == boot() and not state["superseded"]
+        status, why = decide(timeline, answers, permitted=permitted)
         if status != MAY_START:
             return say(status, f"{self.me} stays down: {why}")
         self.tell(permitted=boot())
@@ -146,7 +154,7 @@ class Server:
     def follow(self, host: str) -> None:
         """Make this server a standby of another host's, from its next start on."""
         save(self.data / "standby.signal", "")
-        self.tell(upstream=host, permitted=None)
+        self.tell(upstream=host, permitted=None, superseded=None)
 
     def initialise(self) -> None:
         """Make new data, and let the server be the cluster's first primary; refuses where there is anything."""
@@ -154,7 +162,7 @@ class Server:
             fail(f"{self.data} is not empty")
         options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
         must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options)
-        self.tell(upstream=None, permitted=boot())
+        self.tell(upstream=None, permitted=boot(), superseded=None)
 
     def clone(self, host: str) -> None:
         """Replace the data by a copy of another host's, which is followed then."""
@@ -178,6 +186,16 @@ class Server:
             must(f"{self.binaries}/pg_rewind", "-D", str(self.data), f"--source-server={source}", config)
         finally:
             self.follow(host)
+
+
+def successor(timeline: int, answers: dict[str, dict[str, Any] | None]) -> tuple[str, int] | None:
+    """Return who became primary after data of a timeline, and its timeline; None when nobody is known to have. Pure."""
+    later = [
+        (said["timeline"], host)
+        for host, said in answers.items()
+        if said and (not said["in_recovery"] or said["timeline"] > timeline)
+    ]
+    return (max(later)[1], max(later)[0]) if later else None
 
 
 def decide(timeline: int, answers: dict[str, dict[str, Any] | None], *, permitted: bool) -> tuple[int, str]:
@@ -286,7 +304,7 @@ def main(argv: list[str]) -> int:
     elif command == "render":
         server.render()
     elif command == "lead":
-        server.tell(upstream=None, detached=rest, permitted=boot())
+        server.tell(upstream=None, detached=rest, permitted=boot(), superseded=None)
     elif command == "detach":
         server.tell(detached=rest)
     elif command == "initialise":

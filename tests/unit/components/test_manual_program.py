@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgbaton.components import manual, manual_program
-from pgbaton.components.manual_program import MAY_START, MUST_STAY_DOWN, UNDECIDED, Server, decide, synchronous
+from pgbaton.components.manual_program import (
+    MAY_START,
+    MUST_STAY_DOWN,
+    UNDECIDED,
+    Server,
+    decide,
+    successor,
+    synchronous,
+)
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -88,12 +96,46 @@ def test_who_may_be_primary_remembers_it_until_the_next_boot(
     assert "db2 gives no answer" in capsys.readouterr().err
 
 
+def test_who_saw_a_successor_waits_for_a_persons_word_however_silent_it_falls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = server(tmp_path)
+    monkeypatch.setattr(Server, "timeline", lambda _: 4)
+    monkeypatch.setattr(manual_program, "boot", lambda: "this boot")
+    answers: list[dict[str, Any] | None] = [PRIMARY]
+    monkeypatch.setattr(Server, "ask", lambda _, host: answers[0] if host else None)
+    made.tell(permitted="this boot")
+    assert made.condition() == MUST_STAY_DOWN
+    assert made.look()["superseded"] == ["db2", 5]
+    answers[0] = None
+    for permitted in (None, "this boot"):
+        made.tell(permitted=permitted)
+        assert made.condition() == UNDECIDED
+    assert "db2 gives no answer" in capsys.readouterr().err
+    made.follow("db2")
+    assert made.look()["superseded"] is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ({"db2": standby(), "db3": None}, None),
+        ({"db2": PRIMARY}, ("db2", 5)),
+        ({"db2": standby(6), "db3": standby(7)}, ("db3", 7)),
+    ],
+)
+def test_a_successor_is_a_primary_or_who_is_further_in_timelines(
+    answers: dict[str, dict[str, Any] | None], found: tuple[str, int] | None
+) -> None:
+    assert successor(5, answers) == found
+
+
 def test_following_makes_a_standby_of_it_for_good(tmp_path: Path) -> None:
     made = server(tmp_path)
     made.tell(permitted="boot", detached=["db2"])
     made.follow("db2")
     assert made.is_standby
-    assert made.state() == {"upstream": "db2", "detached": ["db2"], "permitted": None}
+    assert made.state() == {"upstream": "db2", "detached": ["db2"], "permitted": None, "superseded": None}
     text = (made.home / "replication.conf").read_text()
     assert "host=10.77.0.22 port=5432 user=replicator application_name=db1 sslmode=verify-full" in text
     assert "primary_slot_name = 'db1'" in text
@@ -137,4 +179,5 @@ def test_the_state_survives_a_writer_that_dies(tmp_path: Path) -> None:
         "upstream": "db2",
         "detached": ["db2"],
         "permitted": None,
+        "superseded": None,
     }

@@ -136,6 +136,30 @@ def test_a_stopped_primary_is_started_only_when_it_is_named_and_newest() -> None
         consider(newer, "db1").require()
 
 
+def test_a_stopped_primary_is_complete_only_while_everybody_answers() -> None:
+    alone = sight({"db1": DEAD, "db2": GONE, "db3": standby(receiving=False)})
+    intent = consider(alone, "db1", off=("db2",))
+    assert intent.needs_acceptance
+    target = intent.require()
+    assert "missing if db2 was promoted after it" in str(target)
+    with pytest.raises(RefusedError, match="none was accepted"):
+        failover.accept(target, None)
+    failover.accept(target, 0)
+
+
+def test_a_primary_that_saw_another_after_it_is_started_by_no_number_of_bytes() -> None:
+    after = replace(STOPPED, superseded=("db2", 5))
+    for servers, off in ((lonely(), ()), ({**lonely(), "db2": GONE}, ("db2",))):
+        intent = consider(sight(servers, db1=after), "db1", off=off)
+        target = intent.require()
+        assert (target.complete, target.outdated) == (False, True)
+        with pytest.raises(RefusedError, match="db2 was primary after it, on timeline 5") as caught:
+            failover.accept(target, 10**9)
+        assert "type db1 on a terminal" in caught.value.hint
+    with pytest.raises(RefusedError, match="since you decided"):
+        failover.still(consider(sight(lonely(), db1=after), "db1"), consider(sight(lonely()), "db1"))
+
+
 def test_two_former_primaries_are_not_both_left_to_start() -> None:
     servers = {"db1": DEAD, "db2": DEAD, "db3": standby(receiving=False)}
     two = sight(servers, db2=replace(STOPPED, timeline=5), db3=replace(FOLLOWS, upstream="db2", timeline=5))
@@ -209,14 +233,28 @@ def test_where_patroni_decides_nobody_else_does() -> None:
 
 @pytest.mark.parametrize(("host", "found", "reason"), [("db1", STOPPED, "the primary"), ("db2", None, "db2 answers")])
 def test_who_cannot_be_brought_back(host: str, found: Control | None, reason: str) -> None:
+    controls = {"db1": Control("active", timeline=4), "db2": FOLLOWS, "db3": FOLLOWS, host: found}
     with pytest.raises(RefusedError, match=reason):
-        rejoin.consider(healthy(), host, found)
+        rejoin.consider(healthy(), controls, host)
+
+
+def test_data_of_a_newer_timeline_than_the_primarys_are_not_thrown_away_by_the_way() -> None:
+    newer = replace(STOPPED, timeline=5)
+    controls = {"db1": Control("active", timeline=4), "db2": newer, "db3": FOLLOWS}
+    view = View({**healthy().servers, "db2": DEAD}, Reading((), (), None))
+    with pytest.raises(RefusedError, match="db2 timeline: 5; wanted: 4 at most") as caught:
+        rejoin.consider(view, controls, "db2")
+    assert "pgbaton failover --to db2" in str(caught.value)
+    assert rejoin.consider(view, controls, "db2", discard=True) == "db1"
+    assert rejoin.consider(view, {**controls, "db1": Control("active", timeline=5)}, "db2") == "db1"
 
 
 def test_what_a_host_says_is_read() -> None:
     words = {"system": "7", "state": "shut down", "checkpoint": "1/28B80", "timeline": "4"}
     told = {"upstream": None, "detached": ["db3"], "permitted": "x", "timeline": 5, "control": words}
+    told["superseded"] = ["db2", 6]
     said = json.dumps({"data": True, "standby": False, "unit": "active", **told})
     found = control.parse(said)
     assert (found.was_primary, found.runs, found.timeline, found.detached) == (True, True, 5, ("db3",))
+    assert found.superseded == ("db2", 6)
     assert found.checkpoint == (1 << 32) + 0x28B80

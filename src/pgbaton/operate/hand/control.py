@@ -32,7 +32,8 @@ START_SECONDS = 120
 class Control:
     """A database host, as it can be seen without its server; ``checkpoint`` is the last one's position, in bytes.
 
-    ``standby`` says whether the server would start as a standby, ``detached`` which standbys commits do not wait for.
+    ``standby`` says whether the server would start as a standby, ``detached`` which standbys commits do not wait for,
+    ``superseded`` who was seen to be primary after these data, and on which timeline.
     """
 
     unit: str
@@ -44,6 +45,7 @@ class Control:
     checkpoint: int = 0
     state: str = ""
     system: str = ""
+    superseded: tuple[str, int] | None = None
 
     @property
     def runs(self) -> bool:
@@ -59,7 +61,7 @@ class Control:
 def parse(output: str) -> Control:
     """Read what the host's program printed."""
     said = json.loads(output)
-    control = said["control"]
+    control, after = said["control"], said.get("superseded")
     return Control(
         unit=said["unit"],
         data=said["data"],
@@ -70,6 +72,7 @@ def parse(output: str) -> Control:
         checkpoint=position(control["checkpoint"]) if "checkpoint" in control else 0,
         state=control.get("state", ""),
         system=control.get("system", ""),
+        superseded=(after[0], int(after[1])) if after else None,
     )
 
 

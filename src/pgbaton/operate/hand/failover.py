@@ -21,6 +21,7 @@ from pgbaton.topology.model import ReplicationMode
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pgbaton.operate.hand.control import Control
     from pgbaton.operate.operation import Operation
     from pgbaton.topology.model import Topology
 
@@ -32,6 +33,7 @@ class Prospect:
     """A server and what making it primary means.
 
     ``gap_bytes`` is how far it is behind the furthest standby; ``complete`` tells that it has every acknowledged write.
+    ``doubt`` says why a server that was primary may not have; ``outdated`` that it cannot have, by how much unknown.
     """
 
     host: str
@@ -40,6 +42,8 @@ class Prospect:
     checks: tuple[Check, ...]
     position: int = 0
     restarts: bool = False
+    doubt: str = ""
+    outdated: bool = False
 
     @property
     def possible(self) -> bool:
@@ -50,6 +54,7 @@ class Prospect:
     def data(self) -> dict[str, Any]:
         """Return it for JSON."""
         meaning = {"gap_bytes": self.gap_bytes, "position": lsn(self.position), "complete": self.complete}
+        meaning |= {"outdated": self.outdated}
         return {"host": self.host, **meaning, "obstacles": [str(check) for check in failed(self.checks)]}
 
     def __str__(self) -> str:
@@ -57,6 +62,7 @@ class Prospect:
         if not self.possible:
             return f"{self.host}: cannot be promoted; {'; '.join(map(str, failed(self.checks)))}"
         meaning = "has every acknowledged write" if self.complete else "acknowledged writes may be missing"
+        meaning = self.doubt or meaning
         if self.restarts:
             return f"{self.host}: was primary and is stopped; it would be started where it is; {meaning}"
         return f"{self.host}: at {lsn(self.position)}, {size(self.gap_bytes)} behind the furthest standby; {meaning}"
@@ -141,23 +147,34 @@ def all_answer(sight: Sight, off: Collection[str]) -> Check:
 def prospect(topology: Topology, sight: Sight, host: str) -> Prospect:
     """Return what making one server the primary means. Pure."""
     permitted = candidates.permission(topology, sight.view, host)
-    if host in sight.former:
-        newest = max(found.timeline for found in sight.controls.values() if found)
-        found = sight.controls[host]
-        newer = Check(
-            f"{host} timeline",
-            found is not None and found.timeline >= newest,
-            str(found.timeline if found else 0),
-            f"{newest}, the newest of all",
-            "another server was primary after it: choose that one",
-        )
-        return Prospect(host, 0, complete=True, checks=(permitted, newer), restarts=True)
+    found = sight.controls[host]
+    if host in sight.former and found is not None:
+        return former(sight, host, found, permitted)
     server = sight.view.servers[host]
     standby = sight.standby(host)
     if standby is None:
         return Prospect(host, 0, complete=False, checks=(permitted, runs_as_standby(host, server)))
     gap = sight.best - standby.position
     return Prospect(host, gap, is_complete(topology, sight, host, gap), (permitted,), standby.position)
+
+
+def former(sight: Sight, host: str, found: Control, permitted: Check) -> Prospect:
+    """Return what starting a server means that was primary and is stopped. Pure.
+
+    It has all that it ever acknowledged. Whether anybody else acknowledged anything after it, the timelines of the
+    others say, when all of them answer; otherwise only what it saw itself before they fell silent.
+    """
+    newest = max(each.timeline for each in sight.controls.values() if each)
+    fix = "another server was primary after it: choose that one"
+    seen, limit = str(found.timeline), f"{newest}, the newest of all"
+    checks = (permitted, Check(f"{host} timeline", found.timeline >= newest, seen, limit, fix))
+    if found.superseded is not None:
+        by, timeline = found.superseded
+        doubt = f"{by} was primary after it, on timeline {timeline}: what was acknowledged there is missing"
+        return Prospect(host, 0, complete=False, checks=checks, restarts=True, doubt=doubt, outdated=True)
+    silent = ", ".join(sight.silent)
+    doubt = f"acknowledged writes are missing if {silent} was promoted after it" if silent else ""
+    return Prospect(host, 0, complete=not silent, checks=checks, restarts=True, doubt=doubt)
 
 
 def runs_as_standby(host: str, server: Server | Absence) -> Check:
@@ -187,7 +204,14 @@ def is_complete(topology: Topology, sight: Sight, host: str, gap: int) -> bool:
 
 
 def accept(target: Prospect, accepted_bytes: int | None) -> None:
-    """Raise RefusedError unless the loss that was accepted beforehand covers what is known of the gap."""
+    """Raise RefusedError unless the loss that was accepted beforehand covers what is known of the gap.
+
+    Where nothing is known of it, no number does.
+    """
+    if target.outdated:
+        message = f"failover refused, nothing was changed: {target}"
+        hint = f"bring the other one back; where it is lost for good, type {target.host} on a terminal, without --yes"
+        raise RefusedError(message, hint=hint)
     if accepted_bytes is not None and accepted_bytes >= target.gap_bytes:
         return
     limit = "none was accepted" if accepted_bytes is None else f"{size(accepted_bytes)} accepted"
@@ -241,7 +265,8 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
 def still(now: Intent, accepted: Intent) -> Prospect:
     """Return the target when nothing got worse since the intent was accepted; raises RefusedError when it did. Pure."""
     target, before = now.require(), accepted.require()
-    if target.gap_bytes > before.gap_bytes or (before.complete and not target.complete):
+    worse = (before.complete and not target.complete) or (target.outdated and not before.outdated)
+    if target.gap_bytes > before.gap_bytes or worse:
         message = f"failover refused, nothing was changed: since you decided, this changed: {target}"
         raise RefusedError(message, hint="decide again: pgbaton failover")
     return target
