@@ -195,15 +195,33 @@ async def test_commits_wait_for_a_standby_until_it_is_detached(lab: Lab) -> None
     found = {each["rule"]: each for each in json.loads(said.stdout)["findings"]}
     assert found["synchronous-standby-missing"]["outage"]
     assert "pgbaton standby detach" in found["synchronous-standby-missing"]["advice"]
+    # Off when it is detached, it cannot be told.
+    await lifecycle.power_off(lab.state, standby)
     change = await done(lab, "standby", "detach", standby, "--yes")
     assert (change["attached"], change["detached"]) == ([], [standby])
     operation = Operation(lab.topology, lab.hosts(), lambda _: None)
     await operation.sql(str(view.primary), "CREATE TABLE IF NOT EXISTS alone (id int)", seconds=10)
     assert f"{standby} streams" in await refused(lab, "standby", "attach", standby, "--yes")
-    await lab.hosts()[standby].run("systemctl", "start", manual.UNIT, timeout=60)
+    await lifecycle.power_on(lab.state, standby, report=lambda _: None)
+    await until_it_answers(lab, standby)
+    operation = Operation(lab.topology, lab.hosts(), lambda _: None)
+    await operation.until_streaming(standby, str(view.primary))
+    # Commits do not wait for it: it may lack one at any moment, and must not be taken for complete.
+    assert await would_lose(lab, str(view.primary))
     await operation.until_streaming(standby, str(view.primary))
     await done(lab, "standby", "attach", standby, "--yes")
+    assert not await would_lose(lab, str(view.primary))
     await healthy(lab)
+
+
+async def would_lose(lab: Lab, primary: str) -> bool:
+    """Stop the primary, return whether a failover would need a loss to be accepted, and start it again."""
+    host = lab.hosts()[primary]
+    await host.run("systemctl", "stop", manual.UNIT, timeout=60)
+    try:
+        return bool((await done(lab, "failover", "--dry-run"))["needs_acceptance"])
+    finally:
+        await host.run("systemctl", "start", manual.UNIT, timeout=60)
 
 
 async def test_settings_change_by_reload_or_a_rolling_restart(lab: Lab, tmp_path: Path) -> None:

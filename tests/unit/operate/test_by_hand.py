@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from operate_views import DEAD, GONE, POSITION, primary, standby
 
+from pgbaton.components import manual
 from pgbaton.errors import RefusedError
+from pgbaton.hosts.fake import FakeHost
 from pgbaton.operate import switchover
 from pgbaton.operate.checks import failed
 from pgbaton.operate.dcs import Reading
 from pgbaton.operate.hand import control, failover, rejoin, standbys
 from pgbaton.operate.hand.control import Control
 from pgbaton.operate.members import View
+from pgbaton.operate.operation import Operation
 from pgbaton.topology.model import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgbaton.operate.servers import Absence, Server
 
-FOLLOWS = Control("active", data=True, standby=True, upstream="db1", timeline=4)
+FOLLOWS = Control("active", data=True, standby=True, upstream="db1", timeline=4, confirms=0)
 STOPPED = Control("inactive", data=True, timeline=4, state="in production")
 
 
@@ -116,6 +120,12 @@ def test_the_furthest_standby_is_chosen_and_another_needs_a_loss_accepted() -> N
         # Nobody waited for it, so it says nothing about what was acknowledged.
         ({}, {"db2": replace(FOLLOWS, detached=("db2", "db3"))}, {}, False),
         ({"db3": DEAD}, {"db2": replace(FOLLOWS, detached=("db3",))}, {}, True),
+        # Only its own word counts, and from where on it was given.
+        ({}, {"db2": replace(FOLLOWS, confirms=None)}, {}, False),
+        ({}, {"db3": replace(FOLLOWS, confirms=None)}, {}, False),
+        ({}, {"db3": replace(FOLLOWS, confirms=None)}, {"count": 2}, True),
+        ({}, {"db2": replace(FOLLOWS, confirms=POSITION)}, {}, True),
+        ({}, {"db2": replace(FOLLOWS, confirms=POSITION + 1)}, {}, False),
         # Standbys that were told different things.
         ({}, {"db3": replace(FOLLOWS, upstream="db2")}, {}, False),
     ],
@@ -205,7 +215,59 @@ def test_a_standby_is_detached_and_attached() -> None:
     assert (change.attached, change.detached) == (("db3",), ("db2",))
     told = {name: replace(each, detached=("db2",)) for name, each in controls.items()}
     back = standbys.consider(topology(), healthy(), told, "db2", attach=True)
-    assert (back.attached, back.detached) == (("db2", "db3"), ())
+    assert (back.attached, back.detached, back.joins) == (("db2", "db3"), (), "db2")
+
+
+def test_who_follows_and_cannot_be_told_is_not_detached() -> None:
+    controls = {"db1": Control("active"), "db2": None, "db3": FOLLOWS}
+    with pytest.raises(RefusedError, match="db2 answers: no, and it streams"):
+        standbys.consider(topology(), healthy(), controls, "db2", attach=False)
+    apart = View({**healthy().servers, "db1": primary(streaming_to=frozenset({"db3"})), "db2": GONE}, healthy().reading)
+    assert standbys.consider(topology(), apart, controls, "db2", attach=False).detached == ("db2",)
+
+
+class Told:
+    """A cluster's hosts that write down, in order, what they are told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.operation = Operation(topology(), {name: self.host(name) for name in ("db1", "db2", "db3")}, print)
+
+    def host(self, name: str) -> FakeHost:
+        def note(argv: tuple[str, ...]) -> Callable[[str], str]:
+            return lambda text: self.words.append(f"{name} {argv[-1]} {text}".strip()) or SAID
+
+        asked = ("look", "detach", "confirm")
+        answers: dict[tuple[str, ...], Any] = {(*manual.AS_SERVER, word): note((word,)) for word in asked}
+        answers |= {("systemctl", "reload"): note(("reload",)), ("runuser",): note(("sql",))}
+        return FakeHost(name, answers=answers)
+
+    def done(self, change: standbys.Change) -> list[str]:
+        asyncio.run(standbys.carry_out(self.operation, change))
+        return [word for word in self.words if "look" not in word]
+
+
+SAID = json.dumps(
+    {
+        "data": True,
+        "standby": True,
+        "unit": "active",
+        "upstream": "db1",
+        "detached": [],
+        "control": {},
+        "timeline": 4,
+        "superseded": None,
+        "confirms": None,
+    }
+)
+
+
+def test_a_standby_loses_its_word_before_commits_go_on_without_it_and_gets_it_after_they_wait() -> None:
+    out = standbys.Change("db1", ("db3",), ("db2",))
+    assert Told().done(out) == ["db2 detach", "db3 detach", "db1 detach", "db1 reload"]
+    back = standbys.Change("db1", ("db2", "db3"), (), joins="db2")
+    words = ["db1 detach", "db1 reload", "db1 sql CHECKPOINT", "db2 detach", "db3 detach", "db2 confirm"]
+    assert Told().done(back) == words
 
 
 @pytest.mark.parametrize(
@@ -252,9 +314,9 @@ def test_data_of_a_newer_timeline_than_the_primarys_are_not_thrown_away_by_the_w
 def test_what_a_host_says_is_read() -> None:
     words = {"system": "7", "state": "shut down", "checkpoint": "1/28B80", "timeline": "4"}
     told = {"upstream": None, "detached": ["db3"], "permitted": "x", "timeline": 5, "control": words}
-    told["superseded"] = ["db2", 6]
+    told |= {"superseded": ["db2", 6], "confirms": 7}
     said = json.dumps({"data": True, "standby": False, "unit": "active", **told})
     found = control.parse(said)
     assert (found.was_primary, found.runs, found.timeline, found.detached) == (True, True, 5, ("db3",))
-    assert found.superseded == ("db2", 6)
+    assert (found.superseded, found.confirms) == (("db2", 6), 7)
     assert found.checkpoint == (1 << 32) + 0x28B80

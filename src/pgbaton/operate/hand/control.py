@@ -33,7 +33,9 @@ class Control:
     """A database host, as it can be seen without its server; ``checkpoint`` is the last one's position, in bytes.
 
     ``standby`` says whether the server would start as a standby, ``detached`` which standbys commits do not wait for,
-    ``superseded`` who was seen to be primary after these data, and on which timeline.
+    ``superseded`` who was seen to be primary after these data, and on which timeline. ``confirms`` is the position from
+    which on every commit has waited for this standby, in bytes, by the word of the primary that it follows; None when
+    there is no such word.
     """
 
     unit: str
@@ -46,6 +48,7 @@ class Control:
     state: str = ""
     system: str = ""
     superseded: tuple[str, int] | None = None
+    confirms: int | None = None
 
     @property
     def runs(self) -> bool:
@@ -73,6 +76,7 @@ def parse(output: str) -> Control:
         state=control.get("state", ""),
         system=control.get("system", ""),
         superseded=(after[0], int(after[1])) if after else None,
+        confirms=said.get("confirms"),
     )
 
 
@@ -94,6 +98,15 @@ async def ask(host: Host) -> Control | None:
 async def tell(operation: Operation, host: str, *words: str, seconds: float = TELL_SECONDS) -> None:
     """Have a host's program do something as the server's own user; raises CommandError with its words."""
     await operation.hosts[host].run(*manual.AS_SERVER, *words, timeout=seconds)
+
+
+async def confirm(operation: Operation, host: str) -> None:
+    """Have a standby ask whether commits wait for it; where that fails, it asks again by itself soon."""
+    try:
+        await tell(operation, host, "confirm")
+    except Error as error:
+        why = error.message.strip().splitlines()[-1]
+        operation.report(f"{host}: a failover does not count on it before it has asked whom commits wait for: {why}")
 
 
 async def start(operation: Operation, host: str) -> None:

@@ -188,7 +188,9 @@ def is_complete(topology: Topology, sight: Sight, host: str, gap: int) -> bool:
     """Tell whether a standby has every acknowledged write for sure. Pure.
 
     Commits wait for as many of the attached standbys as the topology says, so it has when it is the furthest, and too
-    few of the others are out of sight to have confirmed anything by themselves.
+    few of the others are without a word to have confirmed anything by themselves. A word is a standby's own: that it is
+    attached, and was sent what had been acknowledged before it was. What the others remember of it says nothing, since
+    it may have been off when it was detached.
     """
     replication = topology.replication
     if replication.mode is ReplicationMode.ASYNCHRONOUS or gap > 0:
@@ -199,8 +201,16 @@ def is_complete(topology: Topology, sight: Sight, host: str, gap: int) -> bool:
     attached = [each for each in able if each != leader]
     if leader is None or host not in attached:
         return False
-    unseen = [each for each in attached if sight.standby(each) is None]
-    return len(unseen) < min(replication.count, len(attached))
+    sure = [each for each in attached if is_sure(sight, each)]
+    return host in sure and len(attached) - len(sure) < min(replication.count, len(attached))
+
+
+def is_sure(sight: Sight, host: str) -> bool:
+    """Tell whether a standby runs, and every commit up to where it is has waited for it. Pure."""
+    standby, found = sight.standby(host), sight.controls[host]
+    if standby is None or found is None or found.confirms is None:
+        return False
+    return standby.position >= found.confirms
 
 
 def accept(target: Prospect, accepted_bytes: int | None) -> None:
@@ -313,6 +323,7 @@ async def follow(operation: Operation, sight: Sight, primary: str) -> None:
         try:
             await promotion.repoint(operation, standby, primary)
             await until_streaming(operation, standby, primary)
+            await control.confirm(operation, standby)
         except Error as error:
             operation.report(f"{standby} does not follow: {error.message}; pgbaton reinit {standby}")
 

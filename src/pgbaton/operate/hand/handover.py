@@ -115,6 +115,7 @@ async def follow(operation: Operation, standby: str, primary: str) -> None:
     """Have another standby follow the new primary; one that cannot be told is told of."""
     try:
         await promotion.repoint(operation, standby, primary)
+        await control.confirm(operation, standby)
     except Error as error:
         operation.report(f"{standby} does not follow {primary} yet: {error.message}; pgbaton reinit {standby}")
 
@@ -133,5 +134,6 @@ async def until_rejoined(operation: Operation, source: str, target: str) -> floa
         return not_streaming(source, own, served)
 
     taken = await until(f"{source} streams from {target}", look, seconds=operation.timeout_seconds)
+    await control.confirm(operation, source)
     await promotion.forget_slots(operation, source)
     return taken

@@ -50,6 +50,7 @@ async def unprepare(operation: Operation, target: str, primary: str) -> None:
     await control.tell(operation, target, "follow", primary)
     await control.reload(operation, target)
     await forget_slots(operation, target)
+    await control.confirm(operation, target)
 
 
 async def promote(operation: Operation, target: str, *, beyond: int | None = None) -> None:
