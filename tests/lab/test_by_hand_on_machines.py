@@ -10,9 +10,10 @@ import pytest
 from labs import Lab, down, up
 
 from pgbaton.components import manual
+from pgbaton.errors import Error
 from pgbaton.hosts import process
 from pgbaton.lab import lifecycle
-from pgbaton.operate.hand import control
+from pgbaton.operate.hand import control, handover, promotion
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 
@@ -116,6 +117,30 @@ async def test_a_switchover_whose_standby_does_not_keep_up_is_given_up_and_clien
     assert f"{view.primary} is the primary again" in result.stderr
     assert (await look(lab)).primary == view.primary
     # A pooler that is still paused would be found.
+    await healthy(lab)
+
+
+async def test_a_standby_whose_promotion_does_not_end_is_stopped_before_the_old_primary_starts(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await healthy(lab)
+    view = await look(lab)
+    (standby,) = view.streaming
+    operation = Operation(lab.topology, lab.hosts(), lambda _: None)
+    replayer = await operation.sql(standby, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
+    usual = promotion.promotion_sql
+
+    def stuck(beyond: int | None) -> str:
+        """Have its replay stop right before it is asked, so that pg_promote has to give up."""
+        hang = f"COPY (SELECT 1) TO PROGRAM 'kill -STOP {replayer}';\n"
+        return usual(beyond).replace("SELECT pg_promote(true, 60)", f"{hang}SELECT pg_promote(true, 1)")
+
+    monkeypatch.setattr(promotion, "promotion_sql", stuck)
+    with pytest.raises(Error, match=f"{view.primary} is the primary again") as caught:
+        await handover.hand_over(operation, str(view.primary), standby)
+    assert "did not come out of recovery" in str(caught.value)
+    await operation.until_streaming(standby, str(view.primary))
+    assert (await look(lab)).primaries == (view.primary,)
     await healthy(lab)
 
 

@@ -225,6 +225,8 @@ class Server:
 
     def follow(self, host: str) -> None:
         """Make this server a standby of another host's, from its next start on."""
+        # Nobody who asked for a promotion waits for it any more.
+        (self.data / "promote.signal").unlink(missing_ok=True)
         save(self.data / "standby.signal", "")
         self.tell(upstream=host, permitted=None, superseded=None, confirms=None)
 

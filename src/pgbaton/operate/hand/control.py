@@ -56,6 +56,11 @@ class Control:
         return self.unit in {"active", "activating", "reloading", "deactivating"}
 
     @property
+    def in_recovery(self) -> bool:
+        """Tell whether the data never took a write by themselves: so says the control file of a stopped standby."""
+        return self.state.endswith("recovery")
+
+    @property
     def was_primary(self) -> bool:
         """Tell whether the data are those of a primary: nobody told them to follow."""
         return self.data and not self.standby

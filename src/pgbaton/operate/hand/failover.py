@@ -307,13 +307,7 @@ async def lead(operation: Operation, target: Prospect, left_out: tuple[str, ...]
         await promotion.promote(operation, target.host)
         return
     await control.tell(operation, target.host, "lead", *left_out)
-    await control.start(operation, target.host)
-
-    async def seen() -> str | None:
-        server = await operation.server(target.host)
-        return server.reason if isinstance(server, Absence) else ("in recovery" if server.in_recovery else None)
-
-    await until(f"{target.host} takes writes", seen, seconds=operation.timeout_seconds)
+    await promotion.start_as_primary(operation, target.host)
 
 
 async def follow(operation: Operation, sight: Sight, primary: str) -> None:
