@@ -170,6 +170,26 @@ def test_a_primary_that_saw_another_after_it_is_started_by_no_number_of_bytes() 
         failover.still(consider(sight(lonely(), db1=after), "db1"), consider(sight(lonely()), "db1"))
 
 
+def test_a_standby_of_an_older_timeline_is_not_chosen_however_far_it_is() -> None:
+    servers = lonely() | {"db2": standby(timeline=4, position=POSITION + 500), "db3": standby(timeline=5)}
+    of = sight(servers, db1=replace(STOPPED, timeline=4))
+    assert consider(of).require().host == "db3"
+    with pytest.raises(RefusedError, match="db2 timeline: 4; wanted: 5, the newest of all"):
+        consider(of, "db2").require()
+
+
+def test_a_timeline_that_is_only_heard_of_makes_everybody_outdated() -> None:
+    heard = replace(FOLLOWS, timeline=5)
+    servers = {"db1": GONE, "db2": standby(timeline=4), "db3": standby(timeline=4)}
+    target = consider(sight(servers, db2=heard), "db3", off=("db1",)).require()
+    assert (target.complete, target.outdated) == (False, True)
+    with pytest.raises(RefusedError, match="somebody was primary on timeline 5"):
+        failover.accept(target, 10**9)
+    # Of a host that was primary, what it saw says the same.
+    seen = sight(lonely(), db1=replace(STOPPED, superseded=("db4", 5)))
+    assert consider(seen, "db2").require().outdated
+
+
 def test_two_former_primaries_are_not_both_left_to_start() -> None:
     servers = {"db1": DEAD, "db2": DEAD, "db3": standby(receiving=False)}
     two = sight(servers, db2=replace(STOPPED, timeline=5), db3=replace(FOLLOWS, upstream="db2", timeline=5))

@@ -154,8 +154,20 @@ def prospect(topology: Topology, sight: Sight, host: str) -> Prospect:
     standby = sight.standby(host)
     if standby is None:
         return Prospect(host, 0, complete=False, checks=(permitted, runs_as_standby(host, server)))
-    gap = sight.best - standby.position
-    return Prospect(host, gap, is_complete(topology, sight, host, gap), (permitted,), standby.position)
+    gap, checks = sight.best - standby.position, (permitted, newest_timeline(sight, host))
+    if sight.heard > sight.timeline(host):
+        doubt = f"somebody was primary on timeline {sight.heard}: what was acknowledged there is missing"
+        return Prospect(host, gap, complete=False, checks=checks, position=standby.position, doubt=doubt, outdated=True)
+    return Prospect(host, gap, is_complete(topology, sight, host, gap), checks, standby.position)
+
+
+def newest_timeline(sight: Sight, host: str) -> Check:
+    """Check that no other host which answers has data of a newer timeline. Pure.
+
+    A position says how far it is on its own timeline alone.
+    """
+    own, fix = sight.timeline(host), "another server was primary after it: choose that one, or a standby of it"
+    return Check(f"{host} timeline", own >= sight.newest, str(own), f"{sight.newest}, the newest of all", fix)
 
 
 def former(sight: Sight, host: str, found: Control, permitted: Check) -> Prospect:
@@ -164,13 +176,13 @@ def former(sight: Sight, host: str, found: Control, permitted: Check) -> Prospec
     It has all that it ever acknowledged. Whether anybody else acknowledged anything after it, the timelines of the
     others say, when all of them answer; otherwise only what it saw itself before they fell silent.
     """
-    newest = max(each.timeline for each in sight.controls.values() if each)
-    fix = "another server was primary after it: choose that one"
-    seen, limit = str(found.timeline), f"{newest}, the newest of all"
-    checks = (permitted, Check(f"{host} timeline", found.timeline >= newest, seen, limit, fix))
+    checks = (permitted, newest_timeline(sight, host))
     if found.superseded is not None:
         by, timeline = found.superseded
         doubt = f"{by} was primary after it, on timeline {timeline}: what was acknowledged there is missing"
+        return Prospect(host, 0, complete=False, checks=checks, restarts=True, doubt=doubt, outdated=True)
+    if sight.heard > found.timeline:
+        doubt = f"somebody was primary after it, on timeline {sight.heard}: what was acknowledged there is missing"
         return Prospect(host, 0, complete=False, checks=checks, restarts=True, doubt=doubt, outdated=True)
     silent = ", ".join(sight.silent)
     doubt = f"acknowledged writes are missing if {silent} was promoted after it" if silent else ""
