@@ -10,10 +10,11 @@ import pytest
 from labs import Lab, down, up
 
 from pgbaton.components import manual
-from pgbaton.errors import Error
+from pgbaton.errors import Error, RefusedError
 from pgbaton.hosts import process
+from pgbaton.hosts.fake import FakeHost
 from pgbaton.lab import lifecycle
-from pgbaton.operate.hand import control, handover, promotion
+from pgbaton.operate.hand import control, failover, handover, living, promotion
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 
@@ -142,6 +143,20 @@ async def test_a_standby_whose_promotion_does_not_end_is_stopped_before_the_old_
     await operation.until_streaming(standby, str(view.primary))
     assert (await look(lab)).primaries == (view.primary,)
     await healthy(lab)
+
+
+async def test_a_primary_that_only_the_operator_cannot_reach_is_not_taken_for_off(lab: Lab) -> None:
+    await healthy(lab)
+    view = await look(lab)
+    (standby,) = view.streaming
+    hosts = {**lab.hosts(), str(view.primary): FakeHost(str(view.primary))}
+    operation = Operation(lab.topology, hosts, lambda _: None)
+    sight = await living.settled(operation)
+    assert sight.silent == (view.primary,)
+    intent = failover.consider(lab.topology, sight, None, off=sight.silent)
+    with pytest.raises(RefusedError, match=f"lb1 reaches {view.primary}") as caught:
+        intent.require()
+    assert f"{standby} streams from {view.primary}" in str(caught.value)
 
 
 async def test_a_killed_primary_starts_again_where_it_is(lab: Lab) -> None:

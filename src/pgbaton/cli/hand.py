@@ -11,9 +11,8 @@ from pgbaton.cli import common
 from pgbaton.cli.operating import open_operation, seen, timeout_option
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.operate.checks import listing, size
-from pgbaton.operate.hand import control, rejoin, standbys
+from pgbaton.operate.hand import control, living, rejoin, standbys
 from pgbaton.operate.hand import failover as failing
-from pgbaton.operate.hand import sight as sights
 from pgbaton.operate.members import known, require_reached
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def failover(
     """Make a server the primary where nobody but a person does."""
     for host in off:
         known(operation.topology, host)
-    sight = common.run(sights.look(operation))
+    sight = common.run(living.settled(operation))
     require_reached(sight.view, "failover")
     intent = failing.consider(operation.topology, sight, to, off=off)
     if dry_run:

@@ -18,6 +18,7 @@ from pgbaton.operate.checks import failed
 from pgbaton.operate.dcs import Reading
 from pgbaton.operate.hand import control, failover, rejoin, standbys
 from pgbaton.operate.hand.control import Control
+from pgbaton.operate.hand.sight import Sight
 from pgbaton.operate.members import View
 from pgbaton.operate.operation import Operation
 from pgbaton.topology.model import Topology
@@ -39,12 +40,12 @@ def topology(databases: int = 3, **replication: Any) -> Topology:  # noqa: ANN40
     return Topology.model_validate({"schema": 1, "hosts": hosts, **sections, **kind})
 
 
-def sight(servers: Mapping[str, Server | Absence], **controls: Control | None) -> failover.Sight:
+def sight(servers: Mapping[str, Server | Absence], **controls: Control | None) -> Sight:
     """Return a cluster whose standbys follow db1; a host that is silent has no control."""
     usual = {
         name: None if server == GONE else (STOPPED if name == "db1" else FOLLOWS) for name, server in servers.items()
     }
-    return failover.Sight(View(servers, Reading((), (), None)), {**usual, **controls})
+    return Sight(View(servers, Reading((), (), None)), {**usual, **controls})
 
 
 def lonely(server: Server | Absence = DEAD) -> dict[str, Server | Absence]:
@@ -53,7 +54,7 @@ def lonely(server: Server | Absence = DEAD) -> dict[str, Server | Absence]:
 
 
 def consider(
-    of: failover.Sight,
+    of: Sight,
     to: str | None = None,
     *,
     off: tuple[str, ...] = (),
@@ -92,6 +93,30 @@ def test_a_silent_standby_has_to_be_off_as_well() -> None:
     servers = {"db1": DEAD, "db2": standby(), "db3": GONE}
     with pytest.raises(RefusedError, match="no answer: db3"):
         consider(sight(servers)).require()
+
+
+def routed(of: Sight, **routes: frozenset[str] | str) -> Sight:
+    return replace(of, view=replace(of.view, routes=routes))
+
+
+def test_a_host_that_balancers_reach_is_not_off_and_not_stopped() -> None:
+    silent = sight(lonely(GONE))
+    for of, off in ((silent, ("db1",)), (sight(lonely()), ())):
+        seen = routed(of, lb1="no answer", lb2=frozenset({"db1"}))
+        with pytest.raises(RefusedError, match="balancers that reach an old primary: lb2 reaches db1"):
+            consider(seen, off=off).require()
+        consider(routed(of, lb1="no answer", lb2=frozenset()), off=off).require()
+    # It is the one that is to be started where it is.
+    consider(routed(sight(lonely()), lb1=frozenset({"db1"})), "db1").require()
+
+
+def test_a_host_that_a_standby_streams_from_is_not_off() -> None:
+    streams = standby(receiving=True, receiving_from="10.77.0.11")
+    with pytest.raises(RefusedError, match="silent host: db3 streams from db1"):
+        consider(sight(lonely(GONE) | {"db3": streams}), off=("db1",)).require()
+    # Whoever answers and does not say so is stopped first, so that nothing goes on there.
+    consider(sight(lonely() | {"db3": streams})).require()
+    consider(sight(lonely(GONE) | {"db3": replace(streams, receiving=False)}), off=("db1",)).require()
 
 
 def test_the_furthest_standby_is_chosen_and_another_needs_a_loss_accepted() -> None:
@@ -202,6 +227,8 @@ def test_an_acceptance_does_not_outlive_what_it_was_for() -> None:
     worse = consider(sight(lonely() | {"db2": standby(position=POSITION - 1)}), "db2")
     with pytest.raises(RefusedError, match="since you decided"):
         failover.still(worse, before)
+    with pytest.raises(RefusedError, match="nobody was promoted; stopped: db1: since"):
+        failover.still(worse, before, fenced=("db1",))
 
 
 @pytest.mark.parametrize(

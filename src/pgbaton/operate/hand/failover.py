@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import Error, RefusedError
 from pgbaton.operate import candidates
 from pgbaton.operate.checks import Check, failed, listing, require, size
-from pgbaton.operate.hand import control, promotion
-from pgbaton.operate.hand.sight import Sight, look
+from pgbaton.operate.hand import control, living, promotion
 from pgbaton.operate.members import database_names
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.servers import Absence, Server
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pgbaton.operate.hand.control import Control
+    from pgbaton.operate.hand.sight import Sight
     from pgbaton.operate.operation import Operation
     from pgbaton.topology.model import Topology
 
@@ -70,13 +70,17 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Intent:
-    """A failover and its checks; ``fenced`` are stopped and told to follow first, ``silent`` were said to be off."""
+    """A failover and its checks; ``fenced`` are stopped and told to follow first, ``silent`` were said to be off.
+
+    ``named`` is the target that was asked for, None when the fittest is taken.
+    """
 
     target: Prospect | None
     prospects: tuple[Prospect, ...]
     checks: tuple[Check, ...]
     fenced: tuple[str, ...]
     silent: tuple[str, ...]
+    named: str | None = None
 
     @property
     def needs_acceptance(self) -> bool:
@@ -124,8 +128,9 @@ def consider(topology: Topology, sight: Sight, to: str | None, *, off: Collectio
     target = possible[0] if possible else None
     own = tuple(check for each in named if to is not None for check in each.checks)
     fenced = tuple(host for host in sight.former if target is None or host != target.host)
-    checks = (no_primary(sight), all_answer(sight, off), *own)
-    return Intent(target, prospects, checks, fenced, sight.silent)
+    alive = living.signs(topology, sight, {*sight.silent, *fenced})
+    checks = (no_primary(sight), all_answer(sight, off), *alive, *own)
+    return Intent(target, prospects, checks, fenced, sight.silent, to)
 
 
 def no_primary(sight: Sight) -> Check:
@@ -262,15 +267,19 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
     """Make the target of an intent that was accepted the primary.
 
     Looks again first, and raises RefusedError when a primary came back or the target fell further behind. Whoever was
-    primary and whose host answers is stopped, and made to follow, before anybody is promoted.
+    primary and whose host answers is stopped before it is measured who is the furthest: its last commits go out as it
+    stops. It is made to follow, and every standby is turned to the target, before that is promoted.
     """
-    sight = await look(operation)
-    now = consider(operation.topology, sight, intent.require().host, off=intent.silent)
-    target = still(now, intent)
+    sight = await living.settled(operation)
+    now = consider(operation.topology, sight, intent.named, off=intent.silent)
+    still(now, intent)
+    if now.fenced:
+        await living.refuse_alive(operation, sight, now.fenced)
+        sight, now = await stopped(operation, intent, now.fenced)
+    target = still(now, intent, fenced=now.fenced)
     for host in now.fenced:
-        operation.report(f"{host}: stopping what is left of the old primary; it starts as a standby only from now on")
-        await control.stop_for_good(operation, host)
         await control.tell(operation, host, "follow", target.host)
+    await living.turn(operation, sight, target.host)
     start = time.monotonic()
     apart = apart_from(operation.topology, sight, target.host)
     with going_on(operation.report, f"{target.host} may be primary already: pgbaton status"):
@@ -284,12 +293,28 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
     return Failover(target, taken, routing, apart)
 
 
-def still(now: Intent, accepted: Intent) -> Prospect:
-    """Return the target when nothing got worse since the intent was accepted; raises RefusedError when it did. Pure."""
+async def stopped(operation: Operation, intent: Intent, hosts: tuple[str, ...]) -> tuple[Sight, Intent]:
+    """Stop what is left of old primaries; return what is seen afterwards, and what it comes to."""
+    for host in hosts:
+        operation.report(f"{host}: stopping what is left of the old primary; it starts as a standby only from now on")
+        await control.stop_for_good(operation, host)
+    sight = await living.settled(operation)
+    now = consider(operation.topology, sight, intent.named, off=intent.silent)
+    if now.target and now.target.host != intent.require().host:
+        operation.report(f"{now.target.host} is further by now, and chosen instead of {intent.require().host}")
+    return sight, now
+
+
+def still(now: Intent, accepted: Intent, *, fenced: tuple[str, ...] = ()) -> Prospect:
+    """Return the target when nothing got worse since the intent was accepted; raises RefusedError when it did. Pure.
+
+    ``fenced`` are the old primaries that were stopped meanwhile.
+    """
     target, before = now.require(), accepted.require()
     worse = (before.complete and not target.complete) or (target.outdated and not before.outdated)
     if target.gap_bytes > before.gap_bytes or worse:
-        message = f"failover refused, nothing was changed: since you decided, this changed: {target}"
+        done = f"nobody was promoted; stopped: {listing(fenced)}" if fenced else "nothing was changed"
+        message = f"failover refused, {done}: since you decided, this changed: {target}"
         raise RefusedError(message, hint="decide again: pgbaton failover")
     return target
 
@@ -323,11 +348,10 @@ async def lead(operation: Operation, target: Prospect, left_out: tuple[str, ...]
 
 
 async def follow(operation: Operation, sight: Sight, primary: str) -> None:
-    """Have every running standby follow the new primary; one that does not stream in time is told of."""
+    """Wait until every running standby, which was turned to it, streams; one that does not in time is told of."""
     standbys = [name for name in sight.controls if name != primary and sight.standby(name)]
     for standby in standbys:
         try:
-            await promotion.repoint(operation, standby, primary)
             await until_streaming(operation, standby, primary)
             await control.confirm(operation, standby)
         except Error as error:
