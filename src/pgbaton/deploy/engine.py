@@ -54,7 +54,7 @@ async def draft(
     source = plan.Source(text, before, issued)
     former = moving.former(before)
     moving.check(former, topology)
-    drawn = moving.with_former(drawn, former)
+    drawn = moving.with_former(drawn, *filter(None, (former,)))
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 
 
@@ -125,6 +125,7 @@ async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], *, repo
     report(f"rollback: looking for what plan {last.id} replaced")
     topology = load.loads(last.previous_topology or last.topology, source="the topology of before")
     places.refuse_other_data(load.loads(last.topology, source=f"plan {last.id}"), topology)
+    moving.refuse_back(filter(None, (moving.former(each.topology) for each in undone)), topology)
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
     ensure(vault, topology, drawn, save=False)
@@ -137,5 +138,5 @@ def saved_draft(state: ClusterState, saved: Plan) -> Draft:
         message = f"plan {saved.id} was made before another apply changed the cluster"
         raise RefusedError(message, hint="make a new plan, and look at it")
     topology = load.loads(saved.topology, source=f"plan {saved.id}")
-    drawn = moving.with_former(blueprints.draw(topology), moving.former(saved.previous_topology))
+    drawn = moving.with_former(blueprints.draw(topology), *filter(None, (moving.former(saved.previous_topology),)))
     return Draft(saved, topology, drawn, Vault(state.vault_directory))
