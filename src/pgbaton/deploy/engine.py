@@ -52,9 +52,10 @@ async def draft(
     vault = Vault(state.vault_directory)
     issued = ensure(vault, topology, drawn, save=False)
     source = plan.Source(text, before, issued)
-    former = moving.former(before)
-    moving.check(former, topology)
-    drawn = moving.with_former(drawn, *filter(None, (former,)))
+    there = formers(state)
+    for each in there:
+        moving.check(each, topology)
+    drawn = moving.with_former(drawn, *there)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 
 
@@ -70,6 +71,14 @@ def previous(state: ClusterState) -> str | None:
     if last is None:
         return None
     return last.topology if journal.is_finished(state, last) else last.previous_topology
+
+
+def formers(state: ClusterState) -> tuple[Topology, ...]:
+    """Return all topologies that hosts may have something of: the one applied to the end last, those begun since."""
+    last = journal.last_plan(state)
+    begun = () if last is None or journal.is_finished(state, last) else journal.since_last_finished(state)
+    texts = dict.fromkeys((previous(state), *(each.topology for each in begun)))
+    return tuple(filter(None, map(moving.former, texts)))
 
 
 async def carry_out(
@@ -138,5 +147,5 @@ def saved_draft(state: ClusterState, saved: Plan) -> Draft:
         message = f"plan {saved.id} was made before another apply changed the cluster"
         raise RefusedError(message, hint="make a new plan, and look at it")
     topology = load.loads(saved.topology, source=f"plan {saved.id}")
-    drawn = moving.with_former(blueprints.draw(topology), *filter(None, (moving.former(saved.previous_topology),)))
+    drawn = moving.with_former(blueprints.draw(topology), *formers(state))
     return Draft(saved, topology, drawn, Vault(state.vault_directory))

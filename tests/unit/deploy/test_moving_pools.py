@@ -92,3 +92,25 @@ async def test_a_move_that_was_interrupted_is_not_taken_back_after_the_next_appl
     began(state, 3, text("balancer", POOLERS), text("balancer", POOLERS), finished=True)
     with pytest.raises(RefusedError, match="moved the pools"):
         await engine.draft_rollback(state, {}, report=print)
+
+
+def test_hosts_of_a_move_that_was_interrupted_are_still_its_hosts(state: ClusterState) -> None:
+    assert engine.formers(state) == ()
+    before, moved, other = text("balancer"), text("application", SHOP), text("balancer", SHOP)
+    began(state, 1, before, None, finished=True)
+    assert engine.formers(state) == (load.loads(before),)
+    began(state, 2, moved, before)
+    began(state, 3, other, before)
+    assert engine.formers(state) == tuple(map(load.loads, (before, moved, other)))
+    drawn = moving.with_former(blueprint.draw(load.loads(other)), *engine.formers(state))
+    assert "shop" in {host.host for host in plan.present(drawn)}
+    began(state, 4, other, before, finished=True)
+    assert engine.formers(state) == (load.loads(other),)
+
+
+async def test_the_earlier_file_does_not_forget_the_hosts_of_a_move_that_was_interrupted(state: ClusterState) -> None:
+    before = text("balancer")
+    began(state, 1, before, None, finished=True)
+    began(state, 2, text("pooler", POOLERS), before)
+    with pytest.raises(RefusedError, match="from pooler to balancer, and pool1 and pool2 would be gone"):
+        await engine.draft(state, before, load.loads(before), {}, report=print)
