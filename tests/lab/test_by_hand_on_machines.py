@@ -24,9 +24,14 @@ from by_hand import (
 from labs import Lab, down, up
 
 from pgbaton.components import agent, manual
+from pgbaton.errors import Error, RefusedError
+from pgbaton.hosts import process
+from pgbaton.hosts.fake import FakeHost
 from pgbaton.lab import lifecycle
 from pgbaton.observe.collect import agent_figures
 from pgbaton.operate import routing
+from pgbaton.operate.hand import control, failover, handover, living, promotion
+from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 from pgbaton.topology.load import load
 
@@ -92,6 +97,43 @@ async def test_a_switchover_whose_standby_does_not_keep_up_is_given_up_and_clien
     await healthy(lab)
 
 
+async def test_a_standby_whose_promotion_does_not_end_is_stopped_before_the_old_primary_starts(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await healthy(lab)
+    view = await look(lab)
+    (standby,) = view.streaming
+    operate = operation(lab)
+    replayer = await operate.sql(standby, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
+    usual = promotion.promotion_sql
+
+    def stuck(beyond: int | None) -> str:
+        """Have its replay stop right before it is asked, so that pg_promote has to give up."""
+        hang = f"COPY (SELECT 1) TO PROGRAM 'kill -STOP {replayer}';\n"
+        return usual(beyond).replace("SELECT pg_promote(true, 60)", f"{hang}SELECT pg_promote(true, 1)")
+
+    monkeypatch.setattr(promotion, "promotion_sql", stuck)
+    with pytest.raises(Error, match=f"{view.primary} is the primary again") as caught:
+        await handover.hand_over(operate, str(view.primary), standby)
+    assert "did not come out of recovery" in str(caught.value)
+    await operate.until_streaming(standby, str(view.primary))
+    assert (await look(lab)).primaries == (view.primary,)
+    await healthy(lab)
+
+
+async def test_a_primary_that_only_the_operator_cannot_reach_is_not_taken_for_off(lab: Lab) -> None:
+    await healthy(lab)
+    view = await look(lab)
+    (standby,) = view.streaming
+    hosts = {**lab.hosts(), str(view.primary): FakeHost(str(view.primary))}
+    sight = await living.settled(Operation(lab.topology, hosts, lambda _: None))
+    assert sight.silent == (view.primary,)
+    intent = failover.consider(lab.topology, sight, None, off=sight.silent)
+    with pytest.raises(RefusedError, match=f"lb1 reaches {view.primary}") as caught:
+        intent.require()
+    assert f"{standby} streams from {view.primary}" in str(caught.value)
+
+
 async def test_a_killed_primary_starts_again_where_it_is(lab: Lab) -> None:
     await healthy(lab)
     before = await look(lab)
@@ -121,10 +163,39 @@ async def test_a_dead_primary_is_replaced_and_does_not_come_back_as_one(lab: Lab
     await lifecycle.power_on(lab.state, old, report=lambda _: None)
     await until_held_back(lab, old, new)
     assert (await look(lab)).primaries == (new,)
+    await the_outdated_one_is_not_started_for_the_asking(lab, old, new)
     back = await done(lab, "reinit", old, "--yes")
     assert (back["host"], back["primary"], back["how"]) == (old, new, "rewind")
     await healthy(lab)
     assert (await done(lab, "plan"))["changes"] is False
+
+
+async def the_outdated_one_is_not_started_for_the_asking(lab: Lab, old: str, new: str) -> None:
+    """Have the new primary fall silent too: what it acknowledged is nowhere else; it leads again once it is back."""
+    await lifecycle.power_off(lab.state, new)
+    words = ("failover", "--to", old, "--old-primary-is-off", new, "--accept-loss", "1000000000", "--yes")
+    assert f"{new} was primary after it" in await refused(lab, *words)
+    await lifecycle.power_on(lab.state, new, report=lambda _: None)
+    await until_it_answers(lab, new)
+    moved = await done(lab, "failover", "--to", new, "--yes")
+    assert (moved["to"], moved["complete"], moved["apart"]) == (new, True, [old])
+    assert (await look(lab)).primaries == (new,)
+
+
+async def until_it_answers(lab: Lab, host: str) -> None:
+    """Wait until a host says what its server has."""
+
+    async def seen() -> str | None:
+        return None if await control.ask(lab.hosts()[host]) else "no answer"
+
+    await until(f"{host} answers", seen, seconds=60, interval_seconds=0.5)
+
+
+async def seen() -> str | None:
+        said = await lab.hosts()[old].run("journalctl", "-b", "-u", manual.UNIT, "--no-pager", check=False)
+        return None if f"{new} is primary" in said.stdout else said.stdout[-200:]
+
+    await until(f"{old} stays down", seen, seconds=60, interval_seconds=0.5)
 
 
 async def test_commits_wait_for_a_standby_until_it_is_detached(lab: Lab) -> None:
@@ -136,14 +207,31 @@ async def test_commits_wait_for_a_standby_until_it_is_detached(lab: Lab) -> None
     found = {each["rule"]: each for each in json.loads(said.stdout)["findings"]}
     assert found["synchronous-standby-missing"]["outage"]
     assert "pgbaton standby detach" in found["synchronous-standby-missing"]["advice"]
+    # Off when it is detached, it cannot be told.
+    await lifecycle.power_off(lab.state, standby)
     change = await done(lab, "standby", "detach", standby, "--yes")
     assert (change["attached"], change["detached"]) == ([], [standby])
     await operation(lab).sql(str(view.primary), "CREATE TABLE IF NOT EXISTS alone (id int)", seconds=10)
     assert f"{standby} streams" in await refused(lab, "standby", "attach", standby, "--yes")
-    await lab.hosts()[standby].run("systemctl", "start", manual.UNIT, timeout=60)
+    await lifecycle.power_on(lab.state, standby, report=lambda _: None)
+    await until_it_answers(lab, standby)
+    await operation(lab).until_streaming(standby, str(view.primary))
+    # Commits do not wait for it: it may lack one at any moment, and must not be taken for complete.
+    assert await would_lose(lab, str(view.primary))
     await operation(lab).until_streaming(standby, str(view.primary))
     await done(lab, "standby", "attach", standby, "--yes")
+    assert not await would_lose(lab, str(view.primary))
     await healthy(lab)
+
+
+async def would_lose(lab: Lab, primary: str) -> bool:
+    """Stop the primary, return whether a failover would need a loss to be accepted, and start it again."""
+    host = lab.hosts()[primary]
+    await host.run("systemctl", "stop", manual.UNIT, timeout=60)
+    try:
+        return bool((await done(lab, "failover", "--dry-run"))["needs_acceptance"])
+    finally:
+        await host.run("systemctl", "start", manual.UNIT, timeout=60)
 
 
 async def test_settings_change_by_reload_or_a_rolling_restart(lab: Lab, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from pgbaton.cli import common
 from pgbaton.cli.operating import open_operation, seen, timeout_option
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.operate.checks import listing, size
-from pgbaton.operate.hand import control, standbys
+from pgbaton.operate.hand import control, living, rejoin, standbys
 from pgbaton.operate.hand import failover as failing
-from pgbaton.operate.hand import sight as sights
 from pgbaton.operate.members import known, require_reached
 
 if TYPE_CHECKING:
+    from pgbaton.operate.members import View
     from pgbaton.operate.operation import Operation
     from pgbaton.state import ClusterState
 
@@ -44,7 +44,7 @@ def failover(
     """Make a server the primary where nobody but a person does."""
     for host in off:
         known(operation.topology, host)
-    sight = common.run(sights.look(operation))
+    sight = common.run(living.settled(operation))
     require_reached(sight.view, "failover")
     intent = failing.consider(operation.topology, sight, to, off=off)
     if dry_run:
@@ -73,12 +73,29 @@ def consent(intent: failing.Intent, target: failing.Prospect, accepted_bytes: in
         type_word(target.host, f"Type {target.host} to promote it")
 
 
-def type_word(word: str, question: str) -> None:
+def discards(operation: Operation, view: View, host: str, *, yes: bool) -> bool:
+    """Return whether a host's data of a newer timeline are to be thrown away by reinit, which its name typed says.
+
+    Raises RefusedError when the host cannot be brought back as it is.
+    """
+    controls = common.run(control.look(operation.topology, operation.hosts))
+    asks = not yes and sys.stdin.isatty()
+    primary = rejoin.consider(view, controls, host, discard=asks)
+    if not rejoin.is_newer(controls, host, primary):
+        return False
+    timelines = [f"{name} is on timeline {rejoin.timeline(controls, name)}" for name in (host, primary)]
+    question = f"{', '.join(timelines)}: what {host} acknowledged may be nowhere else. Type {host} to throw it away"
+    type_word(host, question, action="reinit")
+    return True
+
+
+def type_word(word: str, question: str, *, action: str = "failover") -> None:
     """Ask for a word; anything else, an empty answer too, is refused."""
     typed = click.prompt(question, default="", show_default=False, err=True)
     if typed.strip() != word:
-        message = f"failover refused, nothing was changed: {word} was not typed"
-        raise RefusedError(message, hint="run it again, and type the name; --dry-run only shows what would be lost")
+        message = f"{action} refused, nothing was changed: {word} was not typed"
+        hint = "run it again, and type the name" + "; --dry-run only shows what would be lost" * (action == "failover")
+        raise RefusedError(message, hint=hint)
 
 
 def refuse_off(off: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from pgbaton.operate import reinit as cloning
 from pgbaton.operate import rolling
 from pgbaton.operate import switchover as switching
 from pgbaton.operate.checks import failed, size
-from pgbaton.operate.hand import control, rejoin
+from pgbaton.operate.hand import rejoin
 from pgbaton.operate.members import known
 
 if TYPE_CHECKING:
@@ -163,16 +163,15 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
     known(operation.topology, host)
     with selected.lock(f"reinit of {host}"):
         view = seen(operation, "reinit")
-        if operation.topology.is_manual:
-            rejoin.consider(view, host, common.run(control.ask(operation.hosts[host])))
-        else:
+        discard = operation.topology.is_manual and hand.discards(operation, view, host, yes=yes)
+        if not operation.topology.is_manual:
             cloning.consider(view, host)
         if operation.topology.is_manual:
             operation.report(rejoin.consequences(view, host))
         else:
             operation.report(cloning.consequences(view, host))
         common.confirm(f"Clone {host} anew?", yes=yes)
-        done = common.run(cloning.reinit(operation, host))
+        done = common.run(cloning.reinit(operation, host, discard=discard))
     verb = "cloned" if done.how == "clone" else "rewound"
     text = f"{done.host} was {verb} ({size(done.size_bytes)}) in {done.seconds:.1f} s and streams from {done.primary}"
     common.emit(output, done.data, lambda: common.out().print(text))

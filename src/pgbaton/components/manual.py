@@ -34,6 +34,9 @@ STATE = f"/var/lib/{STATE_DIRECTORY}"
 RUN = ("/usr/bin/python3", "-I", PROGRAM)
 #: The same for whoever is root on the host.
 AS_SERVER = ("runuser", "-u", "postgres", "--", *RUN)
+#: Has a standby ask now and then whether commits wait for it: whoever should have told it may not have come through.
+CONFIRMING = "pgbaton-confirm"
+CONFIRM_SECONDS = 15
 
 
 class Manual(Component):
@@ -60,12 +63,13 @@ class Manual(Component):
             File(f"{DIRECTORY}/pg_ident.conf", lines(postgres.user_maps(topology)), **shared),  # type: ignore[arg-type]
             File(CONFIG, configuration(topology, host), **shared),  # type: ignore[arg-type]
             File(f"/etc/systemd/system/{UNIT}", service_unit(topology), unit=UNIT, on_change=OnChange.RESTART),
+            *confirming(),
         )
 
     def units(self, topology: Topology, host: HostSpec) -> tuple[Unit, ...]:
-        """Return the server's unit."""
+        """Return the server's unit, and the timer of its word."""
         del topology, host
-        return (Unit(UNIT),)
+        return (Unit(UNIT), Unit(f"{CONFIRMING}.timer"))
 
     def checks(self, topology: Topology, host: HostSpec) -> tuple[Check, ...]:
         """Return the server's own trial of the settings that a user can choose."""
@@ -129,6 +133,33 @@ def written(value: str | float | bool) -> str:  # noqa: FBT001 - TOML's own valu
 def lines(rules: list[str]) -> str:
     """Return a file of lines."""
     return HEADER + "".join(f"{rule}\n" for rule in rules)
+
+
+def confirming() -> tuple[File, File]:
+    """Return the units that have a standby ask whether commits wait for it."""
+    head = {"Description": "Whether commits wait for this standby"}
+    service: dict[str, str | list[str]] = {
+        **HARDENING,
+        "Type": "oneshot",
+        "User": "postgres",
+        "Group": "postgres",
+        "ExecStart": f"{' '.join(RUN)} confirm",
+        "TimeoutStartSec": "30",
+        "ReadWritePaths": f"-{STATE}",
+        # A line every few seconds would fill the journal.
+        "LogLevelMax": "warning",
+    }
+    every = {"OnActiveSec": "5", "OnUnitInactiveSec": str(CONFIRM_SECONDS), "AccuracySec": "1"}
+    texts = {
+        "service": f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}",
+        "timer": f"{HEADER}[Unit]\n{section(head)}\n[Timer]\n{section(every)}\n[Install]\nWantedBy=timers.target\n",
+    }
+    made = (
+        File(f"/etc/systemd/system/{CONFIRMING}.{kind}", text, unit=f"{CONFIRMING}.timer", on_change=OnChange.RESTART)
+        for kind, text in texts.items()
+    )
+    service_file, timer_file = made
+    return service_file, timer_file
 
 
 def service_unit(topology: Topology) -> str:

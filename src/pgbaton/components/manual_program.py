@@ -3,22 +3,31 @@
 It is run as the server's own user, by systemd before every start of the server and by pgbaton's operations. It decides
 one thing: whether a server may start as a primary. Everything else it is told.
 
-The state beside the data says whom the server follows, which standbys commits do not wait for, and in which boot of
-the machine it was allowed to be primary. It stays out of the data directory, which cloning and rewinding replace.
+The state beside the data says whom the server follows, which standbys commits do not wait for, in which boot of the
+machine it was allowed to be primary, who was seen to be primary after it, and from which position on every commit has
+waited for it as a standby. It stays out of the data directory, which cloning and rewinding replace.
+
+That last word is what a failover trusts, so it is only ever given by the primary that the server follows, and is lost
+with anything after which it might be wrong: a start, another primary, other settings, being detached.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SETTINGS = Path("/etc/pgbaton/postgresql/manual.json")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -27,6 +36,13 @@ MAY_START, MUST_STAY_DOWN, UNDECIDED = 0, 1, 255
 #: How long another host may take to say what it is.
 PEER_SECONDS = 3
 STATE_OF_PEER = "SELECT pgbaton.server_state()"
+#: Whom a server's commits wait for, since how many seconds at least, and how far its WAL is, in bytes.
+WAITS = """SELECT json_build_object('in_recovery', pg_is_in_recovery(),
+  'names', current_setting('synchronous_standby_names'),
+  'loaded', extract(epoch FROM clock_timestamp() - pg_conf_load_time()),
+  'position', CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END)"""
+#: How old settings have to be before all processes of a server are sure to go by them.
+SETTLED_SECONDS = 2.0
 HISTORY = re.compile(r"^([0-9A-F]{8})\.history$")
 CONTROL = {
     "Database system identifier": "system",
@@ -64,12 +80,25 @@ class Server:
 
     def state(self) -> dict[str, Any]:
         """Return what was told so far."""
-        return {"upstream": None, "detached": [], "permitted": None, **load(self.home / "state.json")}
+        nothing = dict.fromkeys(("upstream", "permitted", "superseded", "confirms"))
+        return {**nothing, "detached": [], **load(self.home / "state.json")}
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from changing what was told meanwhile."""
+        with (self.home / "lock").open("w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def tell(self, **changes: Any) -> None:  # noqa: ANN401 - JSON
         """Remember what is told, and write the settings that follow from it."""
-        save(self.home / "state.json", json.dumps({**self.state(), **changes}, indent=1) + "\n")
-        self.render()
+        with self.alone():
+            self.write({**self.state(), **changes})
+            self.render()
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Save what was told."""
+        save(self.home / "state.json", json.dumps(state, indent=1) + "\n")
 
     def render(self) -> None:
         """Write the settings of replication: whom to follow, whose confirmation commits wait for."""
@@ -117,14 +146,57 @@ class Server:
         unit = run("systemctl", "show", "--value", "-p", "ActiveState", self.settings["unit"]).stdout.strip()
         state = self.state()
         found = {"data": self.has_data, "standby": self.is_standby, "unit": unit, "permitted": state["permitted"]}
-        told = {"upstream": state["upstream"], "detached": state["detached"]}
+        told = {name: state[name] for name in ("upstream", "detached", "superseded")}
         known = {"control": self.control(), "timeline": self.timeline()} if self.has_data else {}
-        return {**found, **told, "control": {}, "timeline": 0, **known}
+        word = self.word(state)
+        confirms = word["position"] if word else None
+        return {**found, **told, "confirms": confirms, "control": {}, "timeline": 0, **known}
 
-    def ask(self, host: str) -> dict[str, Any] | None:
-        """Return what another host's server says it is; None when it gives no answer."""
+    def word(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """Return from where on every commit has waited for this standby; None when that is not known.
+
+        What was said under other settings counts no more.
+        """
+        word: dict[str, Any] | None = state["confirms"]
+        same = word is not None and (word["mode"], word["count"]) == (self.settings["mode"], self.settings["count"])
+        return word if same and self.is_standby and self.me not in state["detached"] else None
+
+    def confirm(self, *, patient: bool = True) -> None:
+        """Ask the server that is followed whether its commits wait for this one, and remember from where on.
+
+        Everything acknowledged before that may be missing here, so the word holds from the answer's position on. A
+        server that gives no answer takes nothing back: it may have died. ``patient``: wait for settings to settle.
+        """
+        state = self.state()
+        if not self.is_standby or not state["upstream"]:
+            return
+        said = self.ask(state["upstream"], WAITS)
+        if patient and said and not said["in_recovery"] and said["loaded"] < SETTLED_SECONDS and not self.word(state):
+            time.sleep(SETTLED_SECONDS - said["loaded"])
+            said = self.ask(state["upstream"], WAITS)
+        word = self.renewed(state, said)
+        with self.alone():
+            # Whoever told it something meanwhile knows better.
+            if word != state["confirms"] and self.state() == state:
+                self.write({**state, "confirms": word})
+
+    def renewed(self, state: dict[str, Any], said: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the word that holds after the followed server's answer."""
+        before = self.word(state)
+        if said is None:
+            return before
+        listed = f'"{self.me}"' in said["names"] and self.me not in state["detached"]
+        if said["in_recovery"] or not listed:
+            return None
+        if before is None and said["loaded"] < SETTLED_SECONDS:
+            return None
+        now = {"position": said["position"], "mode": self.settings["mode"], "count": self.settings["count"]}
+        return before or now
+
+    def ask(self, host: str, question: str = STATE_OF_PEER) -> dict[str, Any] | None:
+        """Return what another host's server says, by default of what it is; None when it gives no answer."""
         where = f"{self.conninfo(host, 'rewind')} dbname=postgres"
-        answer = run(f"{self.binaries}/psql", "-XAtq", "-d", where, "-c", STATE_OF_PEER, seconds=2 * PEER_SECONDS)
+        answer = run(f"{self.binaries}/psql", "-XAtq", "-d", where, "-c", question, seconds=2 * PEER_SECONDS)
         with contextlib.suppress(ValueError):
             said = json.loads(answer.stdout)
             return said if isinstance(said, dict) else None
@@ -135,10 +207,18 @@ class Server:
         if not self.has_data:
             return say(MUST_STAY_DOWN, f"there are no data in {self.data}: pgbaton apply, or pgbaton reinit {self.me}")
         if self.is_standby:
+            self.tell(confirms=None)
+            self.confirm(patient=False)
             return MAY_START
         with ThreadPoolExecutor(max_workers=max(1, len(self.others))) as pool:
             answers = dict(zip(self.others, pool.map(self.ask, self.others), strict=True))
-        status, why = decide(self.timeline(), answers, permitted=self.state()["permitted"] == boot())
+        timeline, state = self.timeline(), self.state()
+        after = successor(timeline, answers)
+        if after is not None:
+            # Whoever saw it may be silent when the next one asks.
+            self.tell(superseded=after, permitted=None)
+        permitted = state["permitted"] == boot() and not state["superseded"]
+        status, why = decide(timeline, answers, permitted=permitted)
         if status != MAY_START:
             return say(status, f"{self.me} stays down: {why}")
         self.tell(permitted=boot())
@@ -146,8 +226,14 @@ class Server:
 
     def follow(self, host: str) -> None:
         """Make this server a standby of another host's, from its next start on."""
+        # Nobody who asked for a promotion waits for it any more.
+        (self.data / "promote.signal").unlink(missing_ok=True)
         save(self.data / "standby.signal", "")
-        self.tell(upstream=host, permitted=None)
+        self.tell(upstream=host, permitted=None, superseded=None, confirms=None)
+
+    def detach(self, hosts: list[str]) -> None:
+        """Remember which standbys commits do not wait for; this one has no word to give when it is among them."""
+        self.tell(detached=hosts, **({"confirms": None} if self.me in hosts else {}))
 
     def initialise(self) -> None:
         """Make new data, and let the server be the cluster's first primary; refuses where there is anything."""
@@ -155,7 +241,7 @@ class Server:
             fail(f"{self.data} is not empty")
         options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
         must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options, *self.wal_options())
-        self.tell(upstream=None, permitted=boot())
+        self.tell(upstream=None, permitted=boot(), superseded=None)
 
     def clone(self, host: str) -> None:
         """Replace the data by a copy of another host's, which is followed then."""
@@ -190,6 +276,16 @@ class Server:
             must(f"{self.binaries}/pg_rewind", "-D", str(self.data), f"--source-server={source}", config)
         finally:
             self.follow(host)
+
+
+def successor(timeline: int, answers: dict[str, dict[str, Any] | None]) -> tuple[str, int] | None:
+    """Return who became primary after data of a timeline, and its timeline; None when nobody is known to have. Pure."""
+    later = [
+        (said["timeline"], host)
+        for host, said in answers.items()
+        if said and (not said["in_recovery"] or said["timeline"] > timeline)
+    ]
+    return (max(later)[1], max(later)[0]) if later else None
 
 
 def decide(timeline: int, answers: dict[str, dict[str, Any] | None], *, permitted: bool) -> tuple[int, str]:
@@ -306,9 +402,11 @@ def main(argv: list[str]) -> int:
     elif command == "render":
         server.render()
     elif command == "lead":
-        server.tell(upstream=None, detached=rest, permitted=boot())
+        server.tell(upstream=None, detached=rest, permitted=boot(), superseded=None, confirms=None)
     elif command == "detach":
-        server.tell(detached=rest)
+        server.detach(rest)
+    elif command == "confirm":
+        server.confirm()
     elif command == "initialise":
         server.initialise()
     else:

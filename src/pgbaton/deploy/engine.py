@@ -52,9 +52,10 @@ async def draft(
     vault = Vault(state.vault_directory)
     issued = ensure(vault, topology, drawn, save=False)
     source = plan.Source(text, before, issued, addresses.leaving(earlier(state), topology))
-    former = moving.former(before)
-    moving.check(former, topology)
-    drawn = moving.with_former(drawn, former)
+    there = formers(state)
+    for each in there:
+        moving.check(each, topology)
+    drawn = moving.with_former(drawn, *there)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 
 
@@ -84,6 +85,11 @@ def earlier(state: ClusterState) -> tuple[str, ...]:
         return (last.topology,)
     begun = (each.topology for each in journal.since_last_finished(state))
     return tuple(dict.fromkeys(filter(None, (last.previous_topology, *begun))))
+
+
+def formers(state: ClusterState) -> tuple[Topology, ...]:
+    """Return the topologies that hosts may have something of, those that can still be read."""
+    return tuple(filter(None, map(moving.former, earlier(state))))
 
 
 async def carry_out(
@@ -139,6 +145,7 @@ async def draft_rollback(state: ClusterState, hosts: Mapping[str, Host], *, repo
     report(f"rollback: looking for what plan {last.id} replaced")
     topology = load.loads(last.previous_topology or last.topology, source="the topology of before")
     places.refuse_other_data(load.loads(last.topology, source=f"plan {last.id}"), topology)
+    moving.refuse_back(filter(None, (moving.former(each.topology) for each in undone)), topology)
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
     ensure(vault, topology, drawn, save=False)
@@ -151,5 +158,5 @@ def saved_draft(state: ClusterState, saved: Plan) -> Draft:
         message = f"plan {saved.id} was made before another apply changed the cluster"
         raise RefusedError(message, hint="make a new plan, and look at it")
     topology = load.loads(saved.topology, source=f"plan {saved.id}")
-    drawn = moving.with_former(blueprints.draw(topology), moving.former(saved.previous_topology))
+    drawn = moving.with_former(blueprints.draw(topology), *formers(state))
     return Draft(saved, topology, drawn, Vault(state.vault_directory))

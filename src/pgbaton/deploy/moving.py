@@ -9,6 +9,8 @@ from pgbaton.errors import RefusedError
 from pgbaton.topology import load, placement
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pgbaton.blueprint import Blueprint
     from pgbaton.topology.model import Topology
 
@@ -36,8 +38,22 @@ def check(before: Topology | None, topology: Topology) -> None:
         raise RefusedError(message, hint=f"keep {names} in the file, apply, then take them out and apply again")
 
 
-def with_former(blueprint: Blueprint, before: Topology | None) -> Blueprint:
+def refuse_back(undone: Iterable[Topology], topology: Topology) -> None:
+    """Refuse to take a change back that moved pools; raises RefusedError.
+
+    Files would be put back and units stopped host by host, and the pools that clients are led to would all be gone
+    before the earlier ones run. An apply brings the new place up first, in whichever direction.
+    """
+    wanted = topology.pooling.placement
+    for each in undone:
+        if each.pooling.placement is not wanted:
+            message = f"the last apply moved the pools (pooling.placement, from {wanted} to {each.pooling.placement})"
+            hint = f'apply the earlier topology file, or this one with placement = "{wanted}": that moves them back'
+            raise RefusedError(message, hint=hint)
+
+
+def with_former(blueprint: Blueprint, *before: Topology) -> Blueprint:
     """Return a blueprint in which hosts are marked that had something before, so that it is taken away from them."""
-    had = {host.name for host in before.hosts if placement.is_managed(before, host)} if before else set()
+    had = {host.name for each in before for host in each.hosts if placement.is_managed(each, host)}
     hosts = tuple(replace(host, was_managed=host.host in had) for host in blueprint.hosts)
     return replace(blueprint, hosts=hosts)

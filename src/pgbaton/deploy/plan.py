@@ -180,10 +180,16 @@ def situation(blueprint: HostBlueprint, stage: Stage, seen: Survey) -> Situation
     """Return one host's situation in a stage; what is left over counts as running, so that it goes one by one."""
     found = seen.inventories[blueprint.host]
     parts = [part for part in blueprint.parts if Stage.of(part.wave) is stage]
-    units = [unit.name for part in parts for unit in part.units if not unit.masked]
+    # A timer that is still to come does not mean that nothing runs which could be interrupted.
+    units = [unit.name for part in parts for unit in part.units if not unit.masked and not is_timer(unit.name)]
     running = stage is Stage.LEFTOVERS or (bool(units) and all(found.unit(name).running for name in units))
     active = found.holds_vip if stage >= Stage.POOLER else found.server == "primary"
     return Situation(blueprint.host, running, active, found.has_data)
+
+
+def is_timer(unit: str) -> bool:
+    """Tell whether a unit only starts another one now and then."""
+    return unit.endswith(".timer")
 
 
 async def describe(steps: list[Step], seen: Survey, hosts: Mapping[str, Host], vault: Vault) -> list[Step]:

@@ -76,14 +76,14 @@ def consequences(view: View, host: str) -> str:
     return text
 
 
-async def reinit(operation: Operation, host: str) -> Cloned:
+async def reinit(operation: Operation, host: str, *, discard: bool = False) -> Cloned:
     """Clone a standby anew and wait until it streams; gives up when nothing moves for the operation's timeout.
 
     Where a person promotes, a server that does not stream is rewound instead, when that will do.
     """
     if operation.topology.is_manual:
         start = time.monotonic()
-        source, how = await rejoin.rejoin(operation, host)
+        source, how = await rejoin.rejoin(operation, host, discard=discard)
         return Cloned(host, source, await copied_bytes(operation, host), time.monotonic() - start, how)
     view = await operation.look()
     primary = consider(view, host)

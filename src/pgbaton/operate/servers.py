@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SOCKET_DIRECTORY = "/var/run/postgresql"
 
 # One JSON object. Positions are bytes since 0/0: what a standby has received, what the primary has flushed.
+# A standby is on the timeline of the newest WAL that it was sent: its control file follows later, and its receiver may
+# be gone.
 FACTS = """
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
@@ -24,6 +26,13 @@ SELECT json_build_object(
     THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0',
   'replay_paused', CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
   'receiving', EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'),
+  'receiving_from', (SELECT sender_host FROM pg_stat_wal_receiver WHERE status = 'streaming'),
+  'timeline', CASE WHEN pg_is_in_recovery()
+    THEN (SELECT greatest(control.timeline_id, recovery.min_recovery_end_timeline, receiver.received_tli,
+        (SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'))
+      FROM pg_control_checkpoint() AS control, pg_control_recovery() AS recovery
+        LEFT JOIN pg_stat_wal_receiver AS receiver ON true)
+    ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
   'streaming_to', (SELECT coalesce(json_agg(application_name), '[]')
     FROM pg_stat_replication WHERE state = 'streaming'),
   'pending_restart', EXISTS (SELECT FROM pg_settings WHERE pending_restart),
@@ -33,7 +42,10 @@ SELECT json_build_object(
 
 @dataclass(frozen=True)
 class Server:
-    """One running PostgreSQL, as it describes itself; positions are in bytes."""
+    """One running PostgreSQL, as it describes itself; positions are in bytes.
+
+    ``receiving_from`` is the address of the server that it streams from; ``timeline`` 0 when it is not known.
+    """
 
     in_recovery: bool
     position: int = 0
@@ -43,6 +55,8 @@ class Server:
     streaming_to: frozenset[str] = frozenset()
     pending_restart: bool = False
     started: float = 0.0
+    receiving_from: str | None = None
+    timeline: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,8 @@ def parse(output: str) -> Server:
         streaming_to=frozenset(facts["streaming_to"]),
         pending_restart=facts["pending_restart"],
         started=float(facts["started"]),
+        receiving_from=facts["receiving_from"],
+        timeline=int(facts["timeline"] or 0),
     )
 
 

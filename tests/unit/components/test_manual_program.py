@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgbaton.components import manual, manual_program
-from pgbaton.components.manual_program import MAY_START, MUST_STAY_DOWN, UNDECIDED, Server, decide, synchronous
+from pgbaton.components.manual_program import (
+    MAY_START,
+    MUST_STAY_DOWN,
+    UNDECIDED,
+    Server,
+    decide,
+    successor,
+    synchronous,
+)
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -88,12 +96,126 @@ def test_who_may_be_primary_remembers_it_until_the_next_boot(
     assert "db2 gives no answer" in capsys.readouterr().err
 
 
+def test_who_saw_a_successor_waits_for_a_persons_word_however_silent_it_falls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = server(tmp_path)
+    monkeypatch.setattr(Server, "timeline", lambda _: 4)
+    monkeypatch.setattr(manual_program, "boot", lambda: "this boot")
+    answers: list[dict[str, Any] | None] = [PRIMARY]
+    monkeypatch.setattr(Server, "ask", lambda _, host: answers[0] if host else None)
+    made.tell(permitted="this boot")
+    assert made.condition() == MUST_STAY_DOWN
+    assert made.look()["superseded"] == ["db2", 5]
+    answers[0] = None
+    for permitted in (None, "this boot"):
+        made.tell(permitted=permitted)
+        assert made.condition() == UNDECIDED
+    assert "db2 gives no answer" in capsys.readouterr().err
+    made.follow("db2")
+    assert made.look()["superseded"] is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ({"db2": standby(), "db3": None}, None),
+        ({"db2": PRIMARY}, ("db2", 5)),
+        ({"db2": standby(6), "db3": standby(7)}, ("db3", 7)),
+    ],
+)
+def test_a_successor_is_a_primary_or_who_is_further_in_timelines(
+    answers: dict[str, dict[str, Any] | None], found: tuple[str, int] | None
+) -> None:
+    assert successor(5, answers) == found
+
+
+def waits(names: str = 'FIRST 1 ("db1", "db3")', **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return {"in_recovery": False, "names": names, "loaded": 60.0, "position": 700, **changes}
+
+
+def following(root: Path, monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any] | None) -> Server:
+    """Return a standby of db2, whose questions are answered one after another."""
+    left = list(answers)
+    monkeypatch.setattr(Server, "ask", lambda *_: left.pop(0))
+    monkeypatch.setattr(manual_program.time, "sleep", lambda _: None)
+    made = server(root)
+    made.follow("db2")
+    return made
+
+
+def test_a_standby_gives_its_word_from_where_its_primary_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = following(tmp_path, monkeypatch, waits(), waits(position=900), None, waits('FIRST 1 ("db3")'))
+    seen = []
+    for _ in range(4):
+        made.confirm()
+        seen.append(made.look()["confirms"])
+    # A later answer moves nothing, silence takes nothing back, not to be listed does.
+    assert seen == [700, 700, 700, None]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (None,),
+        (waits(""),),
+        (waits('FIRST 1 ("db3")'),),
+        (waits('FIRST 1 ("db11")'),),
+        (waits(in_recovery=True, position=None),),
+        # Not every process goes by settings that are so young.
+        (waits(loaded=0.1), None),
+        (waits(loaded=0.1), waits(loaded=0.5)),
+    ],
+)
+def test_no_word_is_given_without_the_primarys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: tuple[dict[str, Any] | None, ...]
+) -> None:
+    made = following(tmp_path, monkeypatch, *answers)
+    made.confirm()
+    assert made.look()["confirms"] is None
+
+
+@pytest.mark.parametrize("cause", ["start", "follow", "detach", "mode", "count", "lead"])
+def test_a_word_does_not_outlive_what_it_was_given_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    made = following(tmp_path, monkeypatch, waits(), None)
+    made.confirm()
+    assert made.look()["confirms"] == 700
+    if cause == "start":
+        made.condition()
+    elif cause == "follow":
+        made.follow("db2")
+    elif cause == "detach":
+        made.detach(["db1"])
+    elif cause == "lead":
+        (made.data / "standby.signal").unlink()
+    else:
+        made.settings |= {"mode": "quorum"} if cause == "mode" else {"count": 2}
+    assert made.look()["confirms"] is None
+
+
+def test_a_word_is_not_given_over_the_head_of_who_detaches_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = following(tmp_path, monkeypatch)
+
+    def ask(*_: object) -> dict[str, Any]:
+        made.detach(["db1"])
+        return waits()
+
+    monkeypatch.setattr(Server, "ask", ask)
+    made.confirm()
+    assert (made.look()["confirms"], made.state()["detached"]) == (None, ["db1"])
+
+
 def test_following_makes_a_standby_of_it_for_good(tmp_path: Path) -> None:
     made = server(tmp_path)
-    made.tell(permitted="boot", detached=["db2"])
+    made.tell(permitted="boot", detached=["db2"], confirms={"position": 1, "mode": "synchronous", "count": 1})
     made.follow("db2")
     assert made.is_standby
-    assert made.state() == {"upstream": "db2", "detached": ["db2"], "permitted": None}
+    nothing = {"permitted": None, "superseded": None, "confirms": None}
+    assert made.state() == {"upstream": "db2", "detached": ["db2"], **nothing}
     text = (made.home / "replication.conf").read_text()
     assert "host=10.77.0.22 port=5432 user=replicator application_name=db1 sslmode=verify-full" in text
     assert "primary_slot_name = 'db1'" in text
@@ -168,4 +290,6 @@ def test_the_state_survives_a_writer_that_dies(tmp_path: Path) -> None:
         "upstream": "db2",
         "detached": ["db2"],
         "permitted": None,
+        "superseded": None,
+        "confirms": None,
     }

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from pgbaton import blueprint as blueprints
 from pgbaton.blueprint import HostBlueprint, Part
+from pgbaton.components import manual
 from pgbaton.components.base import File, OnChange, Unit, Wave
-from pgbaton.deploy import compare
+from pgbaton.deploy import compare, plan
 from pgbaton.deploy.inventory import FileFacts, Inventory, Manifest, UnitFacts
-from pgbaton.deploy.steps import Cost, Kind, Step
+from pgbaton.deploy.steps import Cost, Kind, Stage, Step
 from pgbaton.secrets import Vault
+from pgbaton.topology import load, presets
 
 RUNNING = UnitFacts("loaded", "active", "enabled")
 VAULT = Vault(None)  # type: ignore[arg-type]
@@ -116,3 +119,11 @@ def test_what_was_written_earlier_and_is_gone_from_the_blueprint_goes() -> None:
     files = {"/etc/old": FileFacts("d", "0644 root root")}
     steps = of(Part("x", Wave.DCS), manifest=manifest, files=files, units={"old.service": RUNNING})
     assert [(step.subject, step.action) for step in steps] == [("old.service", "disable"), ("/etc/old", "remove")]
+
+
+def test_a_timer_that_is_still_to_come_leaves_its_server_one_that_runs() -> None:
+    topology = load.loads(presets.text("manual"))
+    drawn = blueprints.draw(topology).host("db1")
+    for units, running in (({manual.UNIT: RUNNING}, True), ({}, False)):
+        seen = plan.Survey({"db1": Inventory("db1", units=units, server="primary")}, None)
+        assert plan.situation(drawn, Stage.DATABASE, seen).running is running

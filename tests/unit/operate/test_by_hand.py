@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,21 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from operate_views import DEAD, GONE, POSITION, primary, standby
 
+from pgbaton.components import manual
 from pgbaton.errors import RefusedError
+from pgbaton.hosts.fake import FakeHost
 from pgbaton.operate import switchover
 from pgbaton.operate.checks import failed
 from pgbaton.operate.dcs import Reading
 from pgbaton.operate.hand import control, failover, rejoin, standbys
 from pgbaton.operate.hand.control import Control
+from pgbaton.operate.hand.sight import Sight
 from pgbaton.operate.members import View
+from pgbaton.operate.operation import Operation
 from pgbaton.topology.model import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgbaton.operate.servers import Absence, Server
 
-FOLLOWS = Control("active", data=True, standby=True, upstream="db1", timeline=4)
+FOLLOWS = Control("active", data=True, standby=True, upstream="db1", timeline=4, confirms=0)
 STOPPED = Control("inactive", data=True, timeline=4, state="in production")
 
 
@@ -35,12 +40,12 @@ def topology(databases: int = 3, **replication: Any) -> Topology:  # noqa: ANN40
     return Topology.model_validate({"schema": 1, "hosts": hosts, **sections, **kind})
 
 
-def sight(servers: Mapping[str, Server | Absence], **controls: Control | None) -> failover.Sight:
+def sight(servers: Mapping[str, Server | Absence], **controls: Control | None) -> Sight:
     """Return a cluster whose standbys follow db1; a host that is silent has no control."""
     usual = {
         name: None if server == GONE else (STOPPED if name == "db1" else FOLLOWS) for name, server in servers.items()
     }
-    return failover.Sight(View(servers, Reading((), (), None)), {**usual, **controls})
+    return Sight(View(servers, Reading((), (), None)), {**usual, **controls})
 
 
 def lonely(server: Server | Absence = DEAD) -> dict[str, Server | Absence]:
@@ -49,7 +54,7 @@ def lonely(server: Server | Absence = DEAD) -> dict[str, Server | Absence]:
 
 
 def consider(
-    of: failover.Sight,
+    of: Sight,
     to: str | None = None,
     *,
     off: tuple[str, ...] = (),
@@ -90,6 +95,30 @@ def test_a_silent_standby_has_to_be_off_as_well() -> None:
         consider(sight(servers)).require()
 
 
+def routed(of: Sight, **routes: frozenset[str] | str) -> Sight:
+    return replace(of, view=replace(of.view, routes=routes))
+
+
+def test_a_host_that_balancers_reach_is_not_off_and_not_stopped() -> None:
+    silent = sight(lonely(GONE))
+    for of, off in ((silent, ("db1",)), (sight(lonely()), ())):
+        seen = routed(of, lb1="no answer", lb2=frozenset({"db1"}))
+        with pytest.raises(RefusedError, match="balancers that reach an old primary: lb2 reaches db1"):
+            consider(seen, off=off).require()
+        consider(routed(of, lb1="no answer", lb2=frozenset()), off=off).require()
+    # It is the one that is to be started where it is.
+    consider(routed(sight(lonely()), lb1=frozenset({"db1"})), "db1").require()
+
+
+def test_a_host_that_a_standby_streams_from_is_not_off() -> None:
+    streams = standby(receiving=True, receiving_from="10.77.0.11")
+    with pytest.raises(RefusedError, match="silent host: db3 streams from db1"):
+        consider(sight(lonely(GONE) | {"db3": streams}), off=("db1",)).require()
+    # Whoever answers and does not say so is stopped first, so that nothing goes on there.
+    consider(sight(lonely() | {"db3": streams})).require()
+    consider(sight(lonely(GONE) | {"db3": replace(streams, receiving=False)}), off=("db1",)).require()
+
+
 def test_the_furthest_standby_is_chosen_and_another_needs_a_loss_accepted() -> None:
     servers = lonely() | {"db2": standby(position=POSITION - 500)}
     intent = consider(sight(servers))
@@ -116,6 +145,12 @@ def test_the_furthest_standby_is_chosen_and_another_needs_a_loss_accepted() -> N
         # Nobody waited for it, so it says nothing about what was acknowledged.
         ({}, {"db2": replace(FOLLOWS, detached=("db2", "db3"))}, {}, False),
         ({"db3": DEAD}, {"db2": replace(FOLLOWS, detached=("db3",))}, {}, True),
+        # Only its own word counts, and from where on it was given.
+        ({}, {"db2": replace(FOLLOWS, confirms=None)}, {}, False),
+        ({}, {"db3": replace(FOLLOWS, confirms=None)}, {}, False),
+        ({}, {"db3": replace(FOLLOWS, confirms=None)}, {"count": 2}, True),
+        ({}, {"db2": replace(FOLLOWS, confirms=POSITION)}, {}, True),
+        ({}, {"db2": replace(FOLLOWS, confirms=POSITION + 1)}, {}, False),
         # Standbys that were told different things.
         ({}, {"db3": replace(FOLLOWS, upstream="db2")}, {}, False),
     ],
@@ -136,6 +171,50 @@ def test_a_stopped_primary_is_started_only_when_it_is_named_and_newest() -> None
         consider(newer, "db1").require()
 
 
+def test_a_stopped_primary_is_complete_only_while_everybody_answers() -> None:
+    alone = sight({"db1": DEAD, "db2": GONE, "db3": standby(receiving=False)})
+    intent = consider(alone, "db1", off=("db2",))
+    assert intent.needs_acceptance
+    target = intent.require()
+    assert "missing if db2 was promoted after it" in str(target)
+    with pytest.raises(RefusedError, match="none was accepted"):
+        failover.accept(target, None)
+    failover.accept(target, 0)
+
+
+def test_a_primary_that_saw_another_after_it_is_started_by_no_number_of_bytes() -> None:
+    after = replace(STOPPED, superseded=("db2", 5))
+    for servers, off in ((lonely(), ()), ({**lonely(), "db2": GONE}, ("db2",))):
+        intent = consider(sight(servers, db1=after), "db1", off=off)
+        target = intent.require()
+        assert (target.complete, target.outdated) == (False, True)
+        with pytest.raises(RefusedError, match="db2 was primary after it, on timeline 5") as caught:
+            failover.accept(target, 10**9)
+        assert "type db1 on a terminal" in caught.value.hint
+    with pytest.raises(RefusedError, match="since you decided"):
+        failover.still(consider(sight(lonely(), db1=after), "db1"), consider(sight(lonely()), "db1"))
+
+
+def test_a_standby_of_an_older_timeline_is_not_chosen_however_far_it_is() -> None:
+    servers = lonely() | {"db2": standby(timeline=4, position=POSITION + 500), "db3": standby(timeline=5)}
+    of = sight(servers, db1=replace(STOPPED, timeline=4))
+    assert consider(of).require().host == "db3"
+    with pytest.raises(RefusedError, match="db2 timeline: 4; wanted: 5, the newest of all"):
+        consider(of, "db2").require()
+
+
+def test_a_timeline_that_is_only_heard_of_makes_everybody_outdated() -> None:
+    heard = replace(FOLLOWS, timeline=5)
+    servers = {"db1": GONE, "db2": standby(timeline=4), "db3": standby(timeline=4)}
+    target = consider(sight(servers, db2=heard), "db3", off=("db1",)).require()
+    assert (target.complete, target.outdated) == (False, True)
+    with pytest.raises(RefusedError, match="somebody was primary on timeline 5"):
+        failover.accept(target, 10**9)
+    # Of a host that was primary, what it saw says the same.
+    seen = sight(lonely(), db1=replace(STOPPED, superseded=("db4", 5)))
+    assert consider(seen, "db2").require().outdated
+
+
 def test_two_former_primaries_are_not_both_left_to_start() -> None:
     servers = {"db1": DEAD, "db2": DEAD, "db3": standby(receiving=False)}
     two = sight(servers, db2=replace(STOPPED, timeline=5), db3=replace(FOLLOWS, upstream="db2", timeline=5))
@@ -148,6 +227,8 @@ def test_an_acceptance_does_not_outlive_what_it_was_for() -> None:
     worse = consider(sight(lonely() | {"db2": standby(position=POSITION - 1)}), "db2")
     with pytest.raises(RefusedError, match="since you decided"):
         failover.still(worse, before)
+    with pytest.raises(RefusedError, match="nobody was promoted; stopped: db1: since"):
+        failover.still(worse, before, fenced=("db1",))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +262,59 @@ def test_a_standby_is_detached_and_attached() -> None:
     assert (change.attached, change.detached) == (("db3",), ("db2",))
     told = {name: replace(each, detached=("db2",)) for name, each in controls.items()}
     back = standbys.consider(topology(), healthy(), told, "db2", attach=True)
-    assert (back.attached, back.detached) == (("db2", "db3"), ())
+    assert (back.attached, back.detached, back.joins) == (("db2", "db3"), (), "db2")
+
+
+def test_who_follows_and_cannot_be_told_is_not_detached() -> None:
+    controls = {"db1": Control("active"), "db2": None, "db3": FOLLOWS}
+    with pytest.raises(RefusedError, match="db2 answers: no, and it streams"):
+        standbys.consider(topology(), healthy(), controls, "db2", attach=False)
+    apart = View({**healthy().servers, "db1": primary(streaming_to=frozenset({"db3"})), "db2": GONE}, healthy().reading)
+    assert standbys.consider(topology(), apart, controls, "db2", attach=False).detached == ("db2",)
+
+
+class Told:
+    """A cluster's hosts that write down, in order, what they are told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.operation = Operation(topology(), {name: self.host(name) for name in ("db1", "db2", "db3")}, print)
+
+    def host(self, name: str) -> FakeHost:
+        def note(argv: tuple[str, ...]) -> Callable[[str], str]:
+            return lambda text: self.words.append(f"{name} {argv[-1]} {text}".strip()) or SAID
+
+        asked = ("look", "detach", "confirm")
+        answers: dict[tuple[str, ...], Any] = {(*manual.AS_SERVER, word): note((word,)) for word in asked}
+        answers |= {("systemctl", "reload"): note(("reload",)), ("runuser",): note(("sql",))}
+        return FakeHost(name, answers=answers)
+
+    def done(self, change: standbys.Change) -> list[str]:
+        asyncio.run(standbys.carry_out(self.operation, change))
+        return [word for word in self.words if "look" not in word]
+
+
+SAID = json.dumps(
+    {
+        "data": True,
+        "standby": True,
+        "unit": "active",
+        "upstream": "db1",
+        "detached": [],
+        "control": {},
+        "timeline": 4,
+        "superseded": None,
+        "confirms": None,
+    }
+)
+
+
+def test_a_standby_loses_its_word_before_commits_go_on_without_it_and_gets_it_after_they_wait() -> None:
+    out = standbys.Change("db1", ("db3",), ("db2",))
+    assert Told().done(out) == ["db2 detach", "db3 detach", "db1 detach", "db1 reload"]
+    back = standbys.Change("db1", ("db2", "db3"), (), joins="db2")
+    words = ["db1 detach", "db1 reload", "db1 sql CHECKPOINT", "db2 detach", "db3 detach", "db2 confirm"]
+    assert Told().done(back) == words
 
 
 @pytest.mark.parametrize(
@@ -209,14 +342,28 @@ def test_where_patroni_decides_nobody_else_does() -> None:
 
 @pytest.mark.parametrize(("host", "found", "reason"), [("db1", STOPPED, "the primary"), ("db2", None, "db2 answers")])
 def test_who_cannot_be_brought_back(host: str, found: Control | None, reason: str) -> None:
+    controls = {"db1": Control("active", timeline=4), "db2": FOLLOWS, "db3": FOLLOWS, host: found}
     with pytest.raises(RefusedError, match=reason):
-        rejoin.consider(healthy(), host, found)
+        rejoin.consider(healthy(), controls, host)
+
+
+def test_data_of_a_newer_timeline_than_the_primarys_are_not_thrown_away_by_the_way() -> None:
+    newer = replace(STOPPED, timeline=5)
+    controls = {"db1": Control("active", timeline=4), "db2": newer, "db3": FOLLOWS}
+    view = View({**healthy().servers, "db2": DEAD}, Reading((), (), None))
+    with pytest.raises(RefusedError, match="db2 timeline: 5; wanted: 4 at most") as caught:
+        rejoin.consider(view, controls, "db2")
+    assert "pgbaton failover --to db2" in str(caught.value)
+    assert rejoin.consider(view, controls, "db2", discard=True) == "db1"
+    assert rejoin.consider(view, {**controls, "db1": Control("active", timeline=5)}, "db2") == "db1"
 
 
 def test_what_a_host_says_is_read() -> None:
     words = {"system": "7", "state": "shut down", "checkpoint": "1/28B80", "timeline": "4"}
     told = {"upstream": None, "detached": ["db3"], "permitted": "x", "timeline": 5, "control": words}
+    told |= {"superseded": ["db2", 6], "confirms": 7}
     said = json.dumps({"data": True, "standby": False, "unit": "active", **told})
     found = control.parse(said)
     assert (found.was_primary, found.runs, found.timeline, found.detached) == (True, True, 5, ("db3",))
+    assert (found.superseded, found.confirms) == (("db2", 6), 7)
     assert found.checkpoint == (1 << 32) + 0x28B80

@@ -73,6 +73,8 @@ def test_the_facts_of_a_server_are_read() -> None:
         "streaming_to": ["db3"],
         "pending_restart": False,
         "started": 1763845000.25,
+        "receiving_from": "10.77.0.21",
+        "timeline": 3,
     }
     found = servers.parse(json.dumps(facts))
     assert found == servers.Server(
@@ -82,6 +84,8 @@ def test_the_facts_of_a_server_are_read() -> None:
         receiving=True,
         streaming_to=frozenset({"db3"}),
         started=1763845000.25,
+        receiving_from="10.77.0.21",
+        timeline=3,
     )
 
 

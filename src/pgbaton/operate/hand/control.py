@@ -32,7 +32,10 @@ START_SECONDS = 120
 class Control:
     """A database host, as it can be seen without its server; ``checkpoint`` is the last one's position, in bytes.
 
-    ``standby`` says whether the server would start as a standby, ``detached`` which standbys commits do not wait for.
+    ``standby`` says whether the server would start as a standby, ``detached`` which standbys commits do not wait for,
+    ``superseded`` who was seen to be primary after these data, and on which timeline. ``confirms`` is the position from
+    which on every commit has waited for this standby, in bytes, by the word of the primary that it follows; None when
+    there is no such word.
     """
 
     unit: str
@@ -44,11 +47,18 @@ class Control:
     checkpoint: int = 0
     state: str = ""
     system: str = ""
+    superseded: tuple[str, int] | None = None
+    confirms: int | None = None
 
     @property
     def runs(self) -> bool:
         """Tell whether the unit is up, or on its way."""
         return self.unit in {"active", "activating", "reloading", "deactivating"}
+
+    @property
+    def in_recovery(self) -> bool:
+        """Tell whether the data never took a write by themselves: so says the control file of a stopped standby."""
+        return self.state.endswith("recovery")
 
     @property
     def was_primary(self) -> bool:
@@ -59,7 +69,7 @@ class Control:
 def parse(output: str) -> Control:
     """Read what the host's program printed."""
     said = json.loads(output)
-    control = said["control"]
+    control, after = said["control"], said.get("superseded")
     return Control(
         unit=said["unit"],
         data=said["data"],
@@ -70,6 +80,8 @@ def parse(output: str) -> Control:
         checkpoint=position(control["checkpoint"]) if "checkpoint" in control else 0,
         state=control.get("state", ""),
         system=control.get("system", ""),
+        superseded=(after[0], int(after[1])) if after else None,
+        confirms=said.get("confirms"),
     )
 
 
@@ -91,6 +103,15 @@ async def ask(host: Host) -> Control | None:
 async def tell(operation: Operation, host: str, *words: str, seconds: float = TELL_SECONDS) -> None:
     """Have a host's program do something as the server's own user; raises CommandError with its words."""
     await operation.hosts[host].run(*manual.AS_SERVER, *words, timeout=seconds)
+
+
+async def confirm(operation: Operation, host: str) -> None:
+    """Have a standby ask whether commits wait for it; where that fails, it asks again by itself soon."""
+    try:
+        await tell(operation, host, "confirm")
+    except Error as error:
+        why = error.message.strip().splitlines()[-1]
+        operation.report(f"{host}: a failover does not count on it before it has asked whom commits wait for: {why}")
 
 
 async def start(operation: Operation, host: str) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgbaton.errors import Error, RefusedError
 from pgbaton.operate import candidates
 from pgbaton.operate.checks import Check, failed, listing, require, size
-from pgbaton.operate.hand import control, promotion
-from pgbaton.operate.hand.sight import Sight, look
+from pgbaton.operate.hand import control, living, promotion
 from pgbaton.operate.members import database_names
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.servers import Absence, Server
@@ -21,6 +20,8 @@ from pgbaton.topology.model import ReplicationMode
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pgbaton.operate.hand.control import Control
+    from pgbaton.operate.hand.sight import Sight
     from pgbaton.operate.operation import Operation
     from pgbaton.topology.model import Topology
 
@@ -32,6 +33,7 @@ class Prospect:
     """A server and what making it primary means.
 
     ``gap_bytes`` is how far it is behind the furthest standby; ``complete`` tells that it has every acknowledged write.
+    ``doubt`` says why a server that was primary may not have; ``outdated`` that it cannot have, by how much unknown.
     """
 
     host: str
@@ -40,6 +42,8 @@ class Prospect:
     checks: tuple[Check, ...]
     position: int = 0
     restarts: bool = False
+    doubt: str = ""
+    outdated: bool = False
 
     @property
     def possible(self) -> bool:
@@ -50,6 +54,7 @@ class Prospect:
     def data(self) -> dict[str, Any]:
         """Return it for JSON."""
         meaning = {"gap_bytes": self.gap_bytes, "position": lsn(self.position), "complete": self.complete}
+        meaning |= {"outdated": self.outdated}
         return {"host": self.host, **meaning, "obstacles": [str(check) for check in failed(self.checks)]}
 
     def __str__(self) -> str:
@@ -57,6 +62,7 @@ class Prospect:
         if not self.possible:
             return f"{self.host}: cannot be promoted; {'; '.join(map(str, failed(self.checks)))}"
         meaning = "has every acknowledged write" if self.complete else "acknowledged writes may be missing"
+        meaning = self.doubt or meaning
         if self.restarts:
             return f"{self.host}: was primary and is stopped; it would be started where it is; {meaning}"
         return f"{self.host}: at {lsn(self.position)}, {size(self.gap_bytes)} behind the furthest standby; {meaning}"
@@ -64,13 +70,17 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Intent:
-    """A failover and its checks; ``fenced`` are stopped and told to follow first, ``silent`` were said to be off."""
+    """A failover and its checks; ``fenced`` are stopped and told to follow first, ``silent`` were said to be off.
+
+    ``named`` is the target that was asked for, None when the fittest is taken.
+    """
 
     target: Prospect | None
     prospects: tuple[Prospect, ...]
     checks: tuple[Check, ...]
     fenced: tuple[str, ...]
     silent: tuple[str, ...]
+    named: str | None = None
 
     @property
     def needs_acceptance(self) -> bool:
@@ -118,8 +128,9 @@ def consider(topology: Topology, sight: Sight, to: str | None, *, off: Collectio
     target = possible[0] if possible else None
     own = tuple(check for each in named if to is not None for check in each.checks)
     fenced = tuple(host for host in sight.former if target is None or host != target.host)
-    checks = (no_primary(sight), all_answer(sight, off), *own)
-    return Intent(target, prospects, checks, fenced, sight.silent)
+    alive = living.signs(topology, sight, {*sight.silent, *fenced})
+    checks = (no_primary(sight), all_answer(sight, off), *alive, *own)
+    return Intent(target, prospects, checks, fenced, sight.silent, to)
 
 
 def no_primary(sight: Sight) -> Check:
@@ -141,23 +152,46 @@ def all_answer(sight: Sight, off: Collection[str]) -> Check:
 def prospect(topology: Topology, sight: Sight, host: str) -> Prospect:
     """Return what making one server the primary means. Pure."""
     permitted = candidates.permission(topology, sight.view, host)
-    if host in sight.former:
-        newest = max(found.timeline for found in sight.controls.values() if found)
-        found = sight.controls[host]
-        newer = Check(
-            f"{host} timeline",
-            found is not None and found.timeline >= newest,
-            str(found.timeline if found else 0),
-            f"{newest}, the newest of all",
-            "another server was primary after it: choose that one",
-        )
-        return Prospect(host, 0, complete=True, checks=(permitted, newer), restarts=True)
+    found = sight.controls[host]
+    if host in sight.former and found is not None:
+        return former(sight, host, found, permitted)
     server = sight.view.servers[host]
     standby = sight.standby(host)
     if standby is None:
         return Prospect(host, 0, complete=False, checks=(permitted, runs_as_standby(host, server)))
-    gap = sight.best - standby.position
-    return Prospect(host, gap, is_complete(topology, sight, host, gap), (permitted,), standby.position)
+    gap, checks = sight.best - standby.position, (permitted, newest_timeline(sight, host))
+    if sight.heard > sight.timeline(host):
+        doubt = f"somebody was primary on timeline {sight.heard}: what was acknowledged there is missing"
+        return Prospect(host, gap, complete=False, checks=checks, position=standby.position, doubt=doubt, outdated=True)
+    return Prospect(host, gap, is_complete(topology, sight, host, gap), checks, standby.position)
+
+
+def newest_timeline(sight: Sight, host: str) -> Check:
+    """Check that no other host which answers has data of a newer timeline. Pure.
+
+    A position says how far it is on its own timeline alone.
+    """
+    own, fix = sight.timeline(host), "another server was primary after it: choose that one, or a standby of it"
+    return Check(f"{host} timeline", own >= sight.newest, str(own), f"{sight.newest}, the newest of all", fix)
+
+
+def former(sight: Sight, host: str, found: Control, permitted: Check) -> Prospect:
+    """Return what starting a server means that was primary and is stopped. Pure.
+
+    It has all that it ever acknowledged. Whether anybody else acknowledged anything after it, the timelines of the
+    others say, when all of them answer; otherwise only what it saw itself before they fell silent.
+    """
+    checks = (permitted, newest_timeline(sight, host))
+    if found.superseded is not None:
+        by, timeline = found.superseded
+        doubt = f"{by} was primary after it, on timeline {timeline}: what was acknowledged there is missing"
+        return Prospect(host, 0, complete=False, checks=checks, restarts=True, doubt=doubt, outdated=True)
+    if sight.heard > found.timeline:
+        doubt = f"somebody was primary after it, on timeline {sight.heard}: what was acknowledged there is missing"
+        return Prospect(host, 0, complete=False, checks=checks, restarts=True, doubt=doubt, outdated=True)
+    silent = ", ".join(sight.silent)
+    doubt = f"acknowledged writes are missing if {silent} was promoted after it" if silent else ""
+    return Prospect(host, 0, complete=not silent, checks=checks, restarts=True, doubt=doubt)
 
 
 def runs_as_standby(host: str, server: Server | Absence) -> Check:
@@ -171,7 +205,9 @@ def is_complete(topology: Topology, sight: Sight, host: str, gap: int) -> bool:
     """Tell whether a standby has every acknowledged write for sure. Pure.
 
     Commits wait for as many of the attached standbys as the topology says, so it has when it is the furthest, and too
-    few of the others are out of sight to have confirmed anything by themselves.
+    few of the others are without a word to have confirmed anything by themselves. A word is a standby's own: that it is
+    attached, and was sent what had been acknowledged before it was. What the others remember of it says nothing, since
+    it may have been off when it was detached.
     """
     replication = topology.replication
     if replication.mode is ReplicationMode.ASYNCHRONOUS or gap > 0:
@@ -182,12 +218,27 @@ def is_complete(topology: Topology, sight: Sight, host: str, gap: int) -> bool:
     attached = [each for each in able if each != leader]
     if leader is None or host not in attached:
         return False
-    unseen = [each for each in attached if sight.standby(each) is None]
-    return len(unseen) < min(replication.count, len(attached))
+    sure = [each for each in attached if is_sure(sight, each)]
+    return host in sure and len(attached) - len(sure) < min(replication.count, len(attached))
+
+
+def is_sure(sight: Sight, host: str) -> bool:
+    """Tell whether a standby runs, and every commit up to where it is has waited for it. Pure."""
+    standby, found = sight.standby(host), sight.controls[host]
+    if standby is None or found is None or found.confirms is None:
+        return False
+    return standby.position >= found.confirms
 
 
 def accept(target: Prospect, accepted_bytes: int | None) -> None:
-    """Raise RefusedError unless the loss that was accepted beforehand covers what is known of the gap."""
+    """Raise RefusedError unless the loss that was accepted beforehand covers what is known of the gap.
+
+    Where nothing is known of it, no number does.
+    """
+    if target.outdated:
+        message = f"failover refused, nothing was changed: {target}"
+        hint = f"bring the other one back; where it is lost for good, type {target.host} on a terminal, without --yes"
+        raise RefusedError(message, hint=hint)
     if accepted_bytes is not None and accepted_bytes >= target.gap_bytes:
         return
     limit = "none was accepted" if accepted_bytes is None else f"{size(accepted_bytes)} accepted"
@@ -216,15 +267,19 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
     """Make the target of an intent that was accepted the primary.
 
     Looks again first, and raises RefusedError when a primary came back or the target fell further behind. Whoever was
-    primary and whose host answers is stopped, and made to follow, before anybody is promoted.
+    primary and whose host answers is stopped before it is measured who is the furthest: its last commits go out as it
+    stops. It is made to follow, and every standby is turned to the target, before that is promoted.
     """
-    sight = await look(operation)
-    now = consider(operation.topology, sight, intent.require().host, off=intent.silent)
-    target = still(now, intent)
+    sight = await living.settled(operation)
+    now = consider(operation.topology, sight, intent.named, off=intent.silent)
+    still(now, intent)
+    if now.fenced:
+        await living.refuse_alive(operation, sight, now.fenced)
+        sight, now = await stopped(operation, intent, now.fenced)
+    target = still(now, intent, fenced=now.fenced)
     for host in now.fenced:
-        operation.report(f"{host}: stopping what is left of the old primary; it starts as a standby only from now on")
-        await control.stop_for_good(operation, host)
         await control.tell(operation, host, "follow", target.host)
+    await living.turn(operation, sight, target.host)
     start = time.monotonic()
     apart = apart_from(operation.topology, sight, target.host)
     with going_on(operation.report, f"{target.host} may be primary already: pgbaton status"):
@@ -238,11 +293,28 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
     return Failover(target, taken, routing, apart)
 
 
-def still(now: Intent, accepted: Intent) -> Prospect:
-    """Return the target when nothing got worse since the intent was accepted; raises RefusedError when it did. Pure."""
+async def stopped(operation: Operation, intent: Intent, hosts: tuple[str, ...]) -> tuple[Sight, Intent]:
+    """Stop what is left of old primaries; return what is seen afterwards, and what it comes to."""
+    for host in hosts:
+        operation.report(f"{host}: stopping what is left of the old primary; it starts as a standby only from now on")
+        await control.stop_for_good(operation, host)
+    sight = await living.settled(operation)
+    now = consider(operation.topology, sight, intent.named, off=intent.silent)
+    if now.target and now.target.host != intent.require().host:
+        operation.report(f"{now.target.host} is further by now, and chosen instead of {intent.require().host}")
+    return sight, now
+
+
+def still(now: Intent, accepted: Intent, *, fenced: tuple[str, ...] = ()) -> Prospect:
+    """Return the target when nothing got worse since the intent was accepted; raises RefusedError when it did. Pure.
+
+    ``fenced`` are the old primaries that were stopped meanwhile.
+    """
     target, before = now.require(), accepted.require()
-    if target.gap_bytes > before.gap_bytes or (before.complete and not target.complete):
-        message = f"failover refused, nothing was changed: since you decided, this changed: {target}"
+    worse = (before.complete and not target.complete) or (target.outdated and not before.outdated)
+    if target.gap_bytes > before.gap_bytes or worse:
+        done = f"nobody was promoted; stopped: {listing(fenced)}" if fenced else "nothing was changed"
+        message = f"failover refused, {done}: since you decided, this changed: {target}"
         raise RefusedError(message, hint="decide again: pgbaton failover")
     return target
 
@@ -272,22 +344,16 @@ async def lead(operation: Operation, target: Prospect, left_out: tuple[str, ...]
         await promotion.promote(operation, target.host)
         return
     await control.tell(operation, target.host, "lead", *left_out)
-    await control.start(operation, target.host)
-
-    async def seen() -> str | None:
-        server = await operation.server(target.host)
-        return server.reason if isinstance(server, Absence) else ("in recovery" if server.in_recovery else None)
-
-    await until(f"{target.host} takes writes", seen, seconds=operation.timeout_seconds)
+    await promotion.start_as_primary(operation, target.host)
 
 
 async def follow(operation: Operation, sight: Sight, primary: str) -> None:
-    """Have every running standby follow the new primary; one that does not stream in time is told of."""
+    """Wait until every running standby, which was turned to it, streams; one that does not in time is told of."""
     standbys = [name for name in sight.controls if name != primary and sight.standby(name)]
     for standby in standbys:
         try:
-            await promotion.repoint(operation, standby, primary)
             await until_streaming(operation, standby, primary)
+            await control.confirm(operation, standby)
         except Error as error:
             operation.report(f"{standby} does not follow: {error.message}; pgbaton reinit {standby}")
 

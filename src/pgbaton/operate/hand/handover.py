@@ -11,10 +11,11 @@ from pgbaton.deploy.gate import unbroken
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.operate.hand import control, pausing, promotion
 from pgbaton.operate.operation import not_streaming
-from pgbaton.operate.servers import Absence
+from pgbaton.operate.servers import Server
 from pgbaton.operate.waiting import until
 
 if TYPE_CHECKING:
+    from pgbaton.operate.hand.control import Control
     from pgbaton.operate.operation import Operation
 
 #: What the control file says of a server that was stopped in order.
@@ -34,19 +35,20 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
     """Move the primary from ``source`` to ``target``, which have passed the checks.
 
     Clients that are held go on when every balancer knows the new primary, and on every way out of here. Until the
-    standby is promoted, whatever goes wrong starts the old primary again; raises the Error that says what it was.
+    standby may have been asked to become primary, whatever goes wrong starts the old one again; raises the Error that
+    says what it was.
     """
     view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
     others = tuple(name for name in view.running if name not in {source, target})
-    await promotion.prepare(operation, target, detached=detached_by(controls, target))
     begun, following = False, None
     try:
+        await promotion.prepare(operation, target, detached=detached_by(controls, target))
         async with pausing.held(operation) as was_held:
             begun = True
             start = time.monotonic()
-            beyond = await stop(operation, source, target)
+            last = await stop(operation, source, target)
             # Between two primaries nobody may be interrupted: there would be none.
-            await unbroken(take_over(operation, source, target, beyond))
+            await unbroken(take_over(operation, source, target, last))
             taken = time.monotonic() - start
             operation.report(f"{target} takes writes")
             # It takes longer than clients have to be held.
@@ -54,14 +56,14 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
             routing = await operation.until_routed(target)
     finally:
         if not begun:
-            await unbroken(promotion.unprepare(operation, target, source))
+            await unbroken(go_on(operation, source, target))
         if following is not None:
             await unbroken(following)
     return HandedOver(taken, routing, was_held)
 
 
-async def stop(operation: Operation, source: str, target: str) -> int:
-    """Stop the primary in order; return where its WAL ends, in bytes. Starts it again when that cannot be said."""
+async def stop(operation: Operation, source: str, target: str) -> Control:
+    """Stop the primary in order; return what it left. Starts it again when it was not in order."""
     try:
         operation.report(f"stopping PostgreSQL on {source}")
         last = await control.stop_and_look(operation, source)
@@ -73,28 +75,69 @@ async def stop(operation: Operation, source: str, target: str) -> int:
         if isinstance(error, asyncio.CancelledError):
             raise
         raise not_moved(source, target, error) from None
-    return last.checkpoint
+    return last
 
 
-async def take_over(operation: Operation, source: str, target: str, beyond: int) -> None:
-    """Promote the standby once it has all of the old primary; raises the Error that says who is primary otherwise."""
+async def take_over(operation: Operation, source: str, target: str, last: Control) -> None:
+    """Promote the standby once it has all of the old primary; raises the Error that says who is primary otherwise.
+
+    Once it may have been asked to, it may become primary at any later moment, whatever was answered. So the old one
+    starts again only beside a standby that was not asked, or that is stopped and never came out of recovery.
+    """
     try:
-        await promotion.promote(operation, target, beyond=beyond)
-    except Error as error:
-        server = await operation.server(target)
-        if isinstance(server, Absence) or not server.in_recovery:
-            message = f"{target} was to be promoted, and nobody knows whether it was: {error.message}"
-            hint = f"pgbaton status; {source} is stopped, and does not start as a primary beside another one"
-            raise UnhealthyError(message, hint=hint) from None
+        await promotion.promote(operation, target, beyond=last.checkpoint)
+    except promotion.NotAskedError as error:
         await start_again(operation, source, target)
+        raise not_moved(source, target, error) from None
+    except Error as error:
+        if await came_out(operation, source, target, error):
+            return
+        await start_again(operation, source, target, stopped=True)
         raise not_moved(source, target, error) from None
 
 
-async def start_again(operation: Operation, source: str, target: str) -> None:
-    """Have everything be as it was: the old primary leads, the standby follows it."""
+async def came_out(operation: Operation, source: str, target: str, why: Error) -> bool:
+    """Tell whether a standby that may have been asked to be primary is it; when it is not, it is stopped.
+
+    Raises UnhealthyError when nobody can know.
+    """
+    server = await operation.server(target)
+    if isinstance(server, Server) and not server.in_recovery:
+        return True
+    operation.report(f"{target} may still become primary; stopping it before anything else")
+    try:
+        await control.stop_for_good(operation, target)
+        found = await control.ask(operation.hosts[target])
+    except Error:
+        found = None
+    if found is None or not found.state:
+        message = f"{target} was to be promoted, and nobody knows whether it was: {why.message}"
+        back = f"pgbaton failover --to {source} --old-primary-is-off {target}"
+        hint = f"pgbaton status; {source} is stopped, and stays so beside another primary; when {target} is off: {back}"
+        raise UnhealthyError(message, hint=hint) from None
+    if found.in_recovery:
+        return False
+    operation.report(f"{target} was promoted, later than waited for; starting it again")
+    await promotion.start_as_primary(operation, target)
+    return True
+
+
+async def start_again(operation: Operation, source: str, target: str, *, stopped: bool = False) -> None:
+    """Have everything be as it was: the standby is told to follow, then the old primary leads."""
     operation.report(f"{source} is started again; nothing was promoted")
-    await control.start(operation, source)
+    try:
+        await promotion.unprepare(operation, target, source, stopped=stopped)
+    finally:
+        await control.start(operation, source)
+    if stopped:
+        await control.start_soon(operation, target)
+    await control.confirm(operation, target)
+
+
+async def go_on(operation: Operation, source: str, target: str) -> None:
+    """Have the standby go on as one: the old primary was not stopped."""
     await promotion.unprepare(operation, target, source)
+    await control.confirm(operation, target)
 
 
 def not_moved(source: str, target: str, why: Error) -> Error:
@@ -115,11 +158,12 @@ async def follow(operation: Operation, standby: str, primary: str) -> None:
     """Have another standby follow the new primary; one that cannot be told is told of."""
     try:
         await promotion.repoint(operation, standby, primary)
+        await control.confirm(operation, standby)
     except Error as error:
         operation.report(f"{standby} does not follow {primary} yet: {error.message}; pgbaton reinit {standby}")
 
 
-def detached_by(controls: dict[str, control.Control | None], target: str) -> tuple[str, ...]:
+def detached_by(controls: dict[str, Control | None], target: str) -> tuple[str, ...]:
     """Return the standbys that commits are not to wait for under a new primary: those detached so far. Pure."""
     names = {name for found in controls.values() if found for name in found.detached}
     return tuple(sorted(names - {target}))
@@ -133,5 +177,6 @@ async def until_rejoined(operation: Operation, source: str, target: str) -> floa
         return not_streaming(source, own, served)
 
     taken = await until(f"{source} streams from {target}", look, seconds=operation.timeout_seconds)
+    await control.confirm(operation, source)
     await promotion.forget_slots(operation, source)
     return taken

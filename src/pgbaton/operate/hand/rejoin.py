@@ -15,6 +15,8 @@ from pgbaton.operate.members import only_primary
 from pgbaton.operate.waiting import going_on
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgbaton.operate.hand.control import Control
     from pgbaton.operate.members import View
     from pgbaton.operate.operation import Operation
@@ -24,13 +26,35 @@ STREAM_SECONDS = 20
 CHECKPOINT_SECONDS = 1800
 
 
-def consider(view: View, host: str, found: Control | None) -> str:
-    """Return the primary to follow; raises RefusedError when the host is it, or does not answer. Pure."""
+def consider(view: View, controls: Mapping[str, Control | None], host: str, *, discard: bool = False) -> str:
+    """Return the primary to follow; raises RefusedError when the host is it, or does not answer. Pure.
+
+    So it does when the host's data are of a newer timeline than the primary's, unless they are to be discarded: what
+    was acknowledged there may be nowhere else.
+    """
     primary = only_primary(view, "reinit")
+    found = controls[host]
     own = Check(f"{host} as standby", host != primary, "the primary", "a standby", "pgbaton switchover first")
     answers = Check(f"{host} answers", found is not None, "no", "yes", "bring the host back first")
-    require("reinit", (own, answers))
+    seen, limit = str(found.timeline if found else 0), f"{timeline(controls, primary)} at most, the primary's"
+    fix = (
+        f"{host} was primary after {primary}, and may have what nobody else has: stop PostgreSQL on {primary}, then "
+        f"pgbaton failover --to {host}; to throw it away, run this on a terminal, without --yes"
+    )
+    newer = Check(f"{host} timeline", discard or not is_newer(controls, host, primary), seen, limit, fix)
+    require("reinit", (own, answers, newer))
     return primary
+
+
+def is_newer(controls: Mapping[str, Control | None], host: str, primary: str) -> bool:
+    """Tell whether a host's data are of a newer timeline than the primary's. Pure."""
+    return timeline(controls, host) > timeline(controls, primary)
+
+
+def timeline(controls: Mapping[str, Control | None], host: str) -> int:
+    """Return the timeline of a host's data; 0 when it is not known. Pure."""
+    found = controls[host]
+    return found.timeline if found else 0
 
 
 def consequences(view: View, host: str) -> str:
@@ -42,13 +66,14 @@ def consequences(view: View, host: str) -> str:
     return f"{fate}; streaming standbys meanwhile: {left}"
 
 
-async def rejoin(operation: Operation, host: str) -> tuple[str, str]:
+async def rejoin(operation: Operation, host: str, *, discard: bool = False) -> tuple[str, str]:
     """Bring a server back as a standby that streams; return the primary, and how: rewind or clone.
 
-    A standby that streams already is cloned: who asks for that wants its data gone.
+    A standby that streams already is cloned: who asks for that wants its data gone. ``discard``: data of a newer
+    timeline than the primary's, too.
     """
-    view, found = await asyncio.gather(operation.look(), control.ask(operation.hosts[host]))
-    primary = consider(view, host, found)
+    view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
+    primary, found = consider(view, controls, host, discard=discard), controls[host]
     with going_on(operation.report, f"{host} is no standby yet: run reinit again"):
         await operation.sql(primary, "CHECKPOINT", seconds=CHECKPOINT_SECONDS)
         await standbys.detach_meanwhile(operation, host, primary)

@@ -48,6 +48,27 @@ class Sight:
         servers = (self.standby(name) for name in self.controls)
         return max((server.position for server in servers if server), default=0)
 
+    def timeline(self, host: str) -> int:
+        """Return the timeline that a host's data are on; 0 when it is not known.
+
+        A host may have been told of a newer one that it is not on: a running server knows better.
+        """
+        server, found = self.view.servers[host], self.controls[host]
+        known = server.timeline if isinstance(server, Server) else 0
+        return known or (found.timeline if found else 0)
+
+    @property
+    def newest(self) -> int:
+        """Return the newest timeline that the data of any host which answers are on."""
+        return max(map(self.timeline, self.controls), default=0)
+
+    @property
+    def heard(self) -> int:
+        """Return the newest timeline that any host which answers knows of; its data may be on no such host."""
+        found = [each for each in self.controls.values() if each]
+        told = [each.superseded[1] for each in found if each.superseded]
+        return max([self.newest, *(each.timeline for each in found), *told])
+
     @property
     def upstream(self) -> str | None:
         """Return whom all the standbys that answer were told to follow; None when they were told different things."""

@@ -21,13 +21,21 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 
+#: A checkpoint on a large, busy primary takes minutes; it blocks nobody.
+CHECKPOINT_SECONDS = 1800
+
+
 @dataclass(frozen=True)
 class Change:
-    """Whose confirmation commits wait for now: any or the first of ``attached``; ``detached`` are left out."""
+    """Whose confirmation commits wait for now: any or the first of ``attached``; ``detached`` are left out.
+
+    ``joins`` is the standby that they wait for again.
+    """
 
     primary: str
     attached: tuple[str, ...]
     detached: tuple[str, ...]
+    joins: str | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -49,14 +57,16 @@ def consider(
     primary = only_primary(view, "the change")
     before = {name for found in controls.values() if found for name in found.detached}
     after = before - {host} if attach else before | {host}
-    change = changed(topology, primary, after)
+    change = changed(topology, primary, after, joins=host if attach else None)
     fix = "choose a standby: nobody waits for the primary itself"
     checks = [Check(f"{host} as standby", host != primary, "the primary", "a standby", fix)]
     if attach:
         seen = view.said(host)
         fix = f"commits would wait for it: bring it back first, pgbaton reinit {host}"
         checks.append(Check(f"{host} streams", host in view.streaming, seen, "a streaming standby", fix))
-    elif topology.replication.mode is ReplicationMode.STRICT:
+    else:
+        checks.append(is_told(view, controls, host, primary))
+    if not attach and topology.replication.mode is ReplicationMode.STRICT:
         fix = 'bring another standby back, or apply replication.mode = "synchronous" first'
         left = listing(change.attached)
         checks.append(Check("standbys left in strict mode", bool(change.attached), left, "one at least", fix))
@@ -64,19 +74,46 @@ def consider(
     return change
 
 
-def changed(topology: Topology, primary: str, detached: Iterable[str]) -> Change:
+def is_told(view: View, controls: Mapping[str, Control | None], host: str, primary: str) -> Check:
+    """Check that a standby which goes on following can be told that commits do not wait for it. Pure.
+
+    It would go on giving its word, and a failover would count on it.
+    """
+    follows = host in view.running[primary].streaming_to if primary in view.running else False
+    seen = "no, and it streams" if follows else "no"
+    fix = f"bring the way to {host} back, or stop its PostgreSQL"
+    return Check(f"{host} answers", controls[host] is not None or not follows, seen, "yes, while it streams", fix)
+
+
+def changed(topology: Topology, primary: str, detached: Iterable[str], *, joins: str | None = None) -> Change:
     """Return who confirms commits when some standbys are left out. Pure."""
     out = set(detached) - {primary}
     able = [name for name in database_names(topology) if topology.host(name).confirms and name != primary]
-    return Change(primary, tuple(name for name in able if name not in out), tuple(sorted(out)))
+    return Change(primary, tuple(name for name in able if name not in out), tuple(sorted(out)), joins)
 
 
 async def carry_out(operation: Operation, change: Change) -> None:
-    """Tell every database host that answers, so that the next primary knows as well; the primary at once."""
+    """Tell every database host that answers, so that the next primary knows as well.
+
+    A standby that is left out stops giving its word before commits stop waiting for it. One that is taken in gives it
+    after they have begun to.
+    """
     controls = await control.look(operation.topology, operation.hosts)
-    reached = [name for name, found in controls.items() if found is not None]
-    await asyncio.gather(*(control.tell(operation, name, "detach", *change.detached) for name in reached))
+    others = [name for name, found in controls.items() if found is not None and name != change.primary]
+    if change.joins is None:
+        await tell(operation, others, change)
+    await tell(operation, [change.primary], change)
     await control.reload(operation, change.primary)
+    if change.joins is not None:
+        # Its process takes the new names up before it begins another one: commits wait from here on.
+        await operation.sql(change.primary, "CHECKPOINT", seconds=CHECKPOINT_SECONDS)
+        await tell(operation, others, change)
+        await control.confirm(operation, change.joins)
+
+
+async def tell(operation: Operation, hosts: Iterable[str], change: Change) -> None:
+    """Tell hosts which standbys commits do not wait for."""
+    await asyncio.gather(*(control.tell(operation, name, "detach", *change.detached) for name in hosts))
 
 
 async def detach_meanwhile(operation: Operation, host: str, primary: str) -> None:
@@ -95,5 +132,7 @@ async def attach_again(operation: Operation, host: str, primary: str) -> None:
     controls = await control.look(operation.topology, operation.hosts)
     before = {name for found in controls.values() if found for name in found.detached}
     if host in before:
-        await carry_out(operation, changed(operation.topology, primary, before - {host}))
+        await carry_out(operation, changed(operation.topology, primary, before - {host}, joins=host))
         operation.report(f"commits may wait for {host} again")
+    else:
+        await control.confirm(operation, host)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from pgbaton.components import haproxy, manual
 from pgbaton.errors import Error, UnhealthyError
-from pgbaton.operate.hand import control, rejoin
+from pgbaton.operate.hand import control, living, rejoin
 from pgbaton.operate.hand import failover as failing
-from pgbaton.operate.hand import sight as sights
 from pgbaton.operate.waiting import until
 from pgbaton.proof import marks
 from pgbaton.proof.checkers.base import Check, Validity
@@ -94,7 +93,7 @@ def fail_over_after_and_power_on(seconds: float) -> Act:
 async def fail_over(strike: Strike) -> None:
     """Do what the operator does: promote a standby, by name of what is off."""
     operation = strike.target.operation
-    intent = failing.consider(strike.topology, await sights.look(operation), None, off=strike.hosts)
+    intent = failing.consider(strike.topology, await living.settled(operation), None, off=strike.hosts)
     if intent.needs_acceptance:
         message = f"nobody would be promoted without accepting a loss: {intent.target}"
         raise UnhealthyError(message, hint="prove it in a synchronous mode")
