@@ -25,7 +25,6 @@ from labs import Lab, down, up
 
 from pgbaton.components import agent, manual
 from pgbaton.errors import Error, RefusedError
-from pgbaton.hosts import process
 from pgbaton.hosts.fake import FakeHost
 from pgbaton.lab import lifecycle
 from pgbaton.observe.collect import agent_figures
@@ -189,13 +188,6 @@ async def until_it_answers(lab: Lab, host: str) -> None:
         return None if await control.ask(lab.hosts()[host]) else "no answer"
 
     await until(f"{host} answers", seen, seconds=60, interval_seconds=0.5)
-
-
-async def seen() -> str | None:
-        said = await lab.hosts()[old].run("journalctl", "-b", "-u", manual.UNIT, "--no-pager", check=False)
-        return None if f"{new} is primary" in said.stdout else said.stdout[-200:]
-
-    await until(f"{old} stays down", seen, seconds=60, interval_seconds=0.5)
 
 
 async def test_commits_wait_for_a_standby_until_it_is_detached(lab: Lab) -> None:
