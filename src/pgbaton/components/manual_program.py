@@ -288,6 +288,9 @@ def decide(timeline: int, answers: dict[str, dict[str, Any] | None], *, permitte
         if said and said["timeline"] > timeline:
             newer = f"{host} is on timeline {said['timeline']}, this one's data on {timeline}"
             return MUST_STAY_DOWN, f"{newer}: another server was promoted; pgbaton reinit makes it follow"
+    next_one = [host for host, said in answers.items() if said and said.get("prepared")]
+    if next_one:
+        return UNDECIDED, f"{', '.join(next_one)} is about to be promoted, or was to be; pgbaton failover ends that"
     silent = [host for host, said in answers.items() if said is None]
     if silent and not permitted:
         who = ", ".join(silent)
@@ -377,12 +380,17 @@ def main(argv: list[str]) -> int:
     command, *rest = argv
     if command == "condition":
         return server.condition()
-    if command == "look":
+    if command == "resign":
+        # Another one may be promoted from now on: not even a crash is a reason to lead without asking all of them.
+        server.tell(permitted=None)
+    if command in {"look", "resign"}:
         sys.stdout.write(json.dumps(server.look()) + "\n")
     elif command == "render":
         server.render()
     elif command == "lead":
         server.tell(upstream=None, detached=rest, permitted=boot(), superseded=None, confirms=None)
+    elif command == "permit":
+        server.tell(permitted=boot())
     elif command == "detach":
         server.detach(rest)
     elif command == "confirm":

@@ -55,6 +55,8 @@ def server(root: Path, **changes: Any) -> Server:  # noqa: ANN401 - JSON
         ({"db2": None, "db3": standby()}, False, UNDECIDED, "db2 gives no answer"),
         ({"db2": None, "db3": None}, False, UNDECIDED, "db2, db3 gives no answer"),
         ({"db2": None}, True, MAY_START, ""),
+        ({"db2": {**standby(), "prepared": True}}, True, UNDECIDED, "db2 is about to be promoted"),
+        ({"db2": {**standby(6), "prepared": True}}, True, MUST_STAY_DOWN, "another server was promoted"),
         ({}, False, MAY_START, ""),
     ],
 )
@@ -94,6 +96,24 @@ def test_who_may_be_primary_remembers_it_until_the_next_boot(
     boot.write_text("second\n")
     assert made.condition() == UNDECIDED
     assert "db2 gives no answer" in capsys.readouterr().err
+
+
+def test_who_resigned_leads_again_by_everybodys_word_alone_or_a_persons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = server(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(made.settings))
+    monkeypatch.setattr(manual_program, "SETTINGS", tmp_path / "settings.json")
+    monkeypatch.setattr(manual_program, "Server", lambda settings: Server(settings, tmp_path))
+    monkeypatch.setattr(manual_program, "boot", lambda: "this boot")
+    monkeypatch.setattr(Server, "ask", lambda *_: None)
+    made.tell(permitted="this boot")
+    assert manual_program.main(["condition"]) == MAY_START
+    assert manual_program.main(["resign"]) == 0
+    assert json.loads(capsys.readouterr().out)["permitted"] is None
+    assert manual_program.main(["condition"]) == UNDECIDED
+    manual_program.main(["permit"])
+    assert manual_program.main(["condition"]) == MAY_START
 
 
 def test_who_saw_a_successor_waits_for_a_persons_word_however_silent_it_falls(
