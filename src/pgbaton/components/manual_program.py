@@ -64,8 +64,8 @@ class Server:
 
     @property
     def has_data(self) -> bool:
-        """Tell whether there is a server's data at all."""
-        return (self.data / "PG_VERSION").exists()
+        """Tell whether there is a server's data at all; what was replaced in part is none."""
+        return (self.data / "PG_VERSION").exists() and not self.state()["replacing"]
 
     @property
     def is_standby(self) -> bool:
@@ -79,7 +79,7 @@ class Server:
 
     def state(self) -> dict[str, Any]:
         """Return what was told so far."""
-        nothing = dict.fromkeys(("upstream", "permitted", "superseded", "confirms"))
+        nothing = dict.fromkeys(("upstream", "permitted", "superseded", "confirms", "replacing"))
         return {**nothing, "detached": [], **load(self.home / "state.json")}
 
     @contextlib.contextmanager
@@ -204,7 +204,10 @@ class Server:
     def condition(self) -> int:
         """Decide whether the server may start; say why when it may not."""
         if not self.has_data:
-            return say(MUST_STAY_DOWN, f"there are no data in {self.data}: pgbaton apply, or pgbaton reinit {self.me}")
+            half = self.state()["replacing"]
+            why = f"a {half} did not come to its end in" if half else "there are no data in"
+            otherwise = "" if half else "pgbaton apply, or "
+            return say(MUST_STAY_DOWN, f"{why} {self.data}: {otherwise}pgbaton reinit {self.me}")
         if self.is_standby:
             self.tell(confirms=None)
             self.confirm(patient=False)
@@ -240,10 +243,11 @@ class Server:
             fail(f"{self.data} is not empty")
         options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
         must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options)
-        self.tell(upstream=None, permitted=boot(), superseded=None)
+        self.tell(upstream=None, permitted=boot(), superseded=None, replacing=None)
 
     def clone(self, host: str) -> None:
         """Replace the data by a copy of another host's, which is followed then."""
+        self.tell(replacing="clone")
         self.data.mkdir(mode=0o700, exist_ok=True)
         for path in self.data.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -253,17 +257,20 @@ class Server:
         )
         self.data.chmod(0o700)
         self.follow(host)
+        self.tell(replacing=None)
 
     def rewind(self, host: str) -> None:
         """Take back what the data have beyond another host's, which is followed then."""
         source = f"{self.conninfo(host, 'rewind')} dbname=postgres"
         config = f"--config-file={self.settings['config_file']}"
+        self.tell(replacing="rewind")
         # Data of a server that crashed are recovered first, in a mode that knows no standbys.
         (self.data / "standby.signal").unlink(missing_ok=True)
         try:
             must(f"{self.binaries}/pg_rewind", "-D", str(self.data), f"--source-server={source}", config)
         finally:
             self.follow(host)
+        self.tell(replacing=None)
 
 
 def successor(timeline: int, answers: dict[str, dict[str, Any] | None]) -> tuple[str, int] | None:

@@ -234,7 +234,7 @@ def test_following_makes_a_standby_of_it_for_good(tmp_path: Path) -> None:
     made.tell(permitted="boot", detached=["db2"], confirms={"position": 1, "mode": "synchronous", "count": 1})
     made.follow("db2")
     assert made.is_standby
-    nothing = {"permitted": None, "superseded": None, "confirms": None}
+    nothing = dict.fromkeys(("permitted", "superseded", "confirms", "replacing"))
     assert made.state() == {"upstream": "db2", "detached": ["db2"], **nothing}
     text = (made.home / "replication.conf").read_text()
     assert "host=10.77.0.22 port=5432 user=replicator application_name=db1 sslmode=verify-full" in text
@@ -247,6 +247,31 @@ def test_a_promotion_is_known_before_the_control_file_says_so(tmp_path: Path) ->
     (made.data / "pg_wal" / "0000000B.history").touch()
     (made.data / "pg_wal" / "0000000C.history.tmp").touch()
     assert made.timeline() == 11
+
+
+@pytest.mark.parametrize("how", ["rewind", "clone"])
+def test_data_that_are_replaced_in_part_are_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    made = server(tmp_path)
+
+    def cut_short(*argv: str) -> None:
+        (made.data / "PG_VERSION").write_text("17\n")
+        raise SystemExit(argv[0])
+
+    monkeypatch.setattr(manual_program, "must", cut_short)
+    with pytest.raises(SystemExit):
+        getattr(made, how)("db2")
+    assert made.look()["data"] is False
+    assert made.condition() == MUST_STAY_DOWN
+    assert f"a {how} did not come to its end" in capsys.readouterr().err
+    # Who is told whom to follow meanwhile is not made whole by it.
+    made.follow("db2")
+    assert made.look()["data"] is False
+    monkeypatch.setattr(manual_program, "must", lambda *_: None)
+    made.rewind("db2")
+    (made.data / "PG_VERSION").write_text("17\n")
+    assert made.look()["data"] is True
 
 
 def test_new_data_are_made_nowhere_but_in_an_empty_place(tmp_path: Path) -> None:
@@ -281,4 +306,5 @@ def test_the_state_survives_a_writer_that_dies(tmp_path: Path) -> None:
         "permitted": None,
         "superseded": None,
         "confirms": None,
+        "replacing": None,
     }
