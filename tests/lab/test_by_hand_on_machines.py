@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +120,25 @@ async def test_a_standby_whose_promotion_does_not_end_is_stopped_before_the_old_
     assert "did not come out of recovery" in str(caught.value)
     await operate.until_streaming(standby, str(view.primary))
     assert (await look(lab)).primaries == (view.primary,)
+    await healthy(lab)
+
+
+async def test_a_switchover_whose_terminal_goes_away_leaves_a_primary(lab: Lab) -> None:
+    await healthy(lab)
+    argv = (sys.executable, "-m", "pgbaton", "switchover", "--yes", "--cluster", lab.name)
+    running = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    assert running.stderr
+    async for line in running.stderr:
+        if b"stopping PostgreSQL on" in line:
+            break
+    running.send_signal(signal.SIGHUP)
+    await asyncio.sleep(0)
+    running.send_signal(signal.SIGHUP)
+    await asyncio.wait_for(running.communicate(), 120)
+    assert running.returncode == 128 + signal.SIGHUP
+    assert len((await look(lab)).primaries) == 1
     await healthy(lab)
 
 

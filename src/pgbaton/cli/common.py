@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -51,6 +52,12 @@ def out() -> Console:
 def err() -> Console:
     """Return the console for progress and questions: standard error."""
     return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+
+
+def tell(console: Console, *words: Any, **options: Any) -> None:  # noqa: ANN401 - rich's own
+    """Print progress; when nobody reads any more, the work that it tells of goes on all the same."""
+    with contextlib.suppress(OSError, SystemExit):
+        console.print(*words, **options)
 
 
 def emit(output: str, data: Any, show: Callable[[], None]) -> None:  # noqa: ANN401 - anything JSON can carry

@@ -13,6 +13,7 @@ import click
 from pgbaton import blueprint as blueprints
 from pgbaton import state as states
 from pgbaton.cli import common, planview
+from pgbaton.cli.interruption import interruptible
 from pgbaton.cli.progress import reporter
 from pgbaton.deploy import engine, journal
 from pgbaton.errors import UsageError
@@ -213,7 +214,7 @@ def settle(
         common.confirm("Carry out this plan?", yes=yes)
     procedures = ClusterProcedures(Operation(drafted.topology, hosts, report))
     work = engine.carry_out(state, drafted, hosts, procedures=procedures, report=report, ready_seconds=ready_seconds)
-    outcome = common.run(work)
+    outcome = interruptible(work)
     common.emit(output, outcome.to_json() | {"cluster": drafted.plan.cluster}, lambda: tell(outcome))
 
 

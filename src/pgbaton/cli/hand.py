@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbaton.cli import common
+from pgbaton.cli.interruption import interruptible
 from pgbaton.cli.operating import open_operation, seen, timeout_option
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.operate.checks import listing, size
@@ -55,7 +56,7 @@ def failover(
         target = intent.require()
         show_prospects(intent, stderr=True)
         consent(intent, target, accepted_bytes, yes=yes)
-        done = common.run(failing.failover(operation, intent))
+        done = interruptible(failing.failover(operation, intent))
     common.emit(output, done.data, lambda: show_failover(done))
 
 
@@ -167,6 +168,6 @@ def change(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
         controls = common.run(control.look(operation.topology, operation.hosts))
         wanted = standbys.consider(operation.topology, view, controls, host, attach=attach)
         common.confirm(f"Let commits wait for {listing(wanted.attached)}?", yes=yes)
-        common.run(standbys.carry_out(operation, wanted))
+        interruptible(standbys.carry_out(operation, wanted))
     text = f"commits on {wanted.primary} wait for: {listing(wanted.attached)}; detached: {listing(wanted.detached)}"
     common.emit(output, wanted.data, lambda: common.out().print(text, markup=False))

@@ -29,10 +29,11 @@ def interruptible(work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
 
         def stop(number: signal.Signals) -> None:
-            common.err().print("still cleaning up" if received else "interrupted: cleaning up")
             received.append(number)
             if len(received) == 1:
                 task.cancel()
+            # The terminal may be what is gone.
+            common.tell(common.err(), "still cleaning up" if received[1:] else "interrupted: cleaning up")
 
         for number in STOPPING:
             asyncio.get_running_loop().add_signal_handler(number, stop, number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbaton.cli import common, hand
+from pgbaton.cli.interruption import interruptible
 from pgbaton.cli.operating import open_operation, seen, timeout_option
 from pgbaton.errors import RefusedError
 from pgbaton.operate import failover as failing
@@ -49,7 +50,7 @@ def switchover(
     with selected.lock("switchover"):
         source, target = switching.consider(operation.topology, seen(operation, "switchover"), to).require()
         common.confirm(f"Move the primary from {source} to {target}?", yes=yes)
-        done = common.run(switching.switchover(operation, to=target))
+        done = interruptible(switching.switchover(operation, to=target))
     common.emit(output, done.data, lambda: show_switchover(done))
 
 
@@ -105,7 +106,7 @@ def failover(
         target = intent.require()
         show_prospects(intent, stderr=True)
         accept(intent, target, accepted_bytes, yes=yes)
-        done = common.run(failing.failover(operation, intent))
+        done = interruptible(failing.failover(operation, intent))
     common.emit(output, done.data, lambda: show_failover(done))
 
 
@@ -141,7 +142,7 @@ def restart(
         target = rolling.plan(operation.topology, view, chosen, in_place=in_place)
         if chosen:
             common.confirm(question(view, chosen, target), yes=yes)
-        done = common.run(rolling.restart(operation, chosen, in_place=in_place))
+        done = interruptible(rolling.restart(operation, chosen, in_place=in_place))
     common.emit(output, {"restarted": [each.data for each in done]}, lambda: show_restarted(done))
 
 
@@ -171,7 +172,7 @@ def reinit(host: str, *, timeout_seconds: float, yes: bool, cluster: str | None,
         else:
             operation.report(cloning.consequences(view, host))
         common.confirm(f"Clone {host} anew?", yes=yes)
-        done = common.run(cloning.reinit(operation, host, discard=discard))
+        done = interruptible(cloning.reinit(operation, host, discard=discard))
     verb = "cloned" if done.how == "clone" else "rewound"
     text = f"{done.host} was {verb} ({size(done.size_bytes)}) in {done.seconds:.1f} s and streams from {done.primary}"
     common.emit(output, done.data, lambda: common.out().print(text))

@@ -32,7 +32,7 @@ def open_operation(cluster: str | None, timeout_seconds: float) -> tuple[Cluster
     found, console = open_cluster(cluster), common.err()
 
     def report(line: str) -> None:
-        console.print(line, markup=False)
+        common.tell(console, line, markup=False)
 
     return found.state, Operation(found.topology, found.hosts(), report, timeout_seconds)
 

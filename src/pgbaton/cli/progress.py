@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pgbaton.cli.common import err
+from pgbaton.cli.common import err, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ def reporter() -> Callable[[str], None]:
 
     def report(line: str) -> None:
         elapsed = Text(f"{time.monotonic() - start:7.1f} s  ", style="dim")
-        console.print(elapsed.append(Text(line, style="default")))
+        tell(console, elapsed.append(Text(line, style="default")))
 
     return report
 

@@ -65,8 +65,8 @@ class Server:
 
     @property
     def has_data(self) -> bool:
-        """Tell whether there is a server's data at all."""
-        return (self.data / "PG_VERSION").exists()
+        """Tell whether there is a server's data at all; what was replaced in part is none."""
+        return (self.data / "PG_VERSION").exists() and not self.state()["replacing"]
 
     @property
     def is_standby(self) -> bool:
@@ -80,7 +80,7 @@ class Server:
 
     def state(self) -> dict[str, Any]:
         """Return what was told so far."""
-        nothing = dict.fromkeys(("upstream", "permitted", "superseded", "confirms"))
+        nothing = dict.fromkeys(("upstream", "permitted", "superseded", "confirms", "replacing"))
         return {**nothing, "detached": [], **load(self.home / "state.json")}
 
     @contextlib.contextmanager
@@ -205,7 +205,10 @@ class Server:
     def condition(self) -> int:
         """Decide whether the server may start; say why when it may not."""
         if not self.has_data:
-            return say(MUST_STAY_DOWN, f"there are no data in {self.data}: pgbaton apply, or pgbaton reinit {self.me}")
+            half = self.state()["replacing"]
+            why = f"a {half} did not come to its end in" if half else "there are no data in"
+            otherwise = "" if half else "pgbaton apply, or "
+            return say(MUST_STAY_DOWN, f"{why} {self.data}: {otherwise}pgbaton reinit {self.me}")
         if self.is_standby:
             self.tell(confirms=None)
             self.confirm(patient=False)
@@ -241,16 +244,18 @@ class Server:
             fail(f"{self.data} is not empty")
         options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
         must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options, *self.wal_options())
-        self.tell(upstream=None, permitted=boot(), superseded=None)
+        self.tell(upstream=None, permitted=boot(), superseded=None, replacing=None)
 
     def clone(self, host: str) -> None:
         """Replace the data by a copy of another host's, which is followed then."""
+        self.tell(replacing="clone")
         self.empty()
         source = ("-d", self.conninfo(host, "replicator"), "--slot", slot(self.me))
         options = ("--checkpoint=fast", "--wal-method=stream", *self.wal_options())
         must(f"{self.binaries}/pg_basebackup", "-D", str(self.data), *source, *options)
         self.data.chmod(0o700)
         self.follow(host)
+        self.tell(replacing=None)
 
     def empty(self) -> None:
         """Throw the data away, also what is elsewhere: a copy that was cut short leaves no link to that."""
@@ -270,12 +275,14 @@ class Server:
         """Take back what the data have beyond another host's, which is followed then."""
         source = f"{self.conninfo(host, 'rewind')} dbname=postgres"
         config = f"--config-file={self.settings['config_file']}"
+        self.tell(replacing="rewind")
         # Data of a server that crashed are recovered first, in a mode that knows no standbys.
         (self.data / "standby.signal").unlink(missing_ok=True)
         try:
             must(f"{self.binaries}/pg_rewind", "-D", str(self.data), f"--source-server={source}", config)
         finally:
             self.follow(host)
+        self.tell(replacing=None)
 
 
 def successor(timeline: int, answers: dict[str, dict[str, Any] | None]) -> tuple[str, int] | None:
@@ -300,6 +307,9 @@ def decide(timeline: int, answers: dict[str, dict[str, Any] | None], *, permitte
         if said and said["timeline"] > timeline:
             newer = f"{host} is on timeline {said['timeline']}, this one's data on {timeline}"
             return MUST_STAY_DOWN, f"{newer}: another server was promoted; pgbaton reinit makes it follow"
+    next_one = [host for host, said in answers.items() if said and said.get("prepared")]
+    if next_one:
+        return UNDECIDED, f"{', '.join(next_one)} is about to be promoted, or was to be; pgbaton failover ends that"
     silent = [host for host, said in answers.items() if said is None]
     if silent and not permitted:
         who = ", ".join(silent)
@@ -397,12 +407,17 @@ def main(argv: list[str]) -> int:
     command, *rest = argv
     if command == "condition":
         return server.condition()
-    if command == "look":
+    if command == "resign":
+        # Another one may be promoted from now on: not even a crash is a reason to lead without asking all of them.
+        server.tell(permitted=None)
+    if command in {"look", "resign"}:
         sys.stdout.write(json.dumps(server.look()) + "\n")
     elif command == "render":
         server.render()
     elif command == "lead":
         server.tell(upstream=None, detached=rest, permitted=boot(), superseded=None, confirms=None)
+    elif command == "permit":
+        server.tell(permitted=boot())
     elif command == "detach":
         server.detach(rest)
     elif command == "confirm":

@@ -25,7 +25,8 @@ ALPN = "postgresql"
 def functions(check_role: str, rewind_role: str) -> str:
     """Return the SQL that makes the questions: they see more than who asks them. May be run again.
 
-    A standby knows by itself how far its primary is: every message that it streams says so.
+    A standby knows by itself how far its primary is: every message that it streams says so. One that follows nobody has
+    been prepared to be promoted.
     """
     return f"""
 CREATE OR REPLACE FUNCTION {FUNCTION}(lag bigint) RETURNS text
@@ -43,6 +44,7 @@ CREATE OR REPLACE FUNCTION pgbaton.server_state() RETURNS json
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_catalog.json_build_object(
     'in_recovery', pg_catalog.pg_is_in_recovery(),
+    'prepared', pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('primary_conninfo') = '',
     'timeline', CASE WHEN pg_catalog.pg_is_in_recovery()
       THEN (SELECT max(greatest(receiver.received_tli, recovery.min_recovery_end_timeline, control.timeline_id))
             FROM pg_catalog.pg_control_checkpoint() AS control, pg_catalog.pg_control_recovery() AS recovery

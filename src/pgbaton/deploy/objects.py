@@ -334,8 +334,12 @@ async def carry_out(host: Host, wanted: Desired, todo: Iterable[Step], vault: Va
         await psql(host, wanted.port, PREAMBLE + sql)
 
 
-#: Statements with verifiers are not for the server's log.
-PREAMBLE = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n"
+#: Statements with verifiers are not for the server's log, nor for its statistics of statements, where those are kept;
+#: elsewhere a setting of that prefix is a name that means nothing.
+PREAMBLE = (
+    "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n"
+    "SET pg_stat_statements.track_utility = off;\n"
+)
 
 
 def script(wanted: Desired, todo: dict[str, Step], vault: Vault) -> Iterator[str]:

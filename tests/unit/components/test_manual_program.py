@@ -55,6 +55,8 @@ def server(root: Path, **changes: Any) -> Server:  # noqa: ANN401 - JSON
         ({"db2": None, "db3": standby()}, False, UNDECIDED, "db2 gives no answer"),
         ({"db2": None, "db3": None}, False, UNDECIDED, "db2, db3 gives no answer"),
         ({"db2": None}, True, MAY_START, ""),
+        ({"db2": {**standby(), "prepared": True}}, True, UNDECIDED, "db2 is about to be promoted"),
+        ({"db2": {**standby(6), "prepared": True}}, True, MUST_STAY_DOWN, "another server was promoted"),
         ({}, False, MAY_START, ""),
     ],
 )
@@ -94,6 +96,24 @@ def test_who_may_be_primary_remembers_it_until_the_next_boot(
     boot.write_text("second\n")
     assert made.condition() == UNDECIDED
     assert "db2 gives no answer" in capsys.readouterr().err
+
+
+def test_who_resigned_leads_again_by_everybodys_word_alone_or_a_persons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = server(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(made.settings))
+    monkeypatch.setattr(manual_program, "SETTINGS", tmp_path / "settings.json")
+    monkeypatch.setattr(manual_program, "Server", lambda settings: Server(settings, tmp_path))
+    monkeypatch.setattr(manual_program, "boot", lambda: "this boot")
+    monkeypatch.setattr(Server, "ask", lambda *_: None)
+    made.tell(permitted="this boot")
+    assert manual_program.main(["condition"]) == MAY_START
+    assert manual_program.main(["resign"]) == 0
+    assert json.loads(capsys.readouterr().out)["permitted"] is None
+    assert manual_program.main(["condition"]) == UNDECIDED
+    manual_program.main(["permit"])
+    assert manual_program.main(["condition"]) == MAY_START
 
 
 def test_who_saw_a_successor_waits_for_a_persons_word_however_silent_it_falls(
@@ -214,7 +234,7 @@ def test_following_makes_a_standby_of_it_for_good(tmp_path: Path) -> None:
     made.tell(permitted="boot", detached=["db2"], confirms={"position": 1, "mode": "synchronous", "count": 1})
     made.follow("db2")
     assert made.is_standby
-    nothing = {"permitted": None, "superseded": None, "confirms": None}
+    nothing = dict.fromkeys(("permitted", "superseded", "confirms", "replacing"))
     assert made.state() == {"upstream": "db2", "detached": ["db2"], **nothing}
     text = (made.home / "replication.conf").read_text()
     assert "host=10.77.0.22 port=5432 user=replicator application_name=db1 sslmode=verify-full" in text
@@ -260,6 +280,31 @@ def test_wal_goes_where_the_topology_has_it(tmp_path: Path, monkeypatch: pytest.
     assert not [word for word in ran[0] if "waldir" in word]
 
 
+@pytest.mark.parametrize("how", ["rewind", "clone"])
+def test_data_that_are_replaced_in_part_are_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    made = server(tmp_path)
+
+    def cut_short(*argv: str) -> None:
+        (made.data / "PG_VERSION").write_text("17\n")
+        raise SystemExit(argv[0])
+
+    monkeypatch.setattr(manual_program, "must", cut_short)
+    with pytest.raises(SystemExit):
+        getattr(made, how)("db2")
+    assert made.look()["data"] is False
+    assert made.condition() == MUST_STAY_DOWN
+    assert f"a {how} did not come to its end" in capsys.readouterr().err
+    # Who is told whom to follow meanwhile is not made whole by it.
+    made.follow("db2")
+    assert made.look()["data"] is False
+    monkeypatch.setattr(manual_program, "must", lambda *_: None)
+    made.rewind("db2")
+    (made.data / "PG_VERSION").write_text("17\n")
+    assert made.look()["data"] is True
+
+
 def test_new_data_are_made_nowhere_but_in_an_empty_place(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is not empty"):
         server(tmp_path).initialise()
@@ -292,4 +337,5 @@ def test_the_state_survives_a_writer_that_dies(tmp_path: Path) -> None:
         "permitted": None,
         "superseded": None,
         "confirms": None,
+        "replacing": None,
     }

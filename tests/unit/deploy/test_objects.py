@@ -136,7 +136,7 @@ async def test_passwords_go_to_the_server_as_verifiers_over_standard_input(vault
     assert vault.value("password/user/app") not in sql
     assert "SCRAM-SHA-256$4096:" in sql
     assert not [word for word in argv if "SCRAM" in word]
-    assert sql.index("log_statement") < sql.index("ROLE")
+    assert sql.index("log_statement") < sql.index("pg_stat_statements.track_utility = off") < sql.index("ROLE")
     assert sql.index("ROLE") < sql.index("connect") < sql.index("CREATE DATABASE") < sql.index('connect "shop"')
 
 

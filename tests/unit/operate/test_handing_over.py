@@ -18,6 +18,7 @@ from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 FACTS = {
     "position": 900,
@@ -47,7 +48,8 @@ class Pair:
         self.operation = Operation(load.loads(presets.text("manual")), hosts, print, timeout_seconds=1)
 
     def answers(self, host: str) -> dict[tuple[str, ...], Any]:
-        told = {(*manual.AS_SERVER, word): self.note(host, word) for word in ("follow", "confirm", "condition")}
+        words = ("follow", "confirm", "condition", "permit", "lead")
+        told = {(*manual.AS_SERVER, word): self.note(host, word) for word in words}
         units = {("systemctl", word): self.note(host, word) for word in ("start", "reload", "kill")}
         asked = {
             (*manual.AS_SERVER, "look"): lambda _: self.look(host),
@@ -97,7 +99,8 @@ def test_a_standby_that_was_not_asked_goes_on_and_the_old_primary_starts() -> No
     with pytest.raises(Error, match="db1 is the primary again"):
         pair.take_over()
     assert "db2 stop" not in pair.words
-    assert pair.before("db2 follow", "db1 start")
+    assert pair.before("db2 follow", "db1 permit")
+    assert pair.before("db1 permit", "db1 start")
 
 
 @pytest.mark.parametrize("answer", ["f", TIMED_OUT, CommandError("exit status 255 from: ssh")])
@@ -137,3 +140,27 @@ def test_who_promotes_late_is_refused_once_the_standby_follows_again() -> None:
     sql = promotion.promotion_sql(800)
     assert sql.index("pg_file_settings") < sql.index("pg_promote")
     assert sql.index("COMMIT;") < sql.index("pg_sleep")
+
+
+def test_a_primary_that_is_stopped_for_a_hand_over_starts_again_by_itself_should_nobody_say_otherwise(
+    tmp_path: Path,
+) -> None:
+    there = tmp_path / "fake" / "bin"
+    there.mkdir(parents=True)
+    notes = '#!/bin/sh\necho "${0##*/} $*" >> "$FAKE/called"\n'
+    said = json.dumps({"data": True, "standby": False, "unit": "inactive", "upstream": None, "detached": []})
+    left = said[:-1] + ', "timeline": 1, "control": {}}'
+    for name, text in {"systemctl": "", "systemd-run": "", "runuser": f"echo '{left}'\n"}.items():
+        (there / name).write_text(notes + text)
+        (there / name).chmod(0o755)
+    operation = Operation(load.loads(presets.text("manual")), {"db1": FakeHost("db1", root=tmp_path)}, print)
+    assert not asyncio.run(control.stop_and_look(operation, "db1")).runs
+    asyncio.run(control.disarm(operation, "db1"))
+    called = (tmp_path / "fake" / "called").read_text().splitlines()
+    assert [line.split()[0] for line in called] == ["systemctl", "systemd-run", "systemctl", "runuser", "systemctl"]
+    assert "--on-active=180 -- systemctl start pgbaton-postgresql.service" in called[1]
+    assert called[2:3] + called[4:] == [
+        "systemctl stop pgbaton-postgresql.service",
+        "systemctl stop pgbaton-start-again.timer",
+    ]
+    assert called[3].endswith("manual.py resign")

@@ -88,6 +88,13 @@ def test_where_one_pooler_cannot_be_paused_nobody_is_held(
     assert "RESUME" in called(hosts[1])[3:]
 
 
+def test_a_pooler_that_did_not_let_go_keeps_the_timer_that_will(tmp_path: Path) -> None:
+    hosts = [balancer(tmp_path, "lb1"), balancer(tmp_path, "lb2", pause="exit 1", resume="exit 2")]
+    of, _ = operation(*hosts)
+    assert not asyncio.run(hold(of))
+    assert "timer off" not in called(hosts[1])[1:]
+
+
 def test_a_pooler_that_is_not_paused_any_more_is_as_it_should_be(tmp_path: Path) -> None:
     gone = "echo 'ERROR:  pooler is not paused/suspended' >&2; exit 1"
     hosts = [balancer(tmp_path, "lb1"), balancer(tmp_path, "lb2", resume=gone)]

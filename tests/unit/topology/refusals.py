@@ -658,6 +658,12 @@ AGENTS = (
         f"{AGENT}\nhealth_port = 6432 # here",
     ),
     Case(
+        "agents' port is cut by their fences",
+        "orchestration.health_port",
+        "pooling.synchronous_port's port too, on lb1, lb2, db1, db2, db3",
+        f"{AGENT}\nhealth_port = 6434 # here",
+    ),
+    Case(
         "agents' privileged port", "orchestration.health_port", "below 1024", "[orchestration]\nhealth_port = 79 # here"
     ),
     Case("agents' role", "users[0].name", "reserved", '[[users]]\nname = "pgbaton_agent" # here'),

@@ -40,7 +40,7 @@ LOG = logging.getLogger(__name__)
 BACKEND = "primary"
 HAPROXY = ("haproxy.service", "haproxy")
 #: The backends that lead to the poolers for writes and for reads; this host's own server there is called like the host.
-POOLED_WRITE, POOLED_READ = "pooled_write", "pooled_read"
+POOLED_WRITE, POOLED_READ, POOLED_SYNCHRONOUS = "pooled_write", "pooled_read", "pooled_synchronous"
 #: Keepalived watches the directory, which therefore must outlive the agent.
 TRACKED = Path("/run/pgbaton-agent-haproxy")
 #: Between two turns: usually, and while HAProxy does not answer or clients are held. What clients are held for is news,
@@ -221,10 +221,12 @@ class Balancer:
                 self._held.clear()
         LOG.warning("PgBouncer %s, process %d, has ended", name, ended.pid)
         sockets = self._settings.pgbouncer_sockets
-        is_write = any(each.instance == name for each in sockets.write)
-        siblings = (each.instance for each in (sockets.write if is_write else sockets.read) if each.instance != name)
-        if not any(processes.main(*pooler_unit(sibling)) for sibling in siblings):
-            self._begin(self._avoid(POOLED_WRITE if is_write else POOLED_READ))
+        ports = {POOLED_WRITE: sockets.write, POOLED_READ: sockets.read, POOLED_SYNCHRONOUS: sockets.synchronous}
+        for backend, poolers in ports.items():
+            names = {each.instance for each in poolers}
+            siblings = names - {name}
+            if name in names and not any(processes.main(*pooler_unit(sibling)) for sibling in siblings):
+                self._begin(self._avoid(backend))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

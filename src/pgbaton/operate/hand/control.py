@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,19 @@ STOP_SECONDS = 120
 #: How long a server that is to be stopped for good may take before it is ended by force.
 FENCE_SECONDS = 20
 START_SECONDS = 120
+#: A primary that was stopped for a hand-over starts again after so long by itself, should nobody say otherwise: longer
+#: than a stop may take. Its own condition asks the others first.
+AGAIN_SECONDS = 180
+AGAIN = "pgbaton-start-again"
+# Arguments: the timer, its seconds, the server's unit, then what resigns and tells what was left.
+STOP = """
+set -u
+timer=$1 seconds=$2 unit=$3
+shift 3
+systemctl stop "$timer.timer" 2>/dev/null
+systemd-run --quiet --collect --unit="$timer" --on-active="$seconds" -- systemctl start "$unit" || exit 1
+systemctl stop "$unit" && exec "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -135,9 +149,18 @@ async def stop(operation: Operation, host: str, *, seconds: float = STOP_SECONDS
 
 
 async def stop_and_look(operation: Operation, host: str) -> Control:
-    """Stop a host's server in order, and look at what it left: one way to the host, because clients are waiting."""
-    argv = ("sh", "-c", 'systemctl stop "$0" && exec "$@"', manual.UNIT, *manual.AS_SERVER, "look")
-    return parse((await operation.hosts[host].run(*argv, timeout=STOP_SECONDS)).stdout)
+    """Stop a primary in order, and look at what it left: one way to the host, because clients are waiting.
+
+    It starts again by itself when nobody calls :func:`disarm`, and then leads only if all others answer and none does.
+    """
+    words = (AGAIN, str(AGAIN_SECONDS), manual.UNIT, *manual.AS_SERVER, "resign")
+    return parse((await operation.hosts[host].run("sh", "-c", STOP, "sh", *words, timeout=STOP_SECONDS)).stdout)
+
+
+async def disarm(operation: Operation, host: str) -> None:
+    """Have a server that was stopped for a hand-over not start by itself; its condition holds where this fails."""
+    with suppress(Error):
+        await operation.hosts[host].run("systemctl", "stop", f"{AGAIN}.timer", check=False, timeout=TELL_SECONDS)
 
 
 async def stop_for_good(operation: Operation, host: str) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.deploy.gate import unbroken
 from pgbaton.errors import Error, RefusedError
 from pgbaton.operate import candidates
 from pgbaton.operate.checks import Check, failed, listing, require, size
@@ -283,7 +284,7 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
     start = time.monotonic()
     apart = apart_from(operation.topology, sight, target.host)
     with going_on(operation.report, f"{target.host} may be primary already: pgbaton status"):
-        await lead(operation, target, detached(operation.topology, sight, target.host, apart))
+        await unbroken(lead(operation, target, detached(operation.topology, sight, target.host, apart)))
     taken = time.monotonic() - start
     operation.report(f"{target.host} takes writes")
     with going_on(operation.report, f"{target.host} is the primary; balancers and standbys still follow"):

@@ -40,7 +40,13 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
     """
     view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
     others = tuple(name for name in view.running if name not in {source, target})
-    begun, following = False, None
+    begun, promoted = False, asyncio.Event()
+    following = None
+
+    async def take() -> None:
+        await take_over(operation, source, target, last)
+        promoted.set()
+
     try:
         await promotion.prepare(operation, target, detached=detached_by(controls, target))
         async with pausing.held(operation) as was_held:
@@ -48,7 +54,7 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
             start = time.monotonic()
             last = await stop(operation, source, target)
             # Between two primaries nobody may be interrupted: there would be none.
-            await unbroken(take_over(operation, source, target, last))
+            await unbroken(take())
             taken = time.monotonic() - start
             operation.report(f"{target} takes writes")
             # It takes longer than clients have to be held.
@@ -57,6 +63,8 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
     finally:
         if not begun:
             await unbroken(go_on(operation, source, target))
+        if following is None and promoted.is_set():
+            following = asyncio.create_task(follow_all(operation, source, target, others))
         if following is not None:
             await unbroken(following)
     return HandedOver(taken, routing, was_held)
@@ -128,7 +136,9 @@ async def start_again(operation: Operation, source: str, target: str, *, stopped
     try:
         await promotion.unprepare(operation, target, source, stopped=stopped)
     finally:
+        await control.tell(operation, source, "permit")
         await control.start(operation, source)
+    await control.disarm(operation, source)
     if stopped:
         await control.start_soon(operation, target)
     await control.confirm(operation, target)
@@ -151,6 +161,7 @@ def not_moved(source: str, target: str, why: Error) -> Error:
 async def follow_all(operation: Operation, source: str, target: str, others: tuple[str, ...]) -> None:
     """Start the old primary as a standby, and have the other standbys follow."""
     await promotion.follow_as_standby(operation, source, target)
+    await control.disarm(operation, source)
     await asyncio.gather(*(follow(operation, name, target) for name in others))
 
 

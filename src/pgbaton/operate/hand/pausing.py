@@ -38,8 +38,7 @@ shift 3
 systemctl stop "$timer.timer" 2>/dev/null
 systemd-run --quiet --collect --unit="$timer" --on-active="$longest" -- "$@" -c RESUME || exit 1
 timeout "$patience" "$@" -c PAUSE && exit 0
-"$@" -c RESUME >/dev/null 2>&1
-systemctl stop "$timer.timer" 2>/dev/null
+"$@" -c RESUME >/dev/null 2>&1 && systemctl stop "$timer.timer" 2>/dev/null
 echo "its transactions did not end within $patience s" >&2
 exit 1
 """

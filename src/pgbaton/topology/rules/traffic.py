@@ -23,17 +23,20 @@ FIRST_FREE_PORT = 1024
 SSH: Path = ("ssh", "port")
 METRICS: Path = ("etcd", "metrics")
 #: Whose a port is that no key of the topology has to be named for.
+FENCED: Path = ("pooling", "synchronous_port")
 OWNERS: dict[Path, str] = {SSH: "sshd's", METRICS: "etcd's own metrics"}
 
 
 @rule("hosts", "network", "postgresql", "orchestration", "balancing", "pooling", "ssh")
 def ports_are_free(topology: Topology) -> Iterator[Objection]:
-    """No two programs of a host have the same port."""
+    """No two programs of a host have the same port; an agent's fence cuts PgBouncer's off, used or not."""
     clashes: dict[tuple[Path, Path], list[str]] = defaultdict(list)
     for host in topology.hosts:
         taken: dict[int, Path] = {topology.ssh.port or SSH_PORT: SSH}
         if host.has(Role.DCS):
             taken[ETCD_METRICS_PORT] = METRICS
+        if topology.has_agents:
+            taken.setdefault(topology.pooling.synchronous_port, FENCED)
         for port, number in ports.bound(topology, host):
             place: Path = (port.section, port.key)
             if taken.setdefault(number, place) != place:

@@ -20,6 +20,7 @@ from pgbaton.agent.kernel.processes import Condition, Look, Process
 from pgbaton.agent.protocols.connections import AbsentError, RefusedError, ServiceError, SilentError
 from pgbaton.agent.services import haproxy, pgbouncer
 from pgbaton.agent.services.haproxy import CheckResult, Operational
+from pgbaton.agent.settings import Pooler
 
 if TYPE_CHECKING:
     import signal
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgbaton.agent.settings import Placement
+
+BACKENDS = ("pooled_write", "pooled_read", "pooled_synchronous")
 
 GIVE_UP, WELL = "-254\n", "0\n"
 
@@ -84,7 +87,7 @@ class Host:
         if self.haproxy:
             raise self.haproxy
         found = [server(name, up=name in self.up, administrative=self.administrative) for name in ("db1", "db2", "db3")]
-        pooled = [server("lb2", up=self.peer_pools, backend=backend) for backend in ("pooled_write", "pooled_read")]
+        pooled = [server("lb2", up=self.peer_pools, backend=backend) for backend in BACKENDS]
         return (*found, server("db3", up=True, backend="standbys"), *pooled)
 
     async def set_health(self, _: object, backend: str, name: str, health: str, *, deadline_seconds: float) -> None:
@@ -454,6 +457,17 @@ async def test_clients_are_led_around_a_pooler_in_the_moment_in_which_it_ends(
     host.balancer._pooler_ended(name, Process(20, 1))
     await until(lambda: not host.balancer._tasks)
     assert host.told == [f"{backend}/lb1 down"]
+
+
+async def test_the_pooler_of_synchronous_standbys_is_not_taken_for_that_of_reads(host: Host) -> None:
+    settings = host.balancer._settings
+    synchronous = (Pooler("synchronous", settings.runtime_directory),)
+    sockets = replace(settings.pgbouncer_sockets, synchronous=synchronous)
+    host.balancer._settings = replace(settings, pgbouncer_sockets=sockets)
+    host.peer_pools = True
+    host.balancer._pooler_ended("synchronous", Process(20, 1))
+    await until(lambda: not host.balancer._tasks)
+    assert host.told == ["pooled_synchronous/lb1 down"]
 
 
 async def test_a_pooler_and_haproxy_that_end_together_stop_nobody(host: Host, caplog: pytest.LogCaptureFixture) -> None:
