@@ -407,10 +407,10 @@ def main(argv: list[str]) -> int:
     command, *rest = argv
     if command == "condition":
         return server.condition()
-    if command == "resign":
+    if argv == ["look", "resign"]:
         # Another one may be promoted from now on: not even a crash is a reason to lead without asking all of them.
         server.tell(permitted=None)
-    if command in {"look", "resign"}:
+    if command == "look":
         sys.stdout.write(json.dumps(server.look()) + "\n")
     elif command == "render":
         server.render()

@@ -109,7 +109,7 @@ def test_who_resigned_leads_again_by_everybodys_word_alone_or_a_persons(
     monkeypatch.setattr(Server, "ask", lambda *_: None)
     made.tell(permitted="this boot")
     assert manual_program.main(["condition"]) == MAY_START
-    assert manual_program.main(["resign"]) == 0
+    assert manual_program.main(["look", "resign"]) == 0
     assert json.loads(capsys.readouterr().out)["permitted"] is None
     assert manual_program.main(["condition"]) == UNDECIDED
     manual_program.main(["permit"])

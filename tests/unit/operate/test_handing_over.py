@@ -136,6 +136,16 @@ def test_beside_one_that_cannot_be_stopped_nobody_starts() -> None:
     assert "db1 start" not in pair.words
 
 
+def test_a_program_of_an_earlier_version_keeps_no_primary_down() -> None:
+    pair = Pair(NOT_LEVEL)
+    host = pair.operation.hosts["db1"]
+    assert isinstance(host, FakeHost)
+    host.answers[*manual.AS_SERVER, "permit"] = CommandError("exit status 1\nKeyError: 'permit'")
+    with pytest.raises(Error, match="db1 is the primary again"):
+        pair.take_over()
+    assert "db1 start" in pair.words
+
+
 def test_who_promotes_late_is_refused_once_the_standby_follows_again() -> None:
     sql = promotion.promotion_sql(800)
     assert sql.index("pg_file_settings") < sql.index("pg_promote")
@@ -163,4 +173,4 @@ def test_a_primary_that_is_stopped_for_a_hand_over_starts_again_by_itself_should
         "systemctl stop pgbaton-postgresql.service",
         "systemctl stop pgbaton-start-again.timer",
     ]
-    assert called[3].endswith("manual.py resign")
+    assert called[3].endswith("manual.py look resign")

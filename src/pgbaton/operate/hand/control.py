@@ -153,8 +153,15 @@ async def stop_and_look(operation: Operation, host: str) -> Control:
 
     It starts again by itself when nobody calls :func:`disarm`, and then leads only if all others answer and none does.
     """
-    words = (AGAIN, str(AGAIN_SECONDS), manual.UNIT, *manual.AS_SERVER, "resign")
+    # A program of an earlier version, on a host that an apply has not come to yet, takes this for a look alone.
+    words = (AGAIN, str(AGAIN_SECONDS), manual.UNIT, *manual.AS_SERVER, "look", "resign")
     return parse((await operation.hosts[host].run("sh", "-c", STOP, "sh", *words, timeout=STOP_SECONDS)).stdout)
+
+
+async def permit(operation: Operation, host: str) -> None:
+    """Let a server that resigned lead again, whoever is silent; one of an earlier version never did resign."""
+    with suppress(CommandError):
+        await tell(operation, host, "permit")
 
 
 async def disarm(operation: Operation, host: str) -> None:

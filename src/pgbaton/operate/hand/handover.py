@@ -136,7 +136,7 @@ async def start_again(operation: Operation, source: str, target: str, *, stopped
     try:
         await promotion.unprepare(operation, target, source, stopped=stopped)
     finally:
-        await control.tell(operation, source, "permit")
+        await control.permit(operation, source)
         await control.start(operation, source)
     await control.disarm(operation, source)
     if stopped:
