@@ -93,7 +93,8 @@ class Agent:
         self._prefix = f"/service/{settings.scope}/"
         self._etcd = Etcd(clients.etcd_members(settings), tls=trust.nobody(ssl.PROTOCOL_TLS_CLIENT))
         self._follower = Follower(self._etcd, self._prefix, self._learned)
-        self._fences = fences.Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
+        met_at = {host.name: host.addresses for host in settings.others}
+        self._fences = fences.Fences(hosts=met_at, ports=settings.ports, directory=settings.state_directory)
         self._fencing = Fencing(self._fences, sight, complaints, on_end=self._order_ended, on_change=self._stirred)
         is_database, is_balancer = "database" in me.roles, "balancer" in me.roles
         is_proxied = is_balancer or me in settings.routers

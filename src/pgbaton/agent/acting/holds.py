@@ -39,7 +39,7 @@ async def let_go_after(settings: Settings, environment: Mapping[str, str]) -> No
     """
     try:
         if environment.get("EXIT_CODE") not in BY_SIGNAL and fences.serving() is not Serving.OPEN:
-            others = {host.name: host.address for host in settings.others}
+            others = {host.name: host.addresses for host in settings.others}
             own = Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
             await own.serve(Serving.OPEN)
             own.close()
