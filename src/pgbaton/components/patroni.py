@@ -88,7 +88,7 @@ class Patroni(Component):
         rule = f'{HEADER}KERNEL=="watchdog", OWNER="postgres", GROUP="postgres", MODE="0600"\n'
         return (
             File(WATCHDOG_RULE, rule),
-            drop_in(UNIT, service(topology), unit_section=unit_section(topology)),
+            drop_in(UNIT, service(topology), unit_section=unit_section(topology, host)),
             File(CONFIG, text, mode=0o600, owner="postgres", group="postgres", unit=UNIT, on_change=OnChange.RELOAD),
         )
 
@@ -146,10 +146,15 @@ class Patroni(Component):
             raise UnhealthyError(said.strip(), where=host.name)
 
 
-def unit_section(topology: Topology) -> dict[str, str]:
-    """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted."""
+def unit_section(topology: Topology, host: HostSpec) -> dict[str, str]:
+    """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted.
+
+    Nor does one before all its addresses are there: it would listen on those that are, and never on the others.
+    """
     data = topology.postgresql.data_directory
-    made = {"Wants": directories.UNIT, "After": directories.UNIT} if topology.directories else {}
+    awaited = [directories.UNIT] if topology.directories else []
+    awaited += [postgres.ADDRESSES_TARGET] if host.replication_address else []
+    made = {"Wants": " ".join(awaited), "After": " ".join(awaited)} if awaited else {}
     return {"StartLimitIntervalSec": "0", **({"RequiresMountsFor": data} if data else {}), **made}
 
 
@@ -254,8 +259,9 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
     """Return the part of a member's configuration that is about its server."""
     version, port = topology.postgresql.version, topology.postgresql.port
     return {
-        "listen": f"{host.address}:{port}",
-        "connect_address": f"{host.address}:{port}",
+        "listen": f"{','.join(map(str, host.server_addresses))}:{port}",
+        # Where the other members' servers reach this one, to stream, to clone and to rewind; nobody else asks for it.
+        "connect_address": f"{topology.replicates_at(host)}:{port}",
         "data_dir": topology.data_directory,
         "bin_dir": f"/usr/lib/postgresql/{version}/bin",
         "pgpass": f"/var/lib/postgresql/.pgpass-{topology.scope}",
