@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton import blueprint as blueprints
 from pgbaton.deploy import apply as applying
-from pgbaton.deploy import journal, moving, places, plan, preflight, rollback
+from pgbaton.deploy import journal, moving, networks, places, plan, preflight, rollback
 from pgbaton.errors import RefusedError
 from pgbaton.secrets import Vault
 from pgbaton.state import write_private
@@ -45,6 +45,7 @@ async def draft(
     if journal.last_plan(state) is None:
         report("preflight: looking at all hosts")
         await preflight.check(topology, hosts)
+    await networks.check(topology, hosts)
     before = previous(state)
     places.refuse_other_data(None if before is None else load.loads(before, source="the topology of before"), topology)
     report("plan: comparing all hosts with the topology")
@@ -54,6 +55,7 @@ async def draft(
     source = plan.Source(text, before, issued)
     former = moving.former(before)
     moving.check(former, topology)
+    networks.refuse_leap(former, topology)
     drawn = moving.with_former(drawn, former)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 
