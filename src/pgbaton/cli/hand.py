@@ -13,7 +13,6 @@ from pgbaton.errors import RefusedError, UsageError
 from pgbaton.operate.checks import listing, size
 from pgbaton.operate.hand import control, standbys
 from pgbaton.operate.hand import failover as failing
-from pgbaton.operate.hand import sight as sights
 from pgbaton.operate.members import known, require_reached
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def failover(
     """Make a server the primary where nobody but a person does."""
     for host in off:
         known(operation.topology, host)
-    sight = common.run(sights.look(operation))
+    sight = common.run(failing.look_when_known(operation))
     require_reached(sight.view, "failover")
     intent = failing.consider(operation.topology, sight, to, off=off)
     if dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from pgbaton.operate.dcs import Reading
 from pgbaton.operate.hand import control, failover, rejoin, standbys
 from pgbaton.operate.hand.control import Control
 from pgbaton.operate.members import View
+from pgbaton.operate.operation import Operation
 from pgbaton.topology.model import Topology
 
 if TYPE_CHECKING:
@@ -82,6 +84,47 @@ def test_a_host_that_says_nothing_has_to_be_known_to_be_off() -> None:
     intent = consider(silent, off=("db1",))
     assert (intent.require().host, intent.fenced, intent.silent) == ("db2", (), ("db1",))
     assert "there will be two" in str(intent.warning)
+
+
+def with_network(made: Topology) -> Topology:
+    """Return a topology whose databases replicate over a network of their own."""
+    hosts = tuple(
+        host.model_copy(update={"replication_address": IPv4Address(str(host.address).replace(".77.", ".78."))})
+        if host.name.startswith("db")
+        else host
+        for host in made.hosts
+    )
+    net = made.network.model_copy(update={"replication_subnet": IPv4Network("10.78.0.0/24")})
+    return made.model_copy(update={"hosts": hosts, "network": net})
+
+
+def test_nobody_is_promoted_while_a_standby_receives_from_a_host_that_is_said_to_be_off() -> None:
+    """It is cut from clients and operators, and replicates over its second network: it lives."""
+    streams = sight(lonely(GONE) | {"db3": standby()})
+    apart = with_network(topology())
+    with pytest.raises(RefusedError, match="standbys that still receive WAL: db3; wanted: none") as caught:
+        failover.consider(apart, streams, None, off=("db1",)).require()
+    assert "cut its power" in str(caught.value)
+    assert failover.consider(apart, sight(lonely(GONE)), None, off=("db1",)).require().host == "db2"
+    assert consider(streams, off=("db1",)).require(), "one network tells nothing of the kind: it is cut as a whole"
+    stopped = failover.consider(apart, sight(lonely() | {"db3": standby()}), None, off=())
+    assert stopped.require(), "a primary that was stopped answers for itself"
+
+
+async def test_a_standby_has_the_time_to_notice_that_its_primary_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [sight(lonely(GONE) | {"db3": standby()})] * 2 + [sight(lonely(GONE))]
+    told: list[str] = []
+
+    async def look(_: Operation) -> failover.Sight:
+        return looks.pop(0)
+
+    monkeypatch.setattr(failover, "look", look)
+    monkeypatch.setattr(failover, "PAUSE_SECONDS", 0.0)
+    seen = await failover.look_when_known(Operation(with_network(topology()), {}, told.append))
+    assert failover.receiving(seen) == ()
+    assert told == ["db3 may still receive WAL: 5 s at most until that is known"]
+    looks = [sight(lonely(GONE) | {"db3": standby()})]
+    assert failover.receiving(await failover.look_when_known(Operation(topology(), {}, told.append))) == ("db3",)
 
 
 def test_a_silent_standby_has_to_be_off_as_well() -> None:

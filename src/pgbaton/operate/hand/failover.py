@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 CONFIRM = "--old-primary-is-off"
+#: What a walreceiver needs beyond its timeout to end, and between two looks at whether it has.
+NOTICE_SECONDS = 1.0
+PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def consider(topology: Topology, sight: Sight, to: str | None, *, off: Collectio
     target = possible[0] if possible else None
     own = tuple(check for each in named if to is not None for check in each.checks)
     fenced = tuple(host for host in sight.former if target is None or host != target.host)
-    checks = (no_primary(sight), all_answer(sight, off), *own)
+    checks = (no_primary(sight), all_answer(sight, off), *nobody_sends(topology, sight), *own)
     return Intent(target, prospects, checks, fenced, sight.silent)
 
 
@@ -136,6 +139,37 @@ def all_answer(sight: Sight, off: Collection[str]) -> Check:
     fix = f"see that its power is off, or that it is cut from clients and hosts, then say so: {words}"
     seen = ", ".join(sight.silent) or "none"
     return Check("database hosts that give no answer", not unsaid, seen, "none, or known to be off", fix)
+
+
+def nobody_sends(topology: Topology, sight: Sight) -> tuple[Check, ...]:
+    """Check that no standby goes on receiving from a host that is said to be off, by a network for replication.
+
+    A host that neither clients nor operators reach may be alive there. Nothing where there is no such network.
+    """
+    if not topology.has_replication_network or not sight.silent:
+        return ()
+    hearing, who = receiving(sight), ", ".join(sight.silent)
+    fix = f"{who} sends WAL, so it lives: cut its power, then run failover again"
+    return (Check("standbys that still receive WAL", not hearing, listing(hearing), "none", fix),)
+
+
+def receiving(sight: Sight) -> tuple[str, ...]:
+    """Return the standbys that stream, as far as they know yet. Pure."""
+    standbys = {name: sight.standby(name) for name in sight.controls}
+    return tuple(name for name, server in standbys.items() if server and server.receiving)
+
+
+async def look_when_known(operation: Operation) -> Sight:
+    """Look at the cluster, and again for as long as a standby needs to notice that its primary's host is gone."""
+    seen = await look(operation)
+    if operation.topology.has_replication_network and seen.silent and receiving(seen):
+        seconds = 2 * operation.topology.timings.wal_sender_timeout + NOTICE_SECONDS
+        operation.report(f"{listing(receiving(seen))} may still receive WAL: {seconds:g} s at most until that is known")
+        deadline = time.monotonic() + seconds
+        while receiving(seen) and time.monotonic() < deadline:
+            await asyncio.sleep(PAUSE_SECONDS)
+            seen = await look(operation)
+    return seen
 
 
 def prospect(topology: Topology, sight: Sight, host: str) -> Prospect:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.operate.hand import control, rejoin
 from pgbaton.operate.hand import failover as failing
-from pgbaton.operate.hand import sight as sights
 from pgbaton.operate.waiting import until
 from pgbaton.proof.faults.base import Fault, predicted, primary, steady, within
 from pgbaton.proof.faults.power import power_off, power_on
@@ -53,7 +52,7 @@ async def power_off_and_fail_over(strike: Strike) -> None:
     """Cut the power of the primary's host, and do what its operator does: promote a standby, by name of what is off."""
     await power_off(strike)
     operation = strike.target.operation
-    intent = failing.consider(strike.topology, await sights.look(operation), None, off=strike.hosts)
+    intent = failing.consider(strike.topology, await failing.look_when_known(operation), None, off=strike.hosts)
     if intent.needs_acceptance:
         message = f"nobody would be promoted without accepting a loss: {intent.target}"
         raise UnhealthyError(message, hint="prove it in a synchronous mode")
