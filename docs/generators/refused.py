@@ -25,6 +25,7 @@ with the line, the key, the value, the reason and what to do. Nothing is guessed
 TITLES = {
     "hosts": "Hosts and roles",
     "network": "Network and VIP",
+    "replication_network": "A network for replication",
     "sites": "Standbys apart, and other sites",
     "servers": "PostgreSQL, users, databases, replication",
     "directories": "Directories of data, WAL and tablespaces",

@@ -34,6 +34,11 @@ CASES = {name: presets.text(name) for name in presets.NAMES} | {
     "apart": (HERE / "apart.toml").read_text(encoding="utf-8"),
     "pair": pair(),
 }
+#: A database that replicates over a network of its own.
+APART = presets.text("standard").replace("[network]\n", '[network]\nreplication_subnet = "10.78.0.0/24"\n')
+for number in (21, 22, 23):
+    address = f'address = "10.77.0.{number}"'
+    APART = APART.replace(address, f'{address}\nreplication_address = "10.78.0.{number}"')
 USUAL = re.compile(r"\b(5432|6432|6433|5000|5001|8404|6000|6001|8008|2379|2380|7790|7791)\b|/var/lib/postgresql/1\d/")
 #: Everything that pools can have of their own, and only the host that has pools.
 POOLS = (
@@ -135,6 +140,10 @@ def test_pools_of_their_own_render_what_they_did() -> None:
 
 def test_several_vips_render_what_they_did() -> None:
     compare("several", SEVERAL, only="lb2")
+
+
+def test_a_network_for_replication_renders_what_it_did() -> None:
+    compare("replication", APART, only="db1")
 
 
 def compare(case: str, text: str, *, only: str = "") -> None:

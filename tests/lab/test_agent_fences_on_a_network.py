@@ -154,7 +154,7 @@ async def here(hosts: tuple[Host, Host], tmp_path: Path) -> AsyncIterator[Fences
     """Let the test, and its threads, be on V, with the rules loaded there."""
     p, v = hosts
     with v.inside():
-        made = Fences(hosts={"p": p.addresses[0], "p6": p.addresses[1]}, ports=PORTS, directory=tmp_path)
+        made = Fences(hosts={"p": p.addresses[:1], "p6": p.addresses[1:]}, ports=PORTS, directory=tmp_path)
         await made.install()
         yield made
         made.close()
@@ -229,6 +229,33 @@ async def test_no_packet_leaves_for_a_fenced_host_not_even_an_acknowledgement_or
     await here.fence("p", "silent")
     assert says(reader) is ConnectionAbortedError
     assert seen.next() == 0
+
+
+async def test_a_host_that_replicates_over_another_network_is_fenced_there_as_well(
+    hosts: tuple[Host, Host], here: Fences
+) -> None:
+    p, v = hosts
+    ip("-n", p.namespace, "address", "add", "10.99.8.1/24", "dev", "wire")
+    ip("-n", v.namespace, "address", "add", "10.99.8.2/24", "dev", "wire")
+    here.hosts = {"p": (p.addresses[0], "10.99.8.1")}
+    server = p.serve(5432)
+    readers = [v.connect(address, 5432) for address in here.hosts["p"]]
+    senders = [accepted(server) for _ in readers]
+    assert (await here.fence("p", "silent")).ended == 2
+    for reader, sender in zip(readers, senders, strict=True):
+        assert says(reader) is ConnectionAbortedError
+        sender.sendall(b"more wal")
+        assert is_quiet(sender)
+    for address in here.hosts["p"]:
+        with pytest.raises(ConnectionRefusedError):
+            v.connect(address, 5432)
+    follower_server = v.serve(5432)
+    connection = p.connect("10.99.8.2", 5432)
+    accepted(follower_server).sendall(b"well")
+    assert says(connection) == b"well", "it must be able to follow"
+    await here.unfence("p")
+    for address in here.hosts["p"]:
+        v.connect(address, 5432)
 
 
 async def test_a_fenced_host_is_refused_at_once(hosts: tuple[Host, Host], here: Fences) -> None:
@@ -368,7 +395,7 @@ async def test_new_rules_keep_what_stands(hosts: tuple[Host, Host], here: Fences
     p, _ = hosts
     await here.fence("p", "silent")
     await here.serve(Serving.HELD)
-    later = Fences(hosts={"p": p.addresses[0]}, ports=PORTS, directory=tmp_path)
+    later = Fences(hosts={"p": p.addresses[:1]}, ports=PORTS, directory=tmp_path)
     assert [fence.host for fence in await later.install()] == ["p"]
     assert later.serving == Serving.HELD
     later.close()

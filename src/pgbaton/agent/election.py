@@ -116,7 +116,7 @@ class Election(NoElection):
         turned: Callable[[], None],
     ) -> None:
         super().__init__(settings)
-        others = {host.name: host.address for host in settings.others}
+        others = {host.name: host.addresses for host in settings.others}
         self._sight = sight
         self._complaints = complaints
         self._patroni = patroni

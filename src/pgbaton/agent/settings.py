@@ -50,11 +50,17 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host that has an agent, and so a vote."""
+    """A host that has an agent, and so a vote; a database may have a second address, for replication."""
 
     name: str
     address: str
     roles: tuple[Role, ...]
+    replication_address: str | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return every address that the host's server may be met at."""
+        return (self.address, *((self.replication_address,) if self.replication_address else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,18 +446,20 @@ def _wrong_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:
     names = [host.name for host in settings.hosts]
     addresses: set[object] = set()
     for number, host in enumerate(settings.hosts):
-        key, address = f"hosts[{number}]", _address(host.address)
+        key = f"hosts[{number}]"
         if not HOST_NAME.fullmatch(host.name) or names.index(host.name) != number:
             yield (
                 f"{key}.name",
                 repr(host.name),
                 "its own name: a-z, 0-9 and hyphens, at most 63",
             )
-        if address is None or address in addresses:
-            yield f"{key}.address", repr(host.address), "an IP address of its own"
+        for name, text in zip(("address", "replication_address"), host.addresses, strict=False):
+            address = _address(text)
+            if address is None or address in addresses:
+                yield f"{key}.{name}", repr(text), "an IP address of its own"
+            addresses.add(address)
         if not host.roles:
             yield f"{key}.roles", "no role", "at least one"
-        addresses.add(address)
     if settings.me not in names:
         yield "me", repr(settings.me), f"one of the hosts ({', '.join(names)})"
 

@@ -192,7 +192,8 @@ def print_table(current: Lab) -> None:
     )
     for each in current.machines:
         colour = "green" if each.state == "running" else "red"
-        table.add_row(each.name, " ".join(each.roles), each.address, f"[{colour}]{each.state}[/]", each.netns)
+        addresses = ", ".join(filter(None, (each.address, each.replication_address)))
+        table.add_row(each.name, " ".join(each.roles), addresses, f"[{colour}]{each.state}[/]", each.netns)
     out().print(table)
     for vip in current.vips:
         out().print(f"writes {vip}:{current.write_port}, reads {vip}:{current.read_port}")
@@ -289,11 +290,16 @@ def power_on(cluster: str | None, host: str) -> None:
 @click.argument("a")
 @click.argument("b")
 @click.option("--one-way", is_flag=True, help="Only from A to B.")
-def cut(cluster: str | None, a: str, b: str, *, one_way: bool) -> None:
+@click.option(
+    "--network",
+    type=click.Choice((record.CLIENTS, record.REPLICATION)),
+    help="Only on this network, where replication has one of its own.",
+)
+def cut(cluster: str | None, a: str, b: str, network: str | None, *, one_way: bool) -> None:
     """Have the network drop everything between A and B, until it is healed."""
     need_root("a lab")
-    run(lifecycle.cut(select(cluster), a, b, one_way=one_way))
-    say(f"cut {a} {'->' if one_way else '<->'} {b}")
+    run(lifecycle.cut(select(cluster), a, b, one_way=one_way, network=network or ""))
+    say(f"cut {a} {'->' if one_way else '<->'} {b}{f' (network of {network})' if network else ''}")
 
 
 @lab.command(epilog="Example: pgbaton lab heal")

@@ -173,10 +173,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "scope": topology.scope,
         "kind": str(topology.orchestration.kind),
         "me": host.name,
-        "hosts": [
-            {"name": voter.name, "address": str(voter.address), "roles": [str(role) for role in voter.roles]}
-            for voter in topology.voters
-        ],
+        "hosts": [known(voter) for voter in topology.voters],
         "mode": str(topology.replication.mode),
         "placement": str(topology.pooling.placement),
         "accept_loss": topology.replication.accept_loss,
@@ -211,6 +208,15 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
         **({"path": client_path(topology)} if host.has(Role.BALANCER) else {}),
     }
+
+
+def known(voter: HostSpec) -> dict[str, Any]:
+    """Return what an agent knows of a host: every address that its server may be met at, whether it is in use or not.
+
+    A fence has to close them all, and to know an address before any server comes by it.
+    """
+    apart = {"replication_address": str(voter.replication_address)} if voter.replication_address else {}
+    return {"name": voter.name, "address": str(voter.address), **apart, "roles": [str(role) for role in voter.roles]}
 
 
 def poolers(topology: Topology, purpose: str) -> list[dict[str, str]]:

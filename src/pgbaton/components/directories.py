@@ -87,10 +87,14 @@ def lines(topology: Topology) -> Iterator[str]:
     yield from (f"d {directory} 0700 postgres postgres -\n" for directory in topology.directories)
 
 
-def needed(topology: Topology) -> dict[str, str]:
-    """Return what the unit that starts the server says in [Unit]: no server starts beside a disk that is missing."""
+def needed(topology: Topology, *more: str) -> dict[str, str]:
+    """Return what the unit that starts the server says in [Unit]: no server starts beside a disk that is missing.
+
+    ``more`` are other units that it waits for.
+    """
     data = topology.postgresql.data_directory
-    made_first = {"Wants": UNIT, "After": UNIT} if topology.directories else {}
+    awaited = " ".join((*((UNIT,) if topology.directories else ()), *more))
+    made_first = {"Wants": awaited, "After": awaited} if awaited else {}
     return {**({"RequiresMountsFor": data} if data else {}), **made_first}
 
 

@@ -126,8 +126,10 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
     yield f"{operators}tcp dport {topology.ssh.port or 22} accept"
     if host.has(Role.DATABASE):
         rest = "" if topology.is_manual else f", {ports.rest_port}"
-        yield f"ip saddr {databases} tcp dport {{ {topology.postgresql.port}{rest} }} accept"
-        yield f"ip saddr {proxies} tcp dport {{ {topology.postgresql.port}{rest} }} accept"
+        own = f"ip daddr {host.address} " if host.replication_address else ""
+        yield f"ip saddr {databases} {own}tcp dport {{ {topology.postgresql.port}{rest} }} accept"
+        yield f"ip saddr {proxies} {own}tcp dport {{ {topology.postgresql.port}{rest} }} accept"
+        yield from accepted_replication(topology, host)
     if host.has(Role.DCS):
         yield f"ip saddr {databases} tcp dport {ports.etcd_client_port} accept"
         yield f"ip saddr {members} tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }} accept"
@@ -140,6 +142,18 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
         yield f"ip saddr {balancers} tcp dport {listed(placement.pool_ports(topology))} accept"
     if host.has(Role.BALANCER):
         yield f"ip saddr {balancers} meta l4proto vrrp accept"
+
+
+def accepted_replication(topology: Topology, host: HostSpec) -> Iterable[str]:
+    """Yield what the network for replication may carry: servers to this one's, and nothing else.
+
+    Servers may come by the hosts' addresses as well, or a running cluster could not be moved there or back: which of
+    the two replication may take, pg_hba.conf says.
+    """
+    if host.replication_address:
+        databases = sources(each.replication_address or each.address for each in topology.with_role(Role.DATABASE))
+        own = f"ip daddr {host.replication_address} tcp dport {topology.postgresql.port}"
+        yield f"ip saddr {databases} {own} accept"
 
 
 def accepted_by_agents(topology: Topology, host: HostSpec) -> Iterable[str]:

@@ -62,7 +62,7 @@ class Manual(Component):
             File(f"{DIRECTORY}/pg_hba.conf", lines(postgres.access_rules(topology)), **shared),  # type: ignore[arg-type]
             File(f"{DIRECTORY}/pg_ident.conf", lines(postgres.user_maps(topology)), **shared),  # type: ignore[arg-type]
             File(CONFIG, configuration(topology, host), **shared),  # type: ignore[arg-type]
-            File(f"/etc/systemd/system/{UNIT}", service_unit(topology), unit=UNIT, on_change=OnChange.RESTART),
+            File(f"/etc/systemd/system/{UNIT}", service_unit(topology, host), unit=UNIT, on_change=OnChange.RESTART),
             *confirming(),
         )
 
@@ -86,7 +86,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, object]:
     databases = topology.with_role(Role.DATABASE)
     return {
         "me": host.name,
-        "hosts": {each.name: {"address": str(each.address), "confirms": each.confirms} for each in databases},
+        "hosts": {each.name: known(topology, each) for each in databases},
         "port": topology.postgresql.port,
         "version": topology.postgresql.version,
         "data_directory": topology.data_directory,
@@ -102,10 +102,16 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, object]:
     }
 
 
+def known(topology: Topology, host: HostSpec) -> dict[str, object]:
+    """Return what the program has to know of a database host; where servers replicate over a network of their own."""
+    apart = {"replication_address": str(topology.replicates_at(host))} if topology.has_replication_network else {}
+    return {"address": str(host.address), **apart, "confirms": host.confirms}
+
+
 def configuration(topology: Topology, host: HostSpec) -> str:
     """Return postgresql.conf: what all servers have alike, then what is this one's; the user's settings come last."""
     own: dict[str, str | int | float | bool] = {
-        "listen_addresses": str(host.address),
+        "listen_addresses": ",".join(map(str, host.server_addresses)),
         "port": topology.postgresql.port,
         "cluster_name": topology.scope,
         "hba_file": f"{DIRECTORY}/pg_hba.conf",
@@ -162,15 +168,17 @@ def confirming() -> tuple[File, File]:
     return service_file, timer_file
 
 
-def service_unit(topology: Topology) -> str:
+def service_unit(topology: Topology, host: HostSpec) -> str:
     """Return the unit.
 
     A server that crashed starts again where it is, a primary too: nobody takes over by himself, and it has everything
-    that it acknowledged. After a boot of its machine it is asked for first whether anybody else has.
+    that it acknowledged. After a boot of its machine it is asked for first whether anybody else has. No server starts
+    before all its addresses are there: it would listen on those that are, and never on the others.
     """
-    needed = directories.needed(topology)
+    awaited = postgres.addresses_target(host)
+    needed = directories.needed(topology, *awaited)
     head = {"Description": "PostgreSQL of the cluster", **needed}
-    head["After"] = " ".join(filter(None, ("network.target", needed.get("After"))))
+    head["After"] = " ".join(filter(None, ("" if awaited else "network.target", needed.get("After"))))
     head["StartLimitIntervalSec"] = "0"
     binaries = f"/usr/lib/postgresql/{topology.postgresql.version}/bin"
     service: dict[str, str | list[str]] = {

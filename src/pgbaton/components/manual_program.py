@@ -112,11 +112,19 @@ class Server:
         text = "".join(f"{name} = '{value}'\n" for name, value in lines.items())
         save(self.home / "replication.conf", f"# Written by pgbaton's operations.\n{text}")
 
-    def conninfo(self, host: str, role: str) -> str:
-        """Return how to reach another host's server as a role; the password is in a file."""
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """Return where another host's server can be reached: first in the network for replication, if there is one."""
+        known = self.settings["hosts"][host]
+        return tuple(known[key] for key in ("replication_address", "address") if key in known)
+
+    def conninfo(self, host: str, role: str, address: str = "") -> str:
+        """Return how to reach another host's server as a role; the password is in a file.
+
+        Where no address is named, it is the one that replication takes.
+        """
         tls = self.settings["tls_directory"]
         words = {
-            "host": self.settings["hosts"][host]["address"],
+            "host": address or self.addresses(host)[0],
             "port": self.settings["port"],
             "user": role,
             "application_name": self.me,
@@ -194,8 +202,16 @@ class Server:
         return before or now
 
     def ask(self, host: str, question: str = STATE_OF_PEER) -> dict[str, Any] | None:
-        """Return what another host's server says, by default of what it is; None when it gives no answer."""
-        where = f"{self.conninfo(host, 'rewind')} dbname=postgres"
+        """Return what another host's server says, by default of what it is; None when no address of it gives an answer.
+
+        All are tried: where one network is cut, the other still tells of another primary.
+        """
+        answers = (self.ask_at(host, address, question) for address in self.addresses(host))
+        return next((said for said in answers if said is not None), None)
+
+    def ask_at(self, host: str, address: str, question: str) -> dict[str, Any] | None:
+        """Return what another host's server says, asked at an address; None when it gives no answer there."""
+        where = f"{self.conninfo(host, 'rewind', address)} dbname=postgres"
         answer = run(f"{self.binaries}/psql", "-XAtq", "-d", where, "-c", question, seconds=2 * PEER_SECONDS)
         with contextlib.suppress(ValueError):
             said = json.loads(answer.stdout)

@@ -76,7 +76,7 @@ class Patroni(Component):
         rule = f'{HEADER}KERNEL=="watchdog", OWNER="postgres", GROUP="postgres", MODE="0600"\n'
         return (
             File(WATCHDOG_RULE, rule),
-            drop_in(UNIT, service(topology), unit_section=unit_section(topology)),
+            drop_in(UNIT, service(topology), unit_section=unit_section(topology, host)),
             File(CONFIG, text, mode=0o600, owner="postgres", group="postgres", unit=UNIT, on_change=OnChange.RELOAD),
         )
 
@@ -128,9 +128,12 @@ class Patroni(Component):
         await postgres.require_ready(topology, hosts[host.name], unit=UNIT, config=CONFIG)
 
 
-def unit_section(topology: Topology) -> dict[str, str]:
-    """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted."""
-    return {"StartLimitIntervalSec": "0", **directories.needed(topology)}
+def unit_section(topology: Topology, host: HostSpec) -> dict[str, str]:
+    """Return the [Unit] section of the drop-in: no server starts beside a disk that is not mounted.
+
+    Nor does one before all its addresses are there: it would listen on those that are, and never on the others.
+    """
+    return {"StartLimitIntervalSec": "0", **directories.needed(topology, *postgres.addresses_target(host))}
 
 
 def service(topology: Topology) -> dict[str, str | list[str]]:
@@ -208,8 +211,9 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
     """Return the part of a member's configuration that is about its server."""
     version, port = topology.postgresql.version, topology.postgresql.port
     return {
-        "listen": f"{host.address}:{port}",
-        "connect_address": f"{host.address}:{port}",
+        "listen": f"{','.join(map(str, host.server_addresses))}:{port}",
+        # Where the other members' servers reach this one, to stream, to clone and to rewind; nobody else asks for it.
+        "connect_address": f"{topology.replicates_at(host)}:{port}",
         "data_dir": topology.data_directory,
         "bin_dir": f"/usr/lib/postgresql/{version}/bin",
         "pgpass": f"/var/lib/postgresql/.pgpass-{topology.scope}",

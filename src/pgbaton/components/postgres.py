@@ -44,6 +44,8 @@ AGENT_DATABASE = "postgres"
 PROBE_ROLE = "pgbaton_probe"
 AGENT_MAP = "pgbaton"
 PATRONI_UNIT = "patroni.service"
+#: What is reached when every interface has its addresses (systemd.special).
+ADDRESSES_TARGET = "network-online.target"
 #: What runs the server where a person promotes.
 SERVER_UNIT = "pgbaton-postgresql.service"
 #: HAProxy asks servers with it what they are, where no Patroni says so. It may do nothing else.
@@ -143,6 +145,11 @@ class Postgres(Component):
         await require_success(hosts[host.name], *argv, what="PostgreSQL does not accept connections")
 
 
+def addresses_target(host: HostSpec) -> tuple[str, ...]:
+    """Return what a server with more than one address waits for: it would never listen on those that came later."""
+    return (ADDRESSES_TARGET,) if host.replication_address else ()
+
+
 async def require_ready(topology: Topology, seam: Host, *, unit: str, config: str) -> None:
     """Return when the server runs as a file says: as the primary, or as a standby that streams; raises UnhealthyError.
 
@@ -192,13 +199,14 @@ def is_below(directory: str, places: Iterable[str]) -> bool:
 
 
 def met_as(topology: Topology, host: HostSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the addresses and the names that a server is reached by: its own, and those of who leads there.
+    """Return the addresses and the names that a server is reached by: all of its own, and those of who leads there.
 
     Poolers find it through a listener on their own loopback address; where there are none, clients through a VIP.
     """
     met = (host, *topology.with_role(Role.BALANCER))
+    own = (str(host.address), *map(str, host.server_addresses))
     entries, balancers = map(str, topology.entry_addresses), (str(each.address) for each in met)
-    addresses = dict.fromkeys((str(host.address), "127.0.0.1", *entries, *balancers))
+    addresses = dict.fromkeys((*own, "127.0.0.1", *entries, *balancers))
     return tuple(addresses), tuple(dict.fromkeys((*(each.name for each in met), *topology.network.dns_names)))
 
 
@@ -416,12 +424,30 @@ def by_password(topology: Topology, databases: str, names: str) -> list[str]:
     ]
 
 
+def replication_sources(topology: Topology) -> list[str]:
+    """Return where servers come from that follow: the network for replication alone, or both while it is not in use.
+
+    A running cluster comes to it, and leaves it, one server after another.
+    """
+    is_moved, hosts = topology.has_replication_network, topology.with_role(Role.DATABASE)
+    ways = ((topology.replicates_at(host),) if is_moved else host.server_addresses for host in hosts)
+    return [f"{address}/32" for way in ways for address in way]
+
+
+def rewind_sources(topology: Topology) -> list[str]:
+    """Return where servers come from that rewind, which is where those come from that follow.
+
+    Where a person promotes, they also ask as that role who is primary before they start, over either network.
+    """
+    asking = (f"{host.address}/32" for host in topology.with_role(Role.DATABASE)) if topology.is_manual else ()
+    return list(dict.fromkeys((*replication_sources(topology), *asking)))
+
+
 def access_rules(topology: Topology) -> list[str]:
     """Return pg_hba.conf: peer for the local superuser, certificates and SCRAM for servers, SCRAM for poolers.
 
     Poolers bring every role that has a password, those made by hand too; the services' own have rules of their own.
     """
-    servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
     names = ",".join(database.name for database in topology.databases)
     services = ",".join(service_roles(topology))
     return [
@@ -430,9 +456,12 @@ def access_rules(topology: Topology) -> list[str]:
         *check_rules(topology),
         *(
             f"hostssl replication {REPLICATION_ROLE} {source} scram-sha-256 clientcert=verify-full"
-            for source in servers
+            for source in replication_sources(topology)
         ),
-        *(f"hostssl postgres {REWIND_ROLE} {source} scram-sha-256 clientcert=verify-full" for source in servers),
+        *(
+            f"hostssl postgres {REWIND_ROLE} {source} scram-sha-256 clientcert=verify-full"
+            for source in rewind_sources(topology)
+        ),
         *by_password(topology, f"{names},postgres", POOLER_ROLE),
         f"local all {services} reject",
         f"host all {services} all reject",

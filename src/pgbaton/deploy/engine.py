@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgbaton import blueprint as blueprints
-from pgbaton.deploy import addresses, journal, moving, places, plan, preflight, rollback
+from pgbaton.deploy import addresses, journal, moving, networks, places, plan, preflight, rollback
 from pgbaton.deploy import apply as applying
 from pgbaton.errors import RefusedError
 from pgbaton.secrets import Vault
@@ -45,6 +45,7 @@ async def draft(
     if journal.last_plan(state) is None:
         report("preflight: looking at all hosts")
         await preflight.check(topology, hosts)
+    await networks.check(topology, hosts)
     before = previous(state)
     places.refuse_other_data(None if before is None else load.loads(before, source="the topology of before"), topology)
     report("plan: comparing all hosts with the topology")
@@ -55,6 +56,7 @@ async def draft(
     there = formers(state)
     for each in there:
         moving.check(each, topology)
+        networks.refuse_leap(each, topology)
     drawn = moving.with_former(drawn, *there)
     return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
 

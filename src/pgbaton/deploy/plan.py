@@ -230,9 +230,13 @@ def with_restart_cost(step: Step, seen: Survey) -> Step:
 
 
 def parameters(text: str) -> dict[str, Any]:
-    """Return the server's parameters in the text of Patroni's configuration; none when it cannot be read."""
+    """Return the server's parameters in the text of Patroni's configuration; none when it cannot be read.
+
+    Where the server listens is among them: Patroni has a key of its own for both.
+    """
     try:
-        found = yaml.safe_load(text)["postgresql"]["parameters"]
+        server = yaml.safe_load(text)["postgresql"]
+        found, (addresses, _, port) = server["parameters"], str(server["listen"]).rpartition(":")
     except (yaml.YAMLError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {**found, "listen_addresses": addresses, "port": port} if isinstance(found, dict) else {}

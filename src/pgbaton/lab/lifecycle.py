@@ -110,17 +110,19 @@ def renewed(existing: Lab, wanted: Lab) -> Lab:
     def kept(now: Machine, then: Machine) -> Machine:
         if not Path(then.image).is_dir():
             return replace(now, volume=then.volume)
-        return replace(then, roles=now.roles)
+        return replace(then, roles=now.roles, replication_address=now.replication_address)
 
     machines = (kept(each, existing.machine(each.name)) for each in wanted.machines)
     return replace(wanted, machines=tuple(machines))
 
 
 def shape(lab: Lab) -> Lab:
-    """Return what of a lab cannot change while it exists."""
+    """Return what of a lab cannot change while it exists; a network for replication may come to it."""
     machines = (replace(each, roles=(), leader_pid=None, leader_started=None) for each in lab.machines)
-    images = (replace(each, image=Path(each.image).name, packages=None, volume=False) for each in machines)
-    plain = replace(lab, cuts=(), losses=(), delays=(), vip=None, more_vips=(), write_port=0, read_port=0)
+    bare = (replace(each, packages=None, volume=False, replication_address=None) for each in machines)
+    images = (replace(each, image=Path(each.image).name) for each in bare)
+    free = replace(lab, vip=None, more_vips=(), write_port=0, read_port=0)
+    plain = replace(free, replication_interface="", replication_subnet=None, cuts=(), losses=(), delays=())
     return replace(plain, machines=tuple(images))
 
 
@@ -236,12 +238,16 @@ async def power_on(state: ClusterState, host: str, *, report: Callable[[str], No
     await start(state, lab, each, report)
 
 
-async def cut(state: ClusterState, a: str, b: str, *, one_way: bool = False) -> Lab:
-    """Have the fabric drop everything from ``a`` to ``b``, and back unless ``one_way``; return the lab."""
+async def cut(state: ClusterState, a: str, b: str, *, one_way: bool = False, network: str = "") -> Lab:
+    """Have the fabric drop everything from ``a`` to ``b``, and back unless ``one_way``; return the lab.
+
+    ``network`` is the one that is cut, empty for both. Raises UsageError for machines that are not both in it.
+    """
     if a == b:
         message = f"{a} cannot be cut off from itself"
         raise UsageError(message, hint="name two machines")
-    return await links.impair(state, Cut(a, b)) if one_way else await links.impair(state, Cut(a, b), Cut(b, a))
+    there, back = Cut(a, b, network=network), Cut(b, a, network=network)
+    return await links.impair(state, there) if one_way else await links.impair(state, there, back)
 
 
 async def heal(state: ClusterState) -> Lab:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from pgbaton.errors import UsageError
 from pgbaton.lab import network, record
 from pgbaton.lab.record import Cut, Delay, Loss
 
@@ -28,7 +29,10 @@ async def impair(state: ClusterState, *impairments: Impairment) -> Lab:
     def worse(lab: Lab) -> Lab:
         for each in impairments:
             for name in (each.source, each.target) if isinstance(each, Cut) else (each.machine,):
-                lab.machine(name)
+                machine = lab.machine(name)
+                if isinstance(each, Cut) and each.network == record.REPLICATION and not machine.replication_address:
+                    message = f"{name} has no link to a network for replication"
+                    raise UsageError(message, hint="the databases have one where the topology has replication_subnet")
         return replace(
             lab,
             cuts=_joined(lab.cuts, (each for each in impairments if isinstance(each, Cut))),

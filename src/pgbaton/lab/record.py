@@ -32,7 +32,8 @@ RUN = Path("/run/pgbaton")
 class Machine:
     """One machine: ``leader_pid`` is its first process as this machine numbers it, and None when it is off.
 
-    ``volume`` tells whether its databases have a file system of their own.
+    ``volume`` tells whether its databases have a file system of their own. With ``replication_address``, it has a
+    second link, to the network for replication.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Machine:
     image: str
     packages: str | None = None
     volume: bool = False
+    replication_address: str | None = None
     leader_pid: int | None = None
     leader_started: str | None = None
 
@@ -53,22 +55,45 @@ class Machine:
         return "off" if self.leader_pid is None else "running"
 
 
+#: The two networks that a lab may have, as cuts name them.
+CLIENTS, REPLICATION = "clients", "replication"
+
+
 @dataclass(frozen=True)
 class Cut:
     """A direction in which the fabric drops everything, or only TCP that has one of ``ports`` at either end.
 
-    ``by`` says who made it, so that it can be taken back alone; what people cut by hand has no name.
+    ``by`` says who made it, so that it can be taken back alone; what people cut by hand has no name. ``network`` is the
+    one of two networks that is cut, empty for all there are.
     """
 
     source: str
     target: str
     ports: tuple[int, ...] = ()
     by: str = ""
+    network: str = ""
 
     def __str__(self) -> str:
         """Return the cut as people read it."""
-        only = f" (TCP {', '.join(map(str, self.ports))})" if self.ports else ""
-        return f"{self.source} -> {self.target}{only}"
+        ports = f"TCP {', '.join(map(str, self.ports))}" if self.ports else ""
+        only = ", ".join(filter(None, (f"network of {self.network}" if self.network else "", ports)))
+        return f"{self.source} -> {self.target}{f' ({only})' if only else ''}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A machine's link to a network of the lab: ``port`` is its end at the bridge, ``interface`` that in the machine.
+
+    ``name`` is the machine's.
+    """
+
+    name: str
+    network: str
+    port: str
+    interface: str
+    address: str
+    prefix_length: int
+    mac: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +139,8 @@ class Lab:
     delays: tuple[Delay, ...] = ()
     other_subnets: tuple[str, ...] = ()
     more_vips: tuple[str, ...] = ()
+    replication_interface: str = "eth1"
+    replication_subnet: str | None = None
 
     @property
     def vips(self) -> tuple[str, ...]:
@@ -132,6 +159,17 @@ class Lab:
         addresses = (IPv4Address(machine.address) for machine in self.machines)
         near = next(address for address in addresses if not any(address in subnet for subnet in others))
         return (IPv4Network(f"{near}/{self.prefix_length}", strict=False), *others)
+
+    def links(self, machine: Machine) -> tuple[Link, ...]:
+        """Return a machine's links, that by which everybody reaches it first."""
+        near = next(subnet for subnet in self.subnets if IPv4Address(machine.address) in subnet)
+        place = (machine.address, near.prefixlen, machine.mac)
+        first = Link(machine.name, CLIENTS, machine.port, self.interface, *place)
+        if machine.replication_address is None or self.replication_subnet is None:
+            return (first,)
+        prefix_length = IPv4Network(self.replication_subnet).prefixlen
+        place = (machine.replication_address, prefix_length, hardware_address(f"{machine.netns}.replication"))
+        return (first, Link(machine.name, REPLICATION, f"r{machine.port}", self.replication_interface, *place))
 
     @property
     def bare(self) -> bool:
@@ -196,6 +234,8 @@ def describe(topology: Topology, state: ClusterState, *, system: str, durable: b
         durable=str(state.directory / "disks") if durable else None,
         other_subnets=tuple(map(str, topology.network.other_subnets)),
         more_vips=tuple(map(str, topology.network.vips[1:])),
+        replication_interface=topology.network.replication_interface,
+        replication_subnet=str(topology.network.replication_subnet) if topology.network.replication_subnet else None,
     )
 
 
@@ -210,6 +250,7 @@ def machine_for(cluster: str, host: HostSpec, index: int) -> Machine:
         port=f"port{index}",
         mac=hardware_address(name),
         image="",
+        replication_address=str(host.replication_address) if host.replication_address else None,
     )
 
 

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pgbaton.errors import UnhealthyError
 from pgbaton.hosts import process
@@ -29,7 +29,7 @@ from pgbaton.state import read_json, write_private
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgbaton.lab.record import Lab, Machine
+    from pgbaton.lab.record import Lab
 
 #: From linux/if_packet.h and linux/if_ether.h.
 SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING, ETH_P_ALL = 263, 15, 23, 0x0003
@@ -42,51 +42,63 @@ POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 10.0
 
 
-def bridge_end(machine: Machine) -> str:
+class Wired(Protocol):
+    """What has a link to the fabric: the machine's name, and the link's end at the bridge."""
+
+    @property
+    def name(self) -> str:
+        """Return the machine's name."""
+
+    @property
+    def port(self) -> str:
+        """Return the name of the link's end at the bridge."""
+
+
+def bridge_end(link: Wired) -> str:
     """Return the name of the link that a slow machine has at the bridge."""
-    return f"slow-{machine.port}"
+    return f"slow-{link.port}"
 
 
-def relay_end(machine: Machine) -> str:
+def relay_end(link: Wired) -> str:
     """Return the name of that link's other end."""
-    return f"tail-{machine.port}"
+    return f"tail-{link.port}"
 
 
-def note(lab: Lab, machine: Machine) -> Path:
-    """Return the file that tells which process is a machine's relay, and how slow it is."""
-    return lab.run_directory / f"{machine.port}.relay"
+def note(lab: Lab, link: Wired) -> Path:
+    """Return the file that tells which process is a link's relay, and how slow it is."""
+    return lab.run_directory / f"{link.port}.relay"
 
 
-def running(lab: Lab, machine: Machine) -> float | None:
-    """Return how many milliseconds a machine's relay takes, None when none is at work."""
-    path = note(lab, machine)
+def running(lab: Lab, link: Wired) -> float | None:
+    """Return how many milliseconds a link's relay takes, None when none is at work."""
+    path = note(lab, link)
     if not path.exists():
         return None
     data = read_json(path)
     return float(data["milliseconds"]) if is_living(data["pid"], data["started"]) else None
 
 
-async def start(lab: Lab, machine: Machine, milliseconds: float, inside: tuple[str, ...]) -> None:
-    """Start a machine's relay and return when it is at work; raises UnhealthyError when it does not come up."""
-    path = note(lab, machine)
+async def start(lab: Lab, link: Wired, milliseconds: float, inside: tuple[str, ...]) -> None:
+    """Start a link's relay and return when it is at work; raises UnhealthyError when it does not come up."""
+    path = note(lab, link)
     log = path.with_suffix(".log")
-    ends = (machine.port, relay_end(machine))
+    ends = (link.port, relay_end(link))
     argv = (*inside, sys.executable, "-m", "pgbaton.lab.relay", *ends, str(milliseconds), str(path))
     await process.run("sh", "-c", '"$@" >"$0" 2>&1 </dev/null &', str(log), *argv)
-    if not await _comes(lambda: running(lab, machine) == milliseconds):
+    if not await _comes(lambda: running(lab, link) == milliseconds):
         said = log.read_text(encoding="utf-8", errors="replace").strip()
-        message = f"the relay for {machine.name} did not start: {said[-process.TAIL :]}"
+        message = f"the relay for {link.name} did not start: {said[-process.TAIL :]}"
         raise UnhealthyError(message, where=str(log))
 
 
-async def end(lab: Lab, machine: Machine) -> None:
-    """End a machine's relay, if there is one, and return when it is gone."""
-    path = note(lab, machine)
-    if running(lab, machine) is not None:
+async def end(lab: Lab, link: Wired) -> None:
+    """End a link's relay, if there is one, and return when it is gone."""
+    path = note(lab, link)
+    if running(lab, link) is not None:
         with suppress(ProcessLookupError):
             os.kill(read_json(path)["pid"], signal.SIGTERM)
-        if not await _comes(lambda: running(lab, machine) is None):
-            message = f"the relay for {machine.name} did not end"
+        if not await _comes(lambda: running(lab, link) is None):
+            message = f"the relay for {link.name} did not end"
             raise UnhealthyError(message, where=str(path))
     path.unlink(missing_ok=True)
 

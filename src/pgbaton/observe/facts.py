@@ -300,4 +300,4 @@ class Facts:
 
 def fenced_name(topology: Topology, fence: FenceView) -> str:
     """Return the present name of a fenced host: it may have been called otherwise when it was fenced."""
-    return {str(spec.address): spec.name for spec in topology.hosts}.get(fence.address, fence.host)
+    return topology.names_by_address.get(fence.address, fence.host)

@@ -40,6 +40,7 @@ RULES: tuple[Rule, ...] = (
     database.standby_not_streaming,
     database.timeline_differs,
     database.standby_lagging,
+    database.replication_elsewhere,
     routing.standby_takes_no_reads,
     routing.pooler_out_of_rotation,
     routing.pooler_paused,

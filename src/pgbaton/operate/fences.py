@@ -32,8 +32,8 @@ async def look(topology: Topology, hosts: Mapping[str, Host]) -> Fences:
     answers = await asyncio.gather(*(ask(hosts[name]) for name in names))
     found: dict[str, tuple[str, ...]] = {}
     for name, standing in zip(names, answers, strict=True):
-        for fence in standing:
-            host = fenced_name(topology, fence)
+        # One for each address of a host is still one fence.
+        for host in dict.fromkeys(fenced_name(topology, fence) for fence in standing):
             found[host] = (*found.get(host, ()), name)
     return found
 

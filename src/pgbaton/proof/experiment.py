@@ -167,7 +167,7 @@ def story(target: Target, seen: Observed) -> Story:
         parts=split(outage, done.expectation.parts, done.marks),
         marks=done.marks,
         holdings=seen.holdings,
-        addresses={str(host.address): host.name for host in target.topology.hosts},
+        addresses=target.topology.names_by_address,
         primary=done.before.primary,
         vip=done.before.vip,
     )

@@ -189,7 +189,7 @@ def event(trial: Trial, history: History, prediction: Prediction, *, lost: int =
 
 def primary_lane(history: History, topology: Topology) -> tuple[Lane, ...]:
     """Return which host acknowledged writes and when: the clients' own view of who was primary."""
-    names = {str(host.address): host.name for host in topology.hosts}
+    names = topology.names_by_address
     answered = [each for each in history.of(Kind.WRITE) if each.outcome is Outcome.OK and each.server]
     runs = ((server, list(run)) for server, run in groupby(answered, key=lambda each: each.server or ""))
     return tuple(Lane(names.get(server, server), Span(run[0].end, run[-1].end)) for server, run in runs)

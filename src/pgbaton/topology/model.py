@@ -129,6 +129,20 @@ class Topology(Section):
         """Return the address clients use and, where there are several VIPs, the further ones."""
         return (self.entry_address, *self.network.vips[1:])
 
+    @property
+    def has_replication_network(self) -> bool:
+        """Tell whether servers replicate over a network of their own."""
+        return self.network.replication_subnet is not None and self.network.use_replication_subnet
+
+    def replicates_at(self, host: HostSpec) -> IPv4Address:
+        """Return the address at which other servers reach a database's, and from which it reaches theirs."""
+        return (host.replication_address if self.has_replication_network else None) or host.address
+
+    @property
+    def names_by_address(self) -> dict[str, str]:
+        """Return the hosts' names by every address that they have."""
+        return {str(address): host.name for host in self.hosts for address in host.server_addresses}
+
     def with_role(self, role: Role) -> tuple[HostSpec, ...]:
         """Return the hosts that have a role, in the file's order."""
         return tuple(host for host in self.hosts if host.has(role))

@@ -84,6 +84,19 @@ def watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Watched:
     return Watched(monkeypatch, "db3", tmp_path)
 
 
+def test_whom_it_would_fence_it_knows_by_every_address_and_hears_by_the_first(tmp_path: Path) -> None:
+    apart = tuple(
+        replace(host, replication_address=host.address.replace("10.77.", "10.78."))
+        if "database" in host.roles
+        else host
+        for host in HOSTS
+    )
+    agent = Agent(settings("db3", directory=tmp_path, hosts=apart))
+    assert agent._fences.hosts["db1"] == ("10.77.0.21", "10.78.0.21")
+    assert agent._fences.hosts["lb1"] == ("10.77.0.11",)
+    assert agent._post._addresses["db1"] == ("10.77.0.21", PORTS.heartbeat)
+
+
 def test_all_that_waits_counts_as_heard_before_anybody_is_judged(watched: Watched) -> None:
     watched.beats(4, "db2", "lb1", "lb2")
     watched.told.clear()
@@ -287,7 +300,7 @@ class Kernel:
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
         self.serving = Serving.OPEN
-        self.hosts = {host.name: host.address for host in HOSTS}
+        self.hosts = {host.name: host.addresses for host in HOSTS}
         self.closed = False
 
     async def install(self) -> tuple[Standing, ...]:

@@ -118,6 +118,16 @@ def test_every_value_arrives_with_its_type() -> None:
     assert found.secrets.rest_password == "correct horse"
 
 
+def test_a_host_may_be_met_at_a_second_address() -> None:
+    apart = changed(DOCUMENT, "hosts.0.replication_address", "10.78.0.21")
+    found = parse(apart, SECRETS)
+    assert found.hosts[0].addresses == ("10.77.0.21", "10.78.0.21")
+    assert found.hosts[1].addresses == ("10.77.0.22",)
+    for taken in ("10.77.0.22", "10.77.0.21", "eth1"):
+        with pytest.raises(SettingsError, match=r"hosts\[\d\].*an IP address of its own"):
+            parse(changed(apart, "hosts.0.replication_address", taken), SECRETS)
+
+
 def test_the_hosts_can_be_asked_for_by_what_they_are() -> None:
     found = settings(me="lb1")
     assert found.me_host.name == "lb1"

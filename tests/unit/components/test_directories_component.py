@@ -68,7 +68,7 @@ def test_a_topology_without_such_directories_has_nothing_of_it() -> None:
     for host in blueprint.draw(PRESET).hosts:
         assert not any(part.component == "directories" for part in host.parts)
     assert patroni.cloning(PRESET)["create_replica_methods"] == ["basebackup"]
-    assert set(patroni.unit_section(PRESET)) == {"StartLimitIntervalSec"}
+    assert set(patroni.unit_section(PRESET, PRESET.host("db1"))) == {"StartLimitIntervalSec"}
 
 
 def test_only_database_hosts_have_them() -> None:
@@ -79,8 +79,8 @@ def test_only_database_hosts_have_them() -> None:
 def test_the_server_may_write_to_them_and_waits_for_their_disks() -> None:
     places = postgres.writable(APART)
     assert {"/srv/pg", "/srv/wal", "/srv/fast/orders"} <= set(places)
-    assert patroni.unit_section(APART)["RequiresMountsFor"] == "/srv/pg/data"
-    assert patroni.unit_section(APART)["After"] == directories.UNIT
+    assert patroni.unit_section(APART, APART.host("n1"))["RequiresMountsFor"] == "/srv/pg/data"
+    assert patroni.unit_section(APART, APART.host("n1"))["After"] == directories.UNIT
     assert f"+/usr/bin/systemctl --quiet is-active {directories.UNIT}" in patroni.service(APART)["ExecStartPre"]
     assert "RequiresMountsFor=/srv/wal/main /srv/fast/orders\n" in directories.service(APART)
 
@@ -89,7 +89,7 @@ def test_a_place_below_one_that_may_be_written_to_needs_no_restart() -> None:
     near = APART.tablespaces[0].model_copy(update={"name": "near", "location": "/srv/pg/fast"})
     more = APART.model_copy(update={"tablespaces": (*APART.tablespaces, near)})
     assert patroni.service(more) == patroni.service(APART)
-    assert patroni.unit_section(more) == patroni.unit_section(APART)
+    assert patroni.unit_section(more, more.host("n1")) == patroni.unit_section(APART, APART.host("n1"))
 
 
 def test_the_first_server_and_every_clone_put_wal_where_it_belongs() -> None:

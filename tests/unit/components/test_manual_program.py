@@ -339,3 +339,31 @@ def test_the_state_survives_a_writer_that_dies(tmp_path: Path) -> None:
         "confirms": None,
         "replacing": None,
     }
+
+
+def test_who_follows_does_so_over_the_network_for_replication(tmp_path: Path) -> None:
+    made = server(tmp_path, hosts=apart())
+    made.follow("db2")
+    assert "host=10.78.0.22 port=5432" in (made.home / "replication.conf").read_text()
+
+
+@pytest.mark.parametrize("open_way", ["10.77.0.22", "10.78.0.22"])
+def test_whether_another_is_primary_is_asked_over_both_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_way: str
+) -> None:
+    """Where replication alone is cut, a primary that was promoted must be seen all the same."""
+    made = server(tmp_path, hosts=apart())
+    monkeypatch.setattr(Server, "ask_at", lambda _, __, address: PRIMARY if address == open_way else None)
+    monkeypatch.setattr(Server, "timeline", lambda _: 5)
+    made.tell(permitted="this boot")
+    monkeypatch.setattr(manual_program, "boot", lambda: "this boot")
+    assert made.ask("db2") == PRIMARY
+    assert made.condition() == MUST_STAY_DOWN
+
+
+def apart() -> dict[str, Any]:
+    hosts: dict[str, Any] = settings()["hosts"]
+    return {
+        name: host | {"replication_address": host["address"].replace("10.77.", "10.78.")}
+        for name, host in hosts.items()
+    }

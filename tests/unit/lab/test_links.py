@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,11 +89,69 @@ async def test_links_are_remembered_with_everything_that_is_wrong_with_them(stat
 def test_a_cut_reads_as_what_it_is() -> None:
     assert str(Cut("db1", "db2")) == "db1 -> db2"
     assert str(Cut("db1", "db2", (2379, 2380))) == "db1 -> db2 (TCP 2379, 2380)"
+    assert str(Cut("db1", "db2", network=record.REPLICATION)) == "db1 -> db2 (network of replication)"
 
 
 async def test_the_fabric_drops_one_way_from_link_to_link_whether_slow_or_not(state: ClusterState) -> None:
     lab = await links.impair(state, Cut("lb1", "db1"))
     assert network.rules(lab) == ('iifname { "port0", "slow-port0" } oifname { "port2", "slow-port2" } drop',)
+
+
+@pytest.fixture
+def two_networks(tmp_path: Path) -> ClusterState:
+    """A lab whose second and third database, and no other machine, have a network for replication."""
+    state = ClusterState("apart", tmp_path / "apart")
+    state.create()
+    hosts = tuple(
+        host.model_copy(update={"replication_address": IPv4Address(f"10.78.0.2{host.name[-1]}")})
+        if host.name in {"db2", "db3"}
+        else host
+        for host in TOPOLOGY.hosts
+    )
+    net = TOPOLOGY.network.model_copy(update={"replication_subnet": IPv4Network("10.78.0.0/24")})
+    apart = TOPOLOGY.model_copy(update={"hosts": hosts, "network": net})
+    record.save(state, record.describe(apart, state, system="debian-13", durable=False))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("which", "one", "other"),
+    [
+        ("", '"port3", "slow-port3", "rport3", "slow-rport3"', '"port4", "slow-port4", "rport4", "slow-rport4"'),
+        (record.CLIENTS, '"port3", "slow-port3"', '"port4", "slow-port4"'),
+        (record.REPLICATION, '"rport3", "slow-rport3"', '"rport4", "slow-rport4"'),
+    ],
+)
+async def test_a_cut_is_of_both_networks_unless_it_names_one(
+    two_networks: ClusterState, which: str, one: str, other: str
+) -> None:
+    lab = await links.impair(two_networks, Cut("db2", "db3", network=which))
+    assert network.rules(lab) == (f"iifname {{ {one} }} oifname {{ {other} }} drop",)
+    assert record.load(two_networks) == lab
+
+
+async def test_a_machine_without_a_link_there_cannot_be_cut_off_there(two_networks: ClusterState) -> None:
+    with pytest.raises(UsageError, match="db1 has no link to a network for replication"):
+        await links.impair(two_networks, Cut("db2", "db1", network=record.REPLICATION))
+    assert record.load(two_networks).cuts == ()
+
+
+def test_a_second_link_is_another_in_everything_and_has_names_that_the_kernel_takes(
+    two_networks: ClusterState,
+) -> None:
+    lab = record.load(two_networks)
+    assert network.networks(lab) == (record.CLIENTS, record.REPLICATION)
+    first, second = lab.links(lab.machine("db2"))
+    assert (first.interface, first.address, second.interface, second.address) == (
+        *("eth0", "10.77.0.22"),
+        *("eth1", "10.78.0.22"),
+    )
+    assert first.mac != second.mac
+    assert len(lab.links(lab.machine("lb1"))) == 1
+    every = [link for machine in lab.machines for link in lab.links(machine)]
+    ends = {end(link) for link in every for end in (relay.bridge_end, relay.relay_end)}
+    assert len(ends) == 2 * len(every)
+    assert max(map(len, ends)) <= 15
 
 
 async def test_a_cut_of_ports_drops_requests_and_answers(state: ClusterState) -> None:

@@ -128,6 +128,22 @@ def test_a_lab_keeps_the_images_it_has_and_takes_new_ones_for_those_that_are_gon
     assert [each.roles for each in renewed.machines] == [("dcs",), ("dcs",)]
 
 
+def test_a_network_for_replication_may_come_to_a_lab(state: ClusterState, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    before = replace(
+        lab(state), machines=tuple(replace(each, image=str(tmp_path / "root")) for each in lab(state).machines)
+    )
+    machines = tuple(
+        replace(each, replication_address=f"10.1.0.{number}") for number, each in enumerate(before.machines, 1)
+    )
+    now = replace(before, machines=machines, replication_subnet="10.1.0.0/24", replication_interface="ens4")
+    assert lifecycle.shape(before) == lifecycle.shape(now)
+    assert lifecycle.renewed(before, now) == now
+    assert [len(now.links(each)) for each in now.machines] == [2, 2]
+    record.save(state, now)
+    assert record.load(state) == now
+
+
 def test_bare_and_full_machines_are_different_labs(state: ClusterState) -> None:
     full, bare = (
         replace(lab(state), machines=tuple(replace(each, image=image) for each in lab(state).machines))

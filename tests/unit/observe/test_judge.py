@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +49,33 @@ def only(rule: str, snapshot: Snapshot, judged: Topology = TOPOLOGY) -> Finding:
     """Return the one finding of a rule."""
     (finding,) = of(rule, snapshot, judged)
     return finding
+
+
+def apart(*, used: bool) -> Topology:
+    """Return the topology with a network for replication, in use or not yet."""
+    hosts = tuple(
+        host.model_copy(update={"replication_address": IPv4Address(str(host.address).replace(".77.", ".78."))})
+        if host.name in DATABASES
+        else host
+        for host in TOPOLOGY.hosts
+    )
+    changes = {"replication_subnet": IPv4Network("10.78.0.0/24"), "use_replication_subnet": used}
+    return topology(network=changes).model_copy(update={"hosts": hosts})
+
+
+def coming_from(**addresses: str) -> Snapshot:
+    """Return a cluster whose primary sees standbys come from these addresses."""
+    rows = tuple(replace(standby(name, "async"), address=address) for name, address in addresses.items())
+    return changed(healthy(), "db1", postgres=replace(postgres("db1"), standbys=rows))
+
+
+def test_replication_that_does_not_take_its_own_network_is_told() -> None:
+    seen = coming_from(db2="10.78.0.22", db3="10.77.0.23")
+    finding = only("replication-elsewhere", seen, apart(used=True))
+    assert (finding.subject, finding.seen, finding.limit) == ("db3", "comes from 10.77.0.23", "10.78.0.23")
+    assert of("replication-elsewhere", seen, apart(used=False)) == of("replication-elsewhere", seen) == []
+    right = coming_from(db2="10.78.0.22", db3="10.78.0.23")
+    assert of("replication-elsewhere", right, apart(used=True)) == []
 
 
 def promoted(name: str) -> Snapshot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,30 @@ def test_a_host_that_says_nothing_has_to_be_known_to_be_off() -> None:
     intent = consider(silent, off=("db1",))
     assert (intent.require().host, intent.fenced, intent.silent) == ("db2", (), ("db1",))
     assert "there will be two" in str(intent.warning)
+
+
+def with_network(made: Topology) -> Topology:
+    """Return a topology whose databases replicate over a network of their own."""
+    hosts = tuple(
+        host.model_copy(update={"replication_address": IPv4Address(str(host.address).replace(".77.", ".78."))})
+        if host.name.startswith("db")
+        else host
+        for host in made.hosts
+    )
+    net = made.network.model_copy(update={"replication_subnet": IPv4Network("10.78.0.0/24")})
+    return made.model_copy(update={"hosts": hosts, "network": net})
+
+
+def test_nobody_is_promoted_while_a_standby_streams_from_a_silent_host_over_the_network_for_replication() -> None:
+    """It is cut from clients and operators alone: it lives."""
+    apart, over = with_network(topology()), standby(receiving=True, receiving_from="10.78.0.11")
+    streams = sight(lonely(GONE) | {"db3": over})
+    with pytest.raises(RefusedError, match="silent host: db3 streams from db1") as caught:
+        failover.consider(apart, streams, None, off=("db1",)).require()
+    assert "cut its power" in str(caught.value)
+    assert failover.consider(apart, sight(lonely(GONE)), None, off=("db1",)).require().host == "db2"
+    stopped = failover.consider(apart, sight(lonely() | {"db3": over}), None, off=())
+    assert stopped.require(), "a primary that was stopped answers for itself"
 
 
 def test_a_silent_standby_has_to_be_off_as_well() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +44,20 @@ async def test_fences_are_read_from_the_kernels_of_all_hosts_with_an_agent() -> 
     late, broken = UnreachableError("no end after 6 s"), CommandError("no nft")
     hosts = answers(db2=listed("db1", "db3"), lb1=listed("db1"), db1=late, lb2="{", db3=broken)
     assert await fences.look(agents, hosts) == {"db1": ("lb1", "db2"), "db3": ("db2",)}
+
+
+async def test_a_fence_at_both_addresses_of_a_host_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = topology()
+    hosts = tuple(
+        host.model_copy(update={"replication_address": IPv4Address("10.78.0.11")}) if host.name == "db1" else host
+        for host in plain.hosts
+    )
+    agents = plain.model_copy(
+        update={"hosts": hosts, "orchestration": plain.orchestration.model_copy(update={"agent": True})}
+    )
+    monkeypatch.setitem(ADDRESSES, "db1-apart", "10.78.0.11")
+    found = await fences.look(agents, answers(lb1=listed("db1", "db1-apart"), lb2=listed("db1-apart")))
+    assert found == {"db1": ("lb1", "lb2")}
 
 
 async def test_without_agents_nobody_is_asked() -> None:

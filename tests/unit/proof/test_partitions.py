@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from pgbaton.errors import UnhealthyError
 from pgbaton.lab import definition, links, network, record
 from pgbaton.lab.record import Cut, Lab
-from pgbaton.proof.faults import dcs, named, partitions
+from pgbaton.proof.faults import dcs, named, networks, partitions
 from pgbaton.proof.faults.base import Strike
 from pgbaton.proof.target import Roles, Target
 from pgbaton.state import ClusterState
@@ -87,6 +88,56 @@ async def test_a_partition_cuts_what_it_says_and_takes_that_back_alone(name: str
 
 def test_every_partition_is_tried_here() -> None:
     assert {fault.name for fault in partitions.FAULTS} == set(EXPECTED)
+
+
+APART = TOPOLOGY.model_copy(
+    update={
+        "hosts": tuple(
+            host.model_copy(update={"replication_address": IPv4Address(f"10.78.0.2{host.name[-1]}")})
+            if host.name.startswith("db")
+            else host
+            for host in TOPOLOGY.hosts
+        ),
+        "network": TOPOLOGY.network.model_copy(update={"replication_subnet": IPv4Network("10.78.0.0/24")}),
+    }
+)
+HALVES = {
+    "replication-cut-from-standby": (record.REPLICATION, both(("db1", "db2"))),
+    "replication-cut-from-all": (record.REPLICATION, both(("db1", "db2"), ("db1", "db3"))),
+    "primary-cut-from-clients": (record.CLIENTS, both(*(("db1", each) for each in OTHERS))),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+async def test_half_of_a_partition_cuts_one_network_and_leaves_the_other(name: str, state: ClusterState) -> None:
+    record.save(state, record.describe(APART, state, system="debian-13", durable=False))
+    which, expected = HALVES[name]
+    (fault,) = named([name])
+    random = Random(1)
+    strike = Strike(Target(APART, state, lambda _: None), fault.victims(ROLES, random), ROLES, random)
+    await fault.inject(strike)
+    cuts = record.load(state).cuts
+    assert {(cut.source, cut.target, cut.ports) for cut in cuts} == expected
+    assert {cut.network for cut in cuts} == {which}
+    await fault.heal(strike)
+    assert record.load(state).cuts == ()
+
+
+async def test_half_of_a_partition_needs_two_networks(state: ClusterState) -> None:
+    for fault in named(HALVES):
+        reason = await fault.obstacle(Target(TOPOLOGY, state, lambda _: None))
+        assert reason == "trial has no network for replication alone"
+    assert {fault.name for fault in networks.FAULTS} == set(HALVES)
+
+
+def test_whoever_finds_out_by_himself_takes_as_long_as_without_agents() -> None:
+    """All hear each other, so that no agent has anything to say of a standby that cannot replicate."""
+    (fault,) = named(["replication-cut-from-standby"])
+    target = Target(APART, ClusterState("trial", Path("/nowhere")), lambda _: None)
+    expected = fault.expects(Strike(target, ("db1", "db2"), ROLES, Random(1)))
+    assert expected.keeps_primary
+    assert expected.limit_seconds is not None
+    assert expected.limit_seconds > APART.timings.wal_sender_timeout
 
 
 def limit(topology: Topology) -> float:

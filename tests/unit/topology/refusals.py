@@ -977,6 +977,106 @@ STANDBYS = (
     ),
 )
 
+REPLICATION = f'{VIP}\nreplication_subnet = "10.78.0.0/24"'
+#: All databases but the third in the network for replication, and the network itself.
+TWO_APART = (
+    ('address = "10.77.0.21"', 'address = "10.77.0.21"\nreplication_address = "10.78.0.21"'),
+    ('address = "10.77.0.22"', 'address = "10.77.0.22"\nreplication_address = "10.78.0.22"'),
+)
+APART = (*TWO_APART, (VIP, REPLICATION))
+
+
+def third(address: str) -> str:
+    """Return the third database with a replication address."""
+    return DB3.replace('.23"', f'.23"\nreplication_address = "{address}" # here')
+
+
+REPLICATION_NETWORK = (
+    Case(
+        "replication within the subnet",
+        "network.replication_subnet",
+        "overlaps with 10.77.0.0/24",
+        REPLICATION.replace('10.78.0.0/24"', '10.77.0.0/24" # here'),
+        VIP,
+    ),
+    Case(
+        "replication in another site's network",
+        "network.replication_subnet",
+        f"overlaps with {OTHER}",
+        SITES + '\nreplication_subnet = "10.88.0.0/16" # here',
+        VIP,
+    ),
+    Case(
+        "network for replication too small",
+        "network.replication_subnet",
+        "too few",
+        REPLICATION.replace('0/24"', '0/30" # here'),
+        VIP,
+    ),
+    Case(
+        "replication by the clients' interface",
+        "network.replication_interface",
+        "carries the hosts' addresses too",
+        f'{REPLICATION}\nreplication_interface = "eth0" # here',
+        VIP,
+    ),
+    Case(
+        "replication by loopback",
+        "network.replication_interface",
+        "loopback",
+        f'{REPLICATION}\nreplication_interface = "lo" # here',
+        VIP,
+    ),
+    Case(
+        "replication address in no network",
+        "hosts[4].replication_address",
+        "there is no network.replication_subnet",
+        third("10.78.0.23"),
+        DB3,
+    ),
+    Case("one database left out", "hosts[4]", "db3 is a database without", DB3, DB3, more=APART),
+    Case(
+        "replication address elsewhere",
+        "hosts[4].replication_address",
+        "outside network.replication_subnet",
+        third("10.79.0.23"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address among clients",
+        "hosts[4].replication_address",
+        "the network that clients come by",
+        third("10.77.0.33"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address twice",
+        "hosts[4].replication_address",
+        "replication address of db1 too",
+        third("10.78.0.21"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address is the network's",
+        "hosts[4].replication_address",
+        "network address of 10.78.0.0/24",
+        third("10.78.0.0"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address is broadcast",
+        "hosts[4].replication_address",
+        "broadcast address of 10.78.0.0/24",
+        third("10.78.0.255"),
+        DB3,
+        more=APART,
+    ),
+)
+
 READS = (
     Case(
         "fresh reads of nobody",
@@ -1097,6 +1197,7 @@ REFUSED = (
     *INSIDE,
     *DIRECTORIES,
     *STANDBYS,
+    *REPLICATION_NETWORK,
     *READS,
 )
 
@@ -1262,6 +1363,21 @@ DOUBTED = (
     ),
     Case("no firewall", "security.firewall", "reachable for everybody", "[security]\nfirewall = false # here"),
     Case("short certificates", "security.certificate_days", "due at once", "[security]\ncertificate_days = 10 # here"),
+    Case(
+        "replication address of a balancer",
+        "hosts[1].replication_address",
+        "no database",
+        LB2.replace('.12"', '.12"\nreplication_address = "10.78.0.12" # here'),
+        LB2,
+        more=(*APART, (DB3, third("10.78.0.23").replace(" # here", ""))),
+    ),
+    Case(
+        "use of a network that is not there",
+        "network.use_replication_subnet",
+        "there is no network.replication_subnet",
+        f"{VIP}\nuse_replication_subnet = false # here",
+        VIP,
+    ),
     Case("reads of a balancer", "hosts[1].reads", "no database", f"{LB2}\nreads = false # here", LB2),
     Case(
         "confirming without leading",

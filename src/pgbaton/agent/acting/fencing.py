@@ -130,9 +130,19 @@ class Fencing:
         return self._names(self._fences.standing()) - self._sure - self._pending.keys()
 
     def _names(self, standing: Iterable[Standing]) -> set[str]:
-        """Return who is fenced, by present names: a host may have been called otherwise when it was."""
-        present = {address: name for name, address in self._fences.hosts.items()}
-        return {present.get(fence.address, fence.host) for fence in standing}
+        """Return who is fenced, by present names: a host may have been called otherwise when it was.
+
+        A host that can still be met at one of its addresses is not.
+        """
+        stands = {fence.address: fence.host for fence in standing}
+        hosts = self._fences.hosts
+        strangers = {name for address, name in stands.items() if not self._is_known(address, name)}
+        return {name for name, addresses in hosts.items() if stands.keys() >= set(addresses)} | strangers
+
+    def _is_known(self, address: str, name: str) -> bool:
+        """Tell whether an address, or a host by its name, is one of the cluster's."""
+        hosts = self._fences.hosts
+        return name in hosts or any(address in addresses for addresses in hosts.values())
 
     def _show(self) -> None:
         """Note which fences may be rested upon: on the disk, and in the kernel."""

@@ -41,7 +41,7 @@ async def let_go_after(settings: Settings, environment: Mapping[str, str]) -> No
         # Where a person promotes, no agent holds clients at a server.
         may_hold = not settings.is_manual and environment.get("EXIT_CODE") not in BY_SIGNAL
         if may_hold and fences.serving() is not Serving.OPEN:
-            others = {host.name: host.address for host in settings.others}
+            others = {host.name: host.addresses for host in settings.others}
             own = Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
             await own.serve(Serving.OPEN)
             own.close()

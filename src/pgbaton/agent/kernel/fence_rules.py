@@ -3,9 +3,10 @@
 A table of its own, ``inet pgbaton_fence``, which no reload of the firewall's table touches. Its rules are written once;
 whom they concern is in named sets, so that putting up a fence is one element more:
 
-- ``fenced4`` and ``fenced6``: hosts whose PostgreSQL, poolers and Patroni are cut off from this host. What goes out to
-  them is reset at once, so that nobody here waits for a dead host; what still comes from them is dropped. Their etcd,
-  and a fenced host's own connections to *this* host's PostgreSQL, stay: it must be able to follow.
+- ``fenced4`` and ``fenced6``: hosts whose PostgreSQL, poolers and Patroni are cut off from this host, at every address
+  that they have. What goes out to them is reset at once, so that nobody here waits for a dead host; what still comes
+  from them is dropped. Their etcd, and a fenced host's own connections to *this* host's PostgreSQL, stay: it must be
+  able to follow.
 - ``resigned``: Patroni's port of this host, whose server has crashed and whose lock was given up: whoever asks is
   reset at once, so that an election does not wait for a server that is not there. The kernel takes it out again.
 - ``gone4`` and ``gone6``: hosts that a majority does not hear. Nobody here is to wait for their etcd: what goes out to
@@ -54,8 +55,9 @@ class Serving(StrEnum):
     ``HELD``: what comes and goes is dropped. Nothing is read here and nothing acknowledged, yet a partition that heals
     soon costs no session: TCP sends again. ``REFUSED``: clients are told, by resets, to go elsewhere.
 
-    Replication *from* this host is cut with the rest. In a compact cluster standbys and balancers have the same
-    addresses, so no rule could spare it; and before the majority is back, nobody needs to follow this host. What this
+    Replication *from* this host is cut with the rest, over whatever network it goes: the rules name ports and no
+    addresses. In a compact cluster standbys and balancers may have the same addresses, so no rule could spare it; and
+    before the majority is back, nobody needs to follow this host. What this
     host needs is not cut: Patroni asks its server through a Unix socket, Patroni's port and etcd's are not in the sets,
     and following and rewinding are connections outwards.
     """

@@ -24,9 +24,10 @@ from pgbaton.agent.kernel.nftables import Change, Element
 from pgbaton.agent.kernel.sockets import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from pgbaton.agent.kernel.sockets import Address
     from pgbaton.agent.settings import Ports
 
 T = TypeVar("T")
@@ -44,14 +45,20 @@ class FenceError(Exception):
 
 
 class Fences:
-    """What this host has cut itself off from; ``hosts`` are the others' names with their addresses.
+    """What this host has cut itself off from; ``hosts`` are the others' names with all addresses they can be met at.
+
+    Where replication has a network of its own, a host has two, and what confirms a commit would go to the second. So a
+    fence is at every address of its host, or it is none. Their etcd is at the first.
 
     Standing fences are read from the kernel. Remembered is only what was promised, to notice when somebody else
     (``flush ruleset`` in a reload of the host's own firewall) has taken it away.
     """
 
-    def __init__(self, *, hosts: Mapping[str, str], ports: Ports, directory: Path) -> None:
-        self.hosts = {name: str(ipaddress.ip_address(address)) for name, address in hosts.items()}
+    def __init__(self, *, hosts: Mapping[str, Sequence[str]], ports: Ports, directory: Path) -> None:
+        self.hosts = {
+            name: tuple(str(ipaddress.ip_address(address)) for address in addresses)
+            for name, addresses in hosts.items()
+        }
         self.ports = ports
         self.file = directory / FILE
         self.promised: dict[str, Fence] = {}
@@ -66,7 +73,7 @@ class Fences:
         """Load the rules, with everything that stands or was promised before a restart; return it."""
         async with self.lock:
             self.serving = serving()
-            self.promised = {fence.address: fence for fence in (*read(self.file), *standing())}
+            self.promised = self.completed((*read(self.file), *standing()))
             await self.load()
         await self.persist()
         await self.beside(self.cutter, sockets.prepare)
@@ -77,20 +84,29 @@ class Fences:
 
         Raises FenceError when it does not stand or is not on the disk: nothing may be promised then.
         """
-        fence = Fence(host, self.address(host), reason)
+        made = [Fence(host, address, reason) for address in self.addresses(host)]
         async with self.lock:
             before = dict(self.promised)
-            self.promised.setdefault(fence.address, fence)
+            self.promised = {fence.address: fence for fence in made} | self.promised
             try:
-                await self.change(Change(fence.set_name, (fence.element(),)))
+                await self.change(*(Change(fence.set_name, (fence.element(),)) for fence in made))
             except FenceError:
                 self.promised = before
                 raise
         # Its etcd is not fenced. But who is just asking that member would wait a second for it, and can ask another.
         ends = fence_rules.primary_ports(self.ports) | fence_rules.etcd_ports(self.ports)
-        cut = self.beside(self.cutter, lambda: sockets.cut_to(fence.ip, ends))
+        cut = self.beside(self.cutter, lambda: added(sockets.cut_to(fence.ip, ends) for fence in made))
         ended, _ = await asyncio.gather(cut, self.persist())
         return ended
+
+    def completed(self, found: Iterable[Fence]) -> dict[str, Fence]:
+        """Return fences with those that belong to them by now, by address: a host may have got another one since."""
+        kept = {fence.address: fence for fence in found}
+        names = {address: name for name, addresses in self.hosts.items() for address in addresses}
+        for fence in tuple(kept.values()):
+            for address in self.hosts.get(names.get(fence.address, fence.host), ()):
+                kept.setdefault(address, Fence(fence.host, address, fence.reason))
+        return kept
 
     async def unfence(self, host: str) -> None:
         """Take a fence down: in the kernel first, so that the file never has less than was promised.
@@ -132,10 +148,10 @@ class Fences:
 
         It may make new ones. Whoever is just asking that member of etcd would wait for it, a peer longer than a client.
         """
-        address, own = ipaddress.ip_address(self.address(host)), frozenset({self.ports.postgresql})
+        found, own = self.ips(host), frozenset({self.ports.postgresql})
         etcd = fence_rules.etcd_ports(self.ports)
-        await self.beside(self.cutter, lambda: sockets.cut_to(address, etcd))
-        return await self.beside(self.cutter, lambda: sockets.cut_of(address, own))
+        await self.beside(self.cutter, lambda: sockets.cut_to(found[0], etcd))
+        return await self.beside(self.cutter, lambda: added(sockets.cut_of(address, own) for address in found))
 
     def shun(self, *hosts: str) -> None:
         """Have nobody here wait for these hosts' etcd, for a moment from now on: what is sent there is reset at once.
@@ -143,7 +159,7 @@ class Fences:
         A member of etcd passes on what it is asked to its leader, and goes on dialling one that has lost its power for
         longer than the others need to elect. Raises FenceError; without it, that is how long they wait.
         """
-        found = [ipaddress.ip_address(self.address(host)) for host in hosts]
+        found = [self.ips(host)[0] for host in hosts]
         for version, name in GONE.items():
             named = tuple(Element(each.packed) for each in found if each.version == version)
             try:
@@ -155,7 +171,8 @@ class Fences:
         """Put back what somebody else took away, and return what it was: while it was missing, a promise was broken."""
         async with self.lock:
             there = {fence.address for fence in standing()}
-            missing = [fence.host for address, fence in self.promised.items() if address not in there]
+            lost = (fence.host for address, fence in self.promised.items() if address not in there)
+            missing = list(dict.fromkeys(lost))
             if serving() != self.serving:
                 missing.append(f"own clients {self.serving}")
             if missing:
@@ -190,10 +207,14 @@ class Fences:
 
     def is_of(self, fence: Fence, host: str) -> bool:
         """Tell whether a fence is that of a host, whatever it is called by now."""
-        return host == fence.host or self.hosts.get(host) == fence.address
+        return host == fence.host or fence.address in self.hosts.get(host, ())
 
-    def address(self, host: str) -> str:
-        """Return the address of another host."""
+    def ips(self, host: str) -> tuple[Address, ...]:
+        """Return the addresses of another host as values; raises FenceError when there is none of that name."""
+        return tuple(map(ipaddress.ip_address, self.addresses(host)))
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """Return the addresses of another host; raises FenceError when there is none of that name."""
         try:
             return self.hosts[host]
         except KeyError:
@@ -209,6 +230,13 @@ class Fences:
         """Let the threads go; the fences stay."""
         for executor in (self.writer, self.cutter):
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+def added(cuts: Iterable[Cut]) -> Cut:
+    """Return what became of connections at several addresses, together."""
+    every = tuple(cuts)
+    reasons = dict.fromkeys(each.why for each in every if each.why)
+    return Cut(sum(each.ended for each in every), sum(each.left for each in every), ", ".join(reasons))
 
 
 def standing() -> tuple[Fence, ...]:

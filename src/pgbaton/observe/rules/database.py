@@ -103,6 +103,19 @@ def standby_not_streaming(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "standby-not-streaming", name, seen, "streaming", advice)
 
 
+def replication_elsewhere(facts: Facts) -> Iterator[Finding]:
+    """Every standby must receive over the network for replication, where there is one."""
+    if not facts.topology.has_replication_network:
+        return
+    for name in facts.servers:
+        row, wanted = facts.followers.get(name), str(facts.topology.replicates_at(facts.topology.host(name)))
+        if row is not None and row.address not in {None, wanted}:
+            advice = f"pgbaton restart --host {name}, once Patroni is not paused"
+            if facts.topology.is_manual:
+                advice = f"systemctl reload pgbaton-postgresql on {name}"
+            yield Finding(Level.WARNING, "replication-elsewhere", name, f"comes from {row.address}", wanted, advice)
+
+
 def standby_lagging(facts: Facts) -> Iterator[Finding]:
     """A standby must be close behind the primary."""
     limit = facts.topology.balancing.max_lag_mb * 1024**2

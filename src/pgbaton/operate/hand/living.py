@@ -45,7 +45,7 @@ def no_routes(sight: Sight, suspects: Collection[str]) -> Check:
 
 def no_receivers(topology: Topology, sight: Sight) -> Check:
     """Check that no standby streams from a host that is silent: somebody there sends."""
-    silent = {str(topology.host(name).address): name for name in sight.silent}
+    silent = {address: name for address, name in topology.names_by_address.items() if name in sight.silent}
     pairs = ((name, sight.standby(name)) for name in sight.controls)
     found = [
         f"{name} streams from {silent[server.receiving_from]}"
@@ -122,17 +122,17 @@ async def turn_one(operation: Operation, sight: Sight, standby: str, target: str
             await control.start_soon(operation, standby)
         return
     await promotion.repoint(operation, standby, target)
-    address = str(operation.topology.host(target).address)
+    addresses = {str(each) for each in operation.topology.host(target).server_addresses}
 
     async def seen() -> str | None:
         server = await operation.server(standby)
         if isinstance(server, Absence):
             return server.reason
-        return f"it streams from {server.receiving_from}" if elsewhere(server, address) else None
+        return f"it streams from {server.receiving_from}" if elsewhere(server, addresses) else None
 
     await until(f"{standby} leaves its old primary for {target}", seen, seconds=operation.timeout_seconds)
 
 
-def elsewhere(server: Server, address: str) -> bool:
-    """Tell whether a standby streams from another server than the one at an address. Pure."""
-    return server.receiving and server.receiving_from != address
+def elsewhere(server: Server, addresses: Collection[str]) -> bool:
+    """Tell whether a standby streams from another server than the one at some addresses. Pure."""
+    return server.receiving and server.receiving_from not in addresses

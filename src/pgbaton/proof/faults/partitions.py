@@ -5,6 +5,7 @@ The clients' machine is always on the side of the majority: a host that is cut o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgbaton.lab import lifecycle, links
@@ -67,9 +68,7 @@ def parting(name: str, cuts: Cuts) -> Act:
 
     async def act(strike: Strike) -> None:
         by = maker(name, strike)
-        await links.impair(
-            strike.target.state, *(Cut(each.source, each.target, each.ports, by) for each in cuts(strike))
-        )
+        await links.impair(strike.target.state, *(replace(each, by=by) for each in cuts(strike)))
 
     return act
 

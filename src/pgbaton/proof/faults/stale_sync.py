@@ -162,7 +162,9 @@ def replication(strike: Strike) -> tuple[Cut, ...]:
 
 def walsenders(strike: Strike) -> str:
     """Return the pattern of the titles of the walsenders that serve the standbys."""
-    addresses = "|".join(re.escape(str(strike.topology.host(standby).address)) for standby in strike.hosts[1:])
+    topology = strike.topology
+    standbys = (topology.host(name) for name in strike.hosts[1:])
+    addresses = "|".join(re.escape(str(topology.replicates_at(standby))) for standby in standbys)
     return f"{titled(strike, 'walsender')}[^ ]+ ({addresses})[(]"
 
 

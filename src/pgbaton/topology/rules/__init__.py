@@ -14,6 +14,7 @@ from pgbaton.topology.rules import (
     network,
     pooling,
     reads,
+    replication_network,
     servers,
     sites,
     timings,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 RULES: tuple[Rule, ...] = (
     *hosts.RULES,
     *network.RULES,
+    *replication_network.RULES,
     *sites.RULES,
     *servers.RULES,
     *directories.RULES,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pgbaton.topology.model import Topology
 
 #: Keys of a host that only its server has a use for, and that are said of databases alone.
-OF_DATABASES = ("synchronous", "reads", "replicate_from")
+OF_DATABASES = ("synchronous", "reads", "replicate_from", "replication_address")
 #: Roles whose hosts share the cluster's own subnet, and why.
 NEAR: tuple[tuple[Role, str], ...] = (
     (Role.BALANCER, "the VIP can float within one network only"),

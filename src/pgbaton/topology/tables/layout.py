@@ -47,6 +47,10 @@ class HostSpec(Section):
         default=None,
         description="The database that this one receives from, while that one is a standby; by default the primary.",
     )
+    replication_address: IPv4Address | None = Field(
+        default=None,
+        description="The address that other databases reach this one's server at, in network.replication_subnet.",
+    )
     ssh: str | None = Field(
         default=None,
         description='What to give ssh as destination; by default the address. "local": the machine pgbaton runs on.',
@@ -55,6 +59,14 @@ class HostSpec(Section):
     def has(self, role: Role) -> bool:
         """Tell whether the host has a role."""
         return role in self.roles
+
+    @property
+    def server_addresses(self) -> tuple[IPv4Address, ...]:
+        """Return the addresses that the host's server listens on.
+
+        That for replication is the first: Patroni takes it for its own connections of that kind.
+        """
+        return (*((self.replication_address,) if self.replication_address else ()), self.address)
 
     @property
     def confirms(self) -> bool:
@@ -85,6 +97,19 @@ class Network(Section):
     other_subnets: tuple[IPv4Network, ...] = Field(
         default=(),
         description="Networks of other sites, where applications may be, and databases that never become primary.",
+    )
+    replication_subnet: IPv4Network | None = Field(
+        default=None,
+        description="A network for replication alone, as 10.78.0.0/24: every database has its replication_address in "
+        "it, those of other sites too.",
+    )
+    replication_interface: Annotated[str, Field(pattern=INTERFACE)] = Field(
+        default="eth1", description="Network interface that carries the databases' replication addresses."
+    )
+    use_replication_subnet: bool = Field(
+        default=True,
+        description="Whether servers replicate over replication_subnet. With false they listen there, and agents know "
+        "it: the step before, and the step back, for a cluster that runs.",
     )
     gateway: IPv4Address | None = Field(
         default=None, description="The router, so that no host or VIP takes its address."

@@ -20,7 +20,7 @@ from pgbaton.agent.kernel.sockets import Cut
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ADDRESSES = {"db1": "10.77.0.21", "db3": "10.77.0.23"}
+ADDRESSES = {"db1": ("10.77.0.21",), "db3": ("10.77.0.23",), "db2": ("10.77.0.22", "10.78.0.22")}
 
 
 class Kernel:
@@ -37,7 +37,8 @@ class Kernel:
         self.slow.set()
 
     def raise_fence(self, host: str, called: str = "") -> None:
-        self.stands[self.hosts[host]] = Standing(called or host, self.hosts[host], "silent")
+        for address in self.hosts[host]:
+            self.stands[address] = Standing(called or host, address, "silent")
 
     async def install(self) -> tuple[Standing, ...]:
         await self.persist()
@@ -52,7 +53,8 @@ class Kernel:
 
     async def unfence(self, host: str) -> None:
         self.order.append(f"unfence {host}")
-        self.stands.pop(self.hosts[host], None)
+        for address in self.hosts[host]:
+            self.stands.pop(address, None)
         await self.persist()
 
     async def persist(self) -> None:
@@ -165,6 +167,23 @@ async def test_a_fenced_host_that_was_renamed_is_fenced_under_its_new_name(work:
     work.kernel.raise_fence("db1", called="old")
     await work.fencing.begin()
     assert work.seen.sight.fenced == {"db1"}
+
+
+async def test_a_host_that_can_be_met_at_another_address_still_is_not_fenced(work: Work) -> None:
+    work.fencing.put(Fence("db2"))
+    await work.ended(1)
+    assert work.fencing.stands("db2")
+    for address in ADDRESSES["db2"]:
+        taken = work.kernel.stands.pop(address)
+        assert not work.fencing.stands("db2"), f"{address} is open"
+        work.kernel.stands[address] = taken
+    assert work.fencing.stands("db2")
+
+
+async def test_what_is_left_at_an_address_that_a_host_had_once_is_no_fence(work: Work) -> None:
+    work.kernel.stands["10.78.0.99"] = Standing("db2", "10.78.0.99", "silent")
+    await work.fencing.begin()
+    assert work.seen.sight.fenced == frozenset()
 
 
 async def test_a_fence_of_a_host_that_left_is_told_of(work: Work, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,9 @@ PORTS = Ports(
     pool_read=6433,
     pool_synchronous=6434,
 )
-HOSTS = {"db1": "10.77.0.21", "db2": "fd77::22"}
+HOSTS = {"db1": ("10.77.0.21",), "db2": ("fd77::22",)}
+#: One that replicates over a network of its own: what confirms its commits goes to the second address.
+APART = HOSTS | {"db3": ("10.77.0.23", "10.78.0.23")}
 
 GOLDEN = """\
 # Written by pgbaton's agent: the hosts that this one has promised to have nothing to do with.
@@ -319,6 +321,47 @@ async def test_a_host_is_fenced_once_for_its_first_reason(here: Fences) -> None:
     assert here.standing() == fences.read(here.file) == (Fence("db1", "10.77.0.21", "the first"),)
 
 
+@pytest.fixture
+def apart(kernel: Kernel, tmp_path: Path) -> Iterator[Fences]:
+    del kernel
+    made = Fences(hosts=APART, ports=PORTS, directory=tmp_path / "apart")
+    yield made
+    made.close()
+
+
+async def test_a_host_is_fenced_at_all_its_addresses_in_one_transaction(apart: Fences, kernel: Kernel) -> None:
+    assert await apart.fence("db3", "silent") == Cut(4)
+    assert kernel.order == ["kernel", "cut 10.77.0.23", "cut 10.78.0.23"]
+    both = (Fence("db3", "10.77.0.23", "silent"), Fence("db3", "10.78.0.23", "silent"))
+    assert apart.standing() == fences.read(apart.file) == both
+    del kernel.sets["fenced4"][both[1].ip.packed]
+    assert await apart.mend() == ("db3",)
+    assert apart.standing() == both
+    await apart.unfence("db3")
+    assert apart.standing() == fences.read(apart.file) == ()
+    assert await apart.mend() == ()
+
+
+async def test_a_fence_of_before_a_second_address_closes_that_too(here: Fences, kernel: Kernel) -> None:
+    before = Fences(hosts={"db3": APART["db3"][:1]}, ports=PORTS, directory=here.file.parent)
+    await before.fence("db3", "silent")
+    before.close()
+    later = Fences(hosts=APART, ports=PORTS, directory=here.file.parent)
+    assert [fence.address for fence in await later.install()] == list(APART["db3"])
+    assert [fence.address for fence in fences.read(later.file)] == list(APART["db3"])
+    assert "load" in kernel.order
+    later.close()
+
+
+async def test_a_silent_standby_loses_what_it_has_by_either_address_and_its_etcd_is_at_the_first(
+    apart: Fences, kernel: Kernel
+) -> None:
+    assert await apart.drop("db3") == Cut(2)
+    assert kernel.order == ["cut etcd of 10.77.0.23", "cut of 10.77.0.23", "cut of 10.78.0.23"]
+    apart.shun("db3")
+    assert [ipaddress.ip_address(key) for key in kernel.sets["gone4"]] == [ipaddress.ip_address("10.77.0.23")]
+
+
 async def test_a_fence_falls_in_the_kernel_and_then_in_the_file(
     here: Fences, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +392,7 @@ async def test_a_fence_of_a_host_that_is_no_longer_known_can_fall(here: Fences) 
 
 async def test_a_host_that_was_renamed_keeps_its_fence_and_can_lose_it(here: Fences) -> None:
     await here.fence("db2", "silent")
-    later = Fences(hosts={"new": "fd77:0::0022"}, ports=PORTS, directory=here.file.parent)
+    later = Fences(hosts={"new": ("fd77:0::0022",)}, ports=PORTS, directory=here.file.parent)
     await later.install()
     await later.unfence("new")
     assert later.standing() == ()
@@ -439,7 +482,7 @@ async def test_hosts_whose_etcd_nobody_waits_for_are_not_fenced_and_nothing_is_w
 ) -> None:
     here.shun("db1", "db2")
     here.shun("db1", "db2")
-    addresses = [ipaddress.ip_address(HOSTS[name]).packed for name in ("db1", "db2")]
+    addresses = [ipaddress.ip_address(HOSTS[name][0]).packed for name in ("db1", "db2")]
     assert [list(kernel.sets[name]) for name in ("gone4", "gone6")] == [[addresses[0]], [addresses[1]]]
     assert here.standing() == ()
     assert await here.mend() == ()
