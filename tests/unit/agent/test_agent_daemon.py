@@ -92,8 +92,8 @@ def test_whom_it_would_fence_it_knows_by_every_address_and_hears_by_the_first(tm
         for host in HOSTS
     )
     agent = Agent(settings("db3", directory=tmp_path, hosts=apart))
-    assert agent._fences.hosts["db1"] == ("10.77.0.21", "10.78.0.21")
-    assert agent._fences.hosts["lb1"] == ("10.77.0.11",)
+    assert agent._election._fences.hosts["db1"] == ("10.77.0.21", "10.78.0.21")
+    assert agent._election._fences.hosts["lb1"] == ("10.77.0.11",)
     assert agent._post._addresses["db1"] == ("10.77.0.21", PORTS.heartbeat)
 
 

@@ -353,7 +353,7 @@ def test_whether_another_is_primary_is_asked_over_both_networks(
 ) -> None:
     """Where replication alone is cut, a primary that was promoted must be seen all the same."""
     made = server(tmp_path, hosts=apart())
-    monkeypatch.setattr(Server, "ask_at", lambda _, __, address: PRIMARY if address == open_way else None)
+    monkeypatch.setattr(Server, "ask_at", lambda _, __, address, ___: PRIMARY if address == open_way else None)
     monkeypatch.setattr(Server, "timeline", lambda _: 5)
     made.tell(permitted="this boot")
     monkeypatch.setattr(manual_program, "boot", lambda: "this boot")
