@@ -150,7 +150,6 @@ async def start_again(operation: Operation, source: str, target: str, *, stopped
     await control.disarm(operation, source)
     if stopped:
         await control.start_soon(operation, target)
-    await control.confirm(operation, target)
 
 
 async def go_on(operation: Operation, source: str, target: str) -> None:
