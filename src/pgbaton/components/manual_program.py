@@ -186,7 +186,7 @@ class Server:
         before = self.word(state)
         if said is None:
             return before
-        listed = f'"{self.me}"' in said["names"] and self.me not in state["detached"]
+        listed = waits_for(self.me, said["names"], self.settings) and self.me not in state["detached"]
         if said["in_recovery"] or not listed:
             return None
         if before is None and said["loaded"] < SETTLED_SECONDS:
@@ -345,6 +345,16 @@ def synchronous(settings: dict[str, Any], detached: list[str]) -> str:
     word = "ANY" if settings["mode"] == "quorum" else "FIRST"
     listed = ", ".join(f'"{name}"' for name in names)
     return f"{word} {min(settings['count'], len(names))} ({listed})"
+
+
+def waits_for(host: str, names: str, settings: dict[str, Any]) -> bool:
+    """Tell whether commits wait for a host by a list of names, and in the way that settings say. Pure.
+
+    A primary may go by older ones: it is the last to hear of new ones.
+    """
+    count = names.count('"') // 2
+    kind = "ANY" if settings["mode"] == "quorum" else "FIRST"
+    return f'"{host}"' in names and names.startswith(f"{kind} {min(settings['count'], count)} (")
 
 
 def slot(host: str) -> str:

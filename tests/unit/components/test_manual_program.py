@@ -182,6 +182,9 @@ def test_a_standby_gives_its_word_from_where_its_primary_was(tmp_path: Path, mon
         (waits(""),),
         (waits('FIRST 1 ("db3")'),),
         (waits('FIRST 1 ("db11")'),),
+        # The primary goes by older settings than this host.
+        (waits('FIRST 2 ("db1", "db3")'),),
+        (waits('ANY 1 ("db1", "db3")'),),
         (waits(in_recovery=True, position=None),),
         # Not every process goes by settings that are so young.
         (waits(loaded=0.1), None),
