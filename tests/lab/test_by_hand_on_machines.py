@@ -32,7 +32,7 @@ from pgbaton.hosts.fake import FakeHost
 from pgbaton.lab import lifecycle
 from pgbaton.observe.collect import agent_figures
 from pgbaton.operate import routing
-from pgbaton.operate.hand import control, failover, handover, living, promotion
+from pgbaton.operate.hand import claims, control, failover, handover, living, promotion
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 from pgbaton.topology.load import load
@@ -140,6 +140,16 @@ async def test_a_switchover_whose_terminal_goes_away_leaves_a_primary(lab: Lab) 
     assert running.returncode == 128 + signal.SIGHUP
     assert len((await look(lab)).primaries) == 1
     await healthy(lab)
+
+
+async def test_two_operators_are_kept_apart_by_the_hosts(lab: Lab) -> None:
+    operation = Operation(lab.topology, lab.hosts(), lambda _: None)
+    async with claims.claimed(operation, "a failover"):
+        said = await refused(lab, "switchover", "--yes")
+        assert "a failover from" in said
+        assert "is under way here" in said
+    left = await lab.hosts()["db1"].run("ls", f"{manual.STATE}/claim.json", check=False)
+    assert not left.ok
 
 
 async def test_a_primary_that_only_the_operator_cannot_reach_is_not_taken_for_off(lab: Lab) -> None:

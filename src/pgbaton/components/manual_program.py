@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SETTINGS = Path("/etc/pgbaton/postgresql/manual.json")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -43,6 +43,8 @@ WAITS = """SELECT json_build_object('in_recovery', pg_is_in_recovery(),
   'position', CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END)"""
 #: How old settings have to be before all processes of a server are sure to go by them.
 SETTLED_SECONDS = 2.0
+#: What is said of another's claim.
+UNDER_WAY = "is under way here"
 HISTORY = re.compile(r"^([0-9A-F]{8})\.history$")
 CONTROL = {
     "Database system identifier": "system",
@@ -193,7 +195,7 @@ class Server:
         before = self.word(state)
         if said is None:
             return before
-        listed = f'"{self.me}"' in said["names"] and self.me not in state["detached"]
+        listed = waits_for(self.me, said["names"], self.settings) and self.me not in state["detached"]
         if said["in_recovery"] or not listed:
             return None
         if before is None and said["loaded"] < SETTLED_SECONDS:
@@ -254,6 +256,34 @@ class Server:
         """Remember which standbys commits do not wait for; this one has no word to give when it is among them."""
         self.tell(detached=hosts, **({"confirms": None} if self.me in hosts else {}))
 
+    def claim(self, token: str, seconds: str, what: str) -> None:
+        """Keep others from changing who leads for some seconds; refuses while another one does."""
+        if not self.home.is_dir():
+            return
+        with self.alone():
+            path = self.home / "claim.json"
+            held = load(path)
+            if held and held["token"] != token and held["boot"] == boot() and held["until"] > time.monotonic():
+                fail(f"{held['what']} {UNDER_WAY}")
+            made = {"token": token, "what": what, "boot": boot(), "until": time.monotonic() + int(seconds)}
+            save(path, json.dumps(made) + "\n")
+
+    def release(self, token: str) -> None:
+        """Take a claim back; another's stays."""
+        if self.home.is_dir():
+            with self.alone():
+                path = self.home / "claim.json"
+                if load(path).get("token") == token:
+                    path.unlink()
+
+    def refuse_to_replace(self) -> None:
+        """End when the data are those of a server that runs, or that somebody made a primary."""
+        unit = run("systemctl", "is-active", self.settings["unit"]).stdout.strip()
+        if unit in {"active", "activating", "reloading"}:
+            fail(f"the server on {self.me} runs: its data are not replaced")
+        if self.has_data and not self.is_standby:
+            fail(f"the data on {self.me} are those of a primary: nobody has made a standby of it")
+
     def initialise(self) -> None:
         """Make new data, and let the server be the cluster's first primary; refuses where there is anything."""
         if self.data.exists() and any(self.data.iterdir()):
@@ -264,6 +294,7 @@ class Server:
 
     def clone(self, host: str) -> None:
         """Replace the data by a copy of another host's, which is followed then."""
+        self.refuse_to_replace()
         self.tell(replacing="clone")
         self.empty()
         source = ("-d", self.conninfo(host, "replicator"), "--slot", slot(self.me))
@@ -342,6 +373,16 @@ def synchronous(settings: dict[str, Any], detached: list[str]) -> str:
     word = "ANY" if settings["mode"] == "quorum" else "FIRST"
     listed = ", ".join(f'"{name}"' for name in names)
     return f"{word} {min(settings['count'], len(names))} ({listed})"
+
+
+def waits_for(host: str, names: str, settings: dict[str, Any]) -> bool:
+    """Tell whether commits wait for a host by a list of names, and in the way that settings say. Pure.
+
+    A primary may go by older ones: it is the last to hear of new ones.
+    """
+    count = names.count('"') // 2
+    kind = "ANY" if settings["mode"] == "quorum" else "FIRST"
+    return f'"{host}"' in names and names.startswith(f"{kind} {min(settings['count'], count)} (")
 
 
 def slot(host: str) -> str:
@@ -441,7 +482,9 @@ def main(argv: list[str]) -> int:
     elif command == "initialise":
         server.initialise()
     else:
-        {"follow": server.follow, "clone": server.clone, "rewind": server.rewind}[command](*rest)
+        acts: dict[str, Callable[..., None]] = {"follow": server.follow, "clone": server.clone, "rewind": server.rewind}
+        acts |= {"claim": server.claim, "release": server.release}
+        acts[command](*rest)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -181,6 +182,9 @@ def test_a_standby_gives_its_word_from_where_its_primary_was(tmp_path: Path, mon
         (waits(""),),
         (waits('FIRST 1 ("db3")'),),
         (waits('FIRST 1 ("db11")'),),
+        # The primary goes by older settings than this host.
+        (waits('FIRST 2 ("db1", "db3")'),),
+        (waits('ANY 1 ("db1", "db3")'),),
         (waits(in_recovery=True, position=None),),
         # Not every process goes by settings that are so young.
         (waits(loaded=0.1), None),
@@ -285,6 +289,7 @@ def test_data_that_are_replaced_in_part_are_nobodys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
     made = server(tmp_path)
+    (made.data / "standby.signal").touch()
 
     def cut_short(*argv: str) -> None:
         (made.data / "PG_VERSION").write_text("17\n")
@@ -303,6 +308,39 @@ def test_data_that_are_replaced_in_part_are_nobodys(
     made.rewind("db2")
     (made.data / "PG_VERSION").write_text("17\n")
     assert made.look()["data"] is True
+
+
+def test_a_primarys_data_and_those_of_a_server_that_runs_are_not_wiped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = server(tmp_path)
+    with pytest.raises(SystemExit, match="are those of a primary"):
+        made.clone("db2")
+    (made.data / "standby.signal").touch()
+    up = subprocess.CompletedProcess((), 0, "active\n", "")
+    monkeypatch.setattr(manual_program, "run", lambda *_: up)
+    with pytest.raises(SystemExit, match="the server on db1 runs"):
+        made.clone("db2")
+    assert (made.data / "PG_VERSION").exists()
+
+
+def test_one_claim_keeps_another_out_until_it_is_released_or_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(manual_program.time, "monotonic", lambda: now[0])
+    made = server(tmp_path)
+    made.claim("a", "60", "switchover from one")
+    made.claim("a", "60", "switchover from one")
+    with pytest.raises(SystemExit, match="switchover from one is under way here"):
+        made.claim("b", "60", "failover from two")
+    made.release("b")
+    with pytest.raises(SystemExit):
+        made.claim("b", "60", "failover from two")
+    made.release("a")
+    made.claim("b", "60", "failover from two")
+    now[0] += 61
+    made.claim("a", "60", "switchover from one")
 
 
 def test_new_data_are_made_nowhere_but_in_an_empty_place(tmp_path: Path) -> None:

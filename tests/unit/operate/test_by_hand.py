@@ -309,14 +309,14 @@ class Told:
         def note(argv: tuple[str, ...]) -> Callable[[str], str]:
             return lambda text: self.words.append(f"{name} {argv[-1]} {text}".strip()) or SAID
 
-        asked = ("look", "detach", "confirm")
+        asked = ("look", "detach", "confirm", "claim", "release")
         answers: dict[tuple[str, ...], Any] = {(*manual.AS_SERVER, word): note((word,)) for word in asked}
         answers |= {("systemctl", "reload"): note(("reload",)), ("runuser",): note(("sql",))}
         return FakeHost(name, answers=answers)
 
     def done(self, change: standbys.Change) -> list[str]:
         asyncio.run(standbys.carry_out(self.operation, change))
-        return [word for word in self.words if "look" not in word]
+        return [word for word in self.words if word.split()[1] not in {"look", "claim", "release"}]
 
 
 SAID = json.dumps(

@@ -58,7 +58,7 @@ class Cluster:
         self.operation = Operation(topology(), hosts, self.words.append, timeout_seconds=0.5)
 
     def answers(self, host: str) -> dict[tuple[str, ...], Any]:
-        words = ("lead", "confirm", *(f"follow {name}" for name in NAMES))
+        words = ("lead", "confirm", "claim", "release", *(f"follow {name}" for name in NAMES))
         told: dict[tuple[str, ...], Any] = {(*manual.AS_SERVER, *word.split()): self.told(host, word) for word in words}
         told |= {
             ("runuser",): lambda text: self.sql(host, text),

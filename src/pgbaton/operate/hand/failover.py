@@ -11,7 +11,7 @@ from pgbaton.deploy.gate import unbroken
 from pgbaton.errors import Error, RefusedError
 from pgbaton.operate import candidates
 from pgbaton.operate.checks import Check, failed, listing, require, size
-from pgbaton.operate.hand import control, living, promotion
+from pgbaton.operate.hand import claims, control, living, promotion
 from pgbaton.operate.members import database_names
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.servers import Absence, Server
@@ -271,6 +271,12 @@ async def failover(operation: Operation, intent: Intent) -> Failover:
     primary and whose host answers is stopped before it is measured who is the furthest: its last commits go out as it
     stops. It is made to follow, and every standby is turned to the target, before that is promoted.
     """
+    async with claims.claimed(operation, "a failover"):
+        return await carry_out(operation, intent)
+
+
+async def carry_out(operation: Operation, intent: Intent) -> Failover:
+    """Fail over, while nobody else changes who leads."""
     sight = await living.settled(operation)
     now = consider(operation.topology, sight, intent.named, off=intent.silent)
     still(now, intent)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgbaton.deploy.gate import unbroken
-from pgbaton.errors import Error, UnhealthyError
-from pgbaton.operate.hand import control, pausing, promotion
+from pgbaton.errors import Error, RefusedError, UnhealthyError
+from pgbaton.operate.hand import claims, control, pausing, promotion
 from pgbaton.operate.operation import not_streaming
 from pgbaton.operate.servers import Server
 from pgbaton.operate.waiting import until
@@ -38,7 +38,16 @@ async def hand_over(operation: Operation, source: str, target: str) -> HandedOve
     standby may have been asked to become primary, whatever goes wrong starts the old one again; raises the Error that
     says what it was.
     """
+    async with claims.claimed(operation, f"a switchover to {target}"):
+        return await move(operation, source, target)
+
+
+async def move(operation: Operation, source: str, target: str) -> HandedOver:
+    """Move the primary, while nobody else changes who leads."""
     view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
+    if view.primaries != (source,):
+        message = f"no switchover, nothing was changed: {source} is not the primary any more"
+        raise RefusedError(message, hint="pgbaton status")
     others = tuple(name for name in view.running if name not in {source, target})
     begun, promoted = False, asyncio.Event()
     following = None
@@ -141,7 +150,6 @@ async def start_again(operation: Operation, source: str, target: str, *, stopped
     await control.disarm(operation, source)
     if stopped:
         await control.start_soon(operation, target)
-    await control.confirm(operation, target)
 
 
 async def go_on(operation: Operation, source: str, target: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgbaton.deploy.establish import CLONE_SECONDS, prepare
 from pgbaton.errors import Error
 from pgbaton.operate.checks import Check, require
-from pgbaton.operate.hand import control, promotion, standbys
+from pgbaton.operate.hand import claims, control, promotion, standbys
 from pgbaton.operate.members import only_primary
 from pgbaton.operate.waiting import going_on
 
@@ -72,6 +72,12 @@ async def rejoin(operation: Operation, host: str, *, discard: bool = False) -> t
     A standby that streams already is cloned: who asks for that wants its data gone. ``discard``: data of a newer
     timeline than the primary's, too.
     """
+    async with claims.claimed(operation, f"reinit of {host}"):
+        return await bring_back(operation, host, discard=discard)
+
+
+async def bring_back(operation: Operation, host: str, *, discard: bool) -> tuple[str, str]:
+    """Bring a server back, while nobody else changes who leads."""
     view, controls = await asyncio.gather(operation.look(), control.look(operation.topology, operation.hosts))
     primary, found = consider(view, controls, host, discard=discard), controls[host]
     with going_on(operation.report, f"{host} is no standby yet: run reinit again"):

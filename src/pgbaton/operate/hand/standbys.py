@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import RefusedError
 from pgbaton.operate.checks import Check, listing, require
-from pgbaton.operate.hand import control
+from pgbaton.operate.hand import claims, control
 from pgbaton.operate.members import database_names, only_primary
 from pgbaton.topology.model import ReplicationMode
 
@@ -98,6 +98,12 @@ async def carry_out(operation: Operation, change: Change) -> None:
     A standby that is left out stops giving its word before commits stop waiting for it. One that is taken in gives it
     after they have begun to.
     """
+    async with claims.claimed(operation, "a change of whom commits wait for"):
+        await change_all(operation, change)
+
+
+async def change_all(operation: Operation, change: Change) -> None:
+    """Tell every database host, while nobody else changes who leads."""
     controls = await control.look(operation.topology, operation.hosts)
     others = [name for name, found in controls.items() if found is not None and name != change.primary]
     if change.joins is None:
