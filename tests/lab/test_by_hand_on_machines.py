@@ -309,7 +309,8 @@ async def test_without_pools_and_asked_by_a_program_servers_are_moved_and_failed
 @pytest.mark.timeout(600)
 async def test_with_pools_beside_the_servers_an_old_primary_that_returns_never_serves(lab: Lab, tmp_path: Path) -> None:
     await applied(lab, tmp_path, pooling={"placement": "database"}, balancing={"check": "query"})
-    trials = await proven(lab, "switchover", "old-primary-returns-after-failover")
+    # Over the Unix socket of its host, no server says which one it is: the journals have to tell, and do.
+    trials = await proven(lab, "switchover", "old-primary-returns-after-failover", nameless=True)
     returned = trials["old-primary-returns-after-failover"]
     assert returned["checks"]["old primary"] == {"validity": "valid", "findings": [], "figures": {}}
 
@@ -324,7 +325,7 @@ async def test_agents_find_the_primary_end_what_hangs_and_let_clients_wait_for_a
     assert [(row["host"], row["state"]) for row in said["agents"]] == [
         (host, "running") for host in ("lb1", "lb2", "db1", "db2")
     ]
-    assert said["fences"] is None
+    assert "fences" not in said
     assert [row["writes_from"] for row in said["hosts"] if row["role"] == "primary"] == [["lb1", "lb2"]]
     trials = await proven(lab, "switchover", "postmaster-killed-in-place", "haproxy-stopped", "pooler-cut-off")
     assert trials["postmaster-killed-in-place"]["primary"][0] == trials["postmaster-killed-in-place"]["primary"][1]
