@@ -120,9 +120,10 @@ async def test_applications_reach_nothing_but_the_clients_ports(stock_lab: Lab) 
     app = stock_lab.hosts()["app"]
     closed = [("db1", 5432), ("db1", 8008), ("db1", 2379), ("lb1", 6432), ("lb1", 8404)]
     script = 'timeout 1 bash -c "exec 3<>/dev/tcp/$1/$2"'
-    for host, port in closed:
-        said = await app.run("bash", "-c", script, "bash", host, str(port), check=False)
-        assert not said.ok, (host, port)
+    said = await asyncio.gather(
+        *(app.run("bash", "-c", script, "bash", host, str(port), check=False) for host, port in closed)
+    )
+    assert [place for place, each in zip(closed, said, strict=True) if each.ok] == []
     assert (await app.run("bash", "-c", script, "bash", "lb1", "5000", check=False)).ok
 
 
