@@ -48,7 +48,6 @@ from pgbaton.agent.protocols.serving import Bounds
 from pgbaton.agent.protocols.serving import Server as Listener
 from pgbaton.agent.services import clients
 from pgbaton.agent.services.agents import Agents
-from pgbaton.agent.services.etcd import Etcd
 from pgbaton.agent.services.following import Follower
 from pgbaton.agent.services.notify import Notifier
 from pgbaton.agent.sight import Sight
@@ -90,8 +89,8 @@ class Agent:
         bind = (me.address, settings.ports.heartbeat)
         self._post = Post(self._codec, others, bind=bind, on_messages=self._received)
         self._pinger = Pinger(self._echoed)
-        self._prefix = f"/service/{settings.scope}/"
-        self._etcd = Etcd(clients.etcd_members(settings), tls=trust.nobody(ssl.PROTOCOL_TLS_CLIENT))
+        self._prefix = settings.dcs_prefix
+        self._etcd = clients.etcd(settings)
         self._follower = Follower(self._etcd, self._prefix, self._learned)
         self._fences = fences.Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
         self._fencing = Fencing(self._fences, sight, complaints, on_end=self._order_ended, on_change=self._stirred)
@@ -146,7 +145,9 @@ class Agent:
         yield keeper.keepalived(self._settings, self._sight, self._complaints)
 
     def _followers_of(self, server: Server) -> Followers:
-        return Followers(self._sight, drop=self._fences.drop, shun=self._fences.shun, nudge=server.nudge)
+        # Where no host has a member of etcd, nobody waits for one of a silent host.
+        shun = self._fences.shun if self._settings.etcd is None else None
+        return Followers(self._sight, drop=self._fences.drop, shun=shun, nudge=server.nudge)
 
     def _releases_of(self, rules: terms.Rules, resigning: Resigning) -> Releases:
         return Releases(
@@ -369,6 +370,7 @@ class Agent:
         self._codec.use(secrets.heartbeat_keys)
         self._secrets = secrets
         self._agents.prove_with(secrets)
+        self._etcd.prove_with(clients.etcd_login(self._settings, secrets))
         if self._path is not None:
             self._path.prove_with(secrets)
 

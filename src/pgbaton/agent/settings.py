@@ -25,6 +25,8 @@ Mode: TypeAlias = Literal["asynchronous", "synchronous", "strict", "quorum"]
 Placement: TypeAlias = Literal["balancer", "pooler", "database", "application", "none"]
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+#: A member of a foreign etcd: a name or an IPv4 address, and a port.
+ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?:[0-9]{1,5}")
 HIGHEST_PORT = 65_535
 #: Below four heartbeats, a detection time takes the loss of a few datagrams for a death.
 LEAST_HEARTBEATS = 4
@@ -95,14 +97,30 @@ class Postgresql:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificates and keys: for Patroni, the poolers and other agents, and those of etcd's own authority."""
+    """Certificates and keys: for Patroni, the poolers and other agents, and those of etcd's own authority.
+
+    A foreign etcd may want no certificate, or have no TLS at all.
+    """
 
     authority: Path
     certificate: Path
     key: Path
-    etcd_authority: Path
-    etcd_certificate: Path
-    etcd_key: Path
+    etcd_authority: Path | None = None
+    etcd_certificate: Path | None = None
+    etcd_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignEtcd:
+    """An etcd that is on none of the hosts: its members as ``host:port``, and below which keys this cluster's are.
+
+    ``plain``: they are asked without TLS.
+    """
+
+    endpoints: tuple[str, ...]
+    plain: bool
+    prefix: str
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +158,14 @@ class Secrets:
     """What must not be printed.
 
     ``heartbeat_key`` may be two keys with a comma between them, while one takes the other's place on one host after
-    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``.
+    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``; ``etcd_password`` is
+    that of a foreign etcd's user.
     """
 
     heartbeat_key: str = field(repr=False)
     rest_user: str
     rest_password: str = field(repr=False)
+    etcd_password: str | None = field(default=None, repr=False)
     probe_password: str | None = field(default=None, repr=False)
 
     @property
@@ -158,7 +178,7 @@ class Secrets:
 class Settings:
     """Everything an agent is told; ``hosts`` are all who vote, whether they can be reached or not.
 
-    Balancers alone have a ``path``.
+    Balancers alone have a ``path``. Without ``etcd``, its members are the hosts with the role dcs.
     """
 
     cluster: str
@@ -178,6 +198,12 @@ class Settings:
     runtime_directory: Path
     secrets: Secrets
     path: Way | None = None
+    etcd: ForeignEtcd | None = None
+
+    @property
+    def dcs_prefix(self) -> str:
+        """Return below which keys of etcd Patroni's record of this cluster is."""
+        return self.etcd.prefix if self.etcd else f"/service/{self.scope}/"
 
     @property
     def me_host(self) -> Host:
@@ -387,6 +413,7 @@ def _hidden(value: object) -> str:
 def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield what is wrong with values that have the right types: key, what was seen, what is wanted."""
     yield from _wrong_hosts(settings)
+    yield from _wrong_etcd(settings)
     ports: dict[str, int] = dataclasses.asdict(settings.ports)
     for name, port in ports.items():
         if not 0 < port <= HIGHEST_PORT:
@@ -403,6 +430,29 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     if settings.timings.detection_seconds < least:
         seen = str(settings.timings.detection_seconds)
         yield "timings.detection_seconds", seen, f"at least {LEAST_HEARTBEATS} heartbeats, {least:g}"
+
+
+def _wrong_etcd(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    tls, etcd = settings.tls, settings.etcd
+    if (tls.etcd_certificate is None) != (tls.etcd_key is None):
+        yield "tls.etcd_key", "a certificate or a key alone", "both, or neither"
+    if etcd is None:
+        if tls.etcd_authority is None or tls.etcd_certificate is None:
+            yield "tls.etcd_authority", "nothing", "an authority, a certificate and a key for the cluster's own etcd"
+        return
+    if etcd.plain == (tls.etcd_authority is not None):
+        seen = "TLS and none" if etcd.plain else "no authority"
+        yield "tls.etcd_authority", seen, "an authority, or etcd.plain, and not both"
+    if not etcd.endpoints:
+        yield "etcd.endpoints", "an empty list", "at least one host:port"
+    for number, endpoint in enumerate(etcd.endpoints):
+        _, _, port = endpoint.rpartition(":")
+        if not ENDPOINT.fullmatch(endpoint) or not 0 < int(port) <= HIGHEST_PORT:
+            yield f"etcd.endpoints[{number}]", repr(endpoint), "host:port"
+    if not etcd.prefix.startswith("/") or not etcd.prefix.endswith("/"):
+        yield "etcd.prefix", repr(etcd.prefix), "a path that begins and ends with a slash"
+    if (etcd.user is None) != (settings.secrets.etcd_password is None):
+        yield "etcd.user", "a user or a password alone", "both, or neither"
 
 
 def _wrong_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:
