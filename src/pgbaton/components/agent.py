@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgbaton.agent.kernel.fence_rules import STAND_IN_TABLE, TABLE
-from pgbaton.components import archive, haproxy, patroni, pgbouncer, postgres
+from pgbaton.components import archive, foreign, haproxy, patroni, pgbouncer, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     ETCD_AUTHORITY,
@@ -91,7 +91,7 @@ class Agent(Component):
         """Return the program, its settings and secrets, and the units."""
         restart: dict[str, Any] = {"unit": UNIT, "on_change": OnChange.RESTART}
         text = json.dumps(settings(topology, host), indent=2) + "\n"
-        hidden = json.dumps(secrets(host), indent=2) + "\n"
+        hidden = json.dumps(secrets(topology, host), indent=2) + "\n"
         waits = (File(PATRONI_DROP_IN, patroni_drop_in()),) if host.has(Role.DATABASE) else ()
         return (
             File(PROGRAM, archive.build(), mode=0o755, **restart),
@@ -115,32 +115,33 @@ class Agent(Component):
         return (Check((archive.INTERPRETER, "-I", f"{{{PROGRAM}}}", "check-settings", *files)),)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate of its health port, with which it also asks others, and the one for etcd."""
-        del topology
-        return (
-            Certificate(
-                f"agent/{host.name}",
-                file=CERTIFICATE,
-                owner="root",
-                common_name=host.name,
-                addresses=(str(host.address), "127.0.0.1"),
-                dns_names=(host.name, "localhost"),
-                server=True,
-                client=True,
-                unit=UNIT,
-                on_change=OnChange.RESTART,
-            ),
-            Certificate(
-                f"agent-etcd/{host.name}",
-                file=ETCD_CERTIFICATE,
-                owner="root",
-                common_name="etcd-agent",
-                client=True,
-                authority=ETCD_AUTHORITY,
-                unit=UNIT,
-                on_change=OnChange.RESTART,
-            ),
+        """Return the certificate of its health port, with which it also asks others, and the one for etcd.
+
+        A foreign etcd believes an authority of its own.
+        """
+        health = Certificate(
+            f"agent/{host.name}",
+            file=CERTIFICATE,
+            owner="root",
+            common_name=host.name,
+            addresses=(str(host.address), "127.0.0.1"),
+            dns_names=(host.name, "localhost"),
+            server=True,
+            client=True,
+            unit=UNIT,
+            on_change=OnChange.RESTART,
         )
+        etcd = Certificate(
+            f"agent-etcd/{host.name}",
+            file=ETCD_CERTIFICATE,
+            owner="root",
+            common_name="etcd-agent",
+            client=True,
+            authority=ETCD_AUTHORITY,
+            unit=UNIT,
+            on_change=OnChange.RESTART,
+        )
+        return (health,) if topology.foreign_etcd else (health, etcd)
 
     def shared_keys(self, topology: Topology) -> tuple[str, ...]:
         """Return the key with which all agents sign what they tell each other."""
@@ -190,9 +191,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "authority": AUTHORITY_FILE,
             "certificate": f"{TLS_DIRECTORY}/{CERTIFICATE}.crt",
             "key": f"{TLS_DIRECTORY}/{CERTIFICATE}.key",
-            "etcd_authority": ETCD_AUTHORITY_FILE,
-            "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
-            "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
+            **etcd_tls(topology),
         },
         "haproxy_socket": haproxy.SOCKET,
         "pgbouncer_sockets": {
@@ -202,6 +201,31 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "state_directory": f"/var/lib/{STATE_DIRECTORY}",
         "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
         **({"path": client_path(topology)} if host.has(Role.BALANCER) else {}),
+        **({"etcd": foreign_etcd(topology, host)} if topology.foreign_etcd else {}),
+    }
+
+
+def etcd_tls(topology: Topology) -> dict[str, str]:
+    """Return what an agent shows to etcd, and by what it verifies it; nothing that a foreign one does without."""
+    etcd = topology.foreign_etcd
+    pair = {
+        "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
+        "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
+    }
+    return {
+        **({"etcd_authority": ETCD_AUTHORITY_FILE} if etcd is None or etcd.ca_file else {}),
+        **(pair if etcd is None or etcd.certificate_file else {}),
+    }
+
+
+def foreign_etcd(topology: Topology, host: HostSpec) -> dict[str, Any]:
+    """Return where an agent finds an etcd that is on none of the hosts, and below which keys."""
+    etcd = topology.etcd
+    return {
+        "endpoints": list(foreign.turned(topology, host, etcd)),
+        "plain": etcd.is_plain,
+        "prefix": topology.dcs_prefix,
+        **({"user": etcd.user} if etcd.user else {}),
     }
 
 
@@ -239,16 +263,19 @@ def ports(topology: Topology) -> dict[str, int]:
     }
 
 
-def secrets(host: HostSpec) -> dict[str, str]:
+def secrets(topology: Topology, host: HostSpec) -> dict[str, str]:
     """Return the agent's secrets, as references.
 
-    They are the same everywhere, since who writes to etcd needs none of them; balancers alone have the probe's.
+    They are the same everywhere, since who writes to etcd needs none of them, unless a foreign etcd wants a password;
+    balancers alone have the probe's.
     """
+    login = {"etcd_password": secret(foreign.PASSWORD)} if topology.foreign_etcd and topology.etcd.user else {}
     probe = {"probe_password": secret(f"password/{postgres.PROBE_ROLE}")} if host.has(Role.BALANCER) else {}
     return {
         "heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"),
         "rest_user": patroni.REST_USER,
         "rest_password": secret("password/rest"),
+        **login,
         **probe,
     }
 
