@@ -68,13 +68,13 @@ class Theirs:
             server=True,
             client=True,
         )
-        return pki.issue(self.authority, wanted, days=30)
+        return pki.issue(self.authority, wanted, days=365)
 
     def give(self, directory: Path) -> None:
         """Write what operators of pgbaton are given."""
         ours, named = (
             pki.issue(
-                self.authority, Certificate("us", file="us", owner="root", common_name=name, client=True), days=30
+                self.authority, Certificate("us", file="us", owner="root", common_name=name, client=True), days=365
             )
             for name in ("", "pgbaton")
         )

@@ -17,6 +17,8 @@ from pgbaton import blueprint, references
 from pgbaton.agent import settings as agent_settings
 from pgbaton.components import agent, patroni
 from pgbaton.components import foreign as component
+from pgbaton.errors import UnhealthyError
+from pgbaton.hosts.fake import FakeHost
 from pgbaton.secrets import Vault
 
 if TYPE_CHECKING:
@@ -195,3 +197,15 @@ def test_the_program_on_a_database_is_told_the_same(tmp_path: Path) -> None:
     assert isinstance(program, bytes)
     compile(program, component.PROGRAM, "exec")
     assert program.endswith(b"\n\ndeployed()\n")
+
+
+async def test_it_works_where_any_endpoint_answers_a_database() -> None:
+    topology = foreign()
+    good, bad = {"endpoint": "a:1", "ok": True}, {"endpoint": "b:1", "ok": False, "reason": "timed out"}
+    asked = (*component.RUN, "health")
+    for name, told in (("db1", [bad, good]), ("lb1", [])):
+        hosts = {name: FakeHost(name, answers={asked: json.dumps({"endpoints": told})})}
+        await component.Foreign().probe(topology, topology.host(name), hosts)
+    hosts = {"db1": FakeHost("db1", answers={asked: json.dumps({"endpoints": [bad, bad]})})}
+    with pytest.raises(UnhealthyError, match="b:1: timed out"):
+        await component.Foreign().probe(topology, topology.host("db1"), hosts)
