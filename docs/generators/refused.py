@@ -35,6 +35,7 @@ TITLES = {
     "reads": "Reads of standbys",
     "timings": "Timings",
     "agents": "Agents",
+    "foreign": "An etcd that exists already",
     "hand": "Clusters that a person fails over",
     "access": "Security and SSH",
 }

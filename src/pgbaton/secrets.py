@@ -18,7 +18,7 @@ from pgbaton.errors import UsageError
 from pgbaton.state import read_json, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from pgbaton.components.base import Certificate
@@ -83,6 +83,21 @@ class Vault:
         if changed and save:
             self._save()
         return tuple(changed)
+
+    def adopt(self, values: Mapping[str, str], *, save: bool = True) -> tuple[str, ...]:
+        """Take in secrets that others made, in the place of earlier ones; return the names of those that are new.
+
+        Without ``save`` they live only as long as this object.
+        """
+        changed = tuple(name for name, value in values.items() if self._values.get(name) != value)
+        self._values.update(values)
+        if changed and save:
+            self._save()
+        return changed
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a secret of a name that may be shown."""
+        return not name.startswith(HIDDEN) and name in self._values
 
     def renew(self, name: str) -> None:
         """Generate another value for a user's password, and keep it; raises UsageError for anything else."""

@@ -27,12 +27,27 @@ def pair() -> str:
     return (text[: balancers[0]] + text[balancers[1] :]).replace('"query" ', '"script" ')
 
 
+def elsewhere() -> str:
+    """Return the usual cluster with an etcd that it did not bring."""
+    table = """
+[etcd]
+endpoints = ["https://10.9.0.1:2379", "https://etcd2.example.org:2379", "https://etcd3.example.org:2379"]
+namespace = "/pg/production"
+ca_file = "/srv/etcd/ca.crt"
+certificate_file = "/srv/etcd/pgbaton.crt"
+key_file = "/srv/etcd/pgbaton.key"
+user = "pgbaton"
+"""
+    return presets.text("standard").replace('"database", "dcs"', '"database"') + table
+
+
 #: The presets as they are, one whose hosts have as many different roles as any, without agents, one that has
-#: nothing where it usually is, and the least of all.
+#: nothing where it usually is, the least of all, and one whose etcd is elsewhere.
 CASES = {name: presets.text(name) for name in presets.NAMES} | {
     "stock": presets.text("classic") + STOCK,
     "apart": (HERE / "apart.toml").read_text(encoding="utf-8"),
     "pair": pair(),
+    "elsewhere": elsewhere(),
 }
 #: A database that replicates over a network of its own.
 APART = presets.text("standard").replace("[network]\n", '[network]\nreplication_subnet = "10.78.0.0/24"\n')

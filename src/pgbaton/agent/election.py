@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from typing import TYPE_CHECKING, NoReturn
 
 from pgbaton.agent.acting import etcd_leader, holds, keeper
@@ -21,13 +20,12 @@ from pgbaton.agent.acting.stand_in import StandIn
 from pgbaton.agent.clock import clock
 from pgbaton.agent.decisions import cluster, terms
 from pgbaton.agent.kernel import fences
-from pgbaton.agent.protocols import trust
 from pgbaton.agent.services import clients
 from pgbaton.agent.services.agents import Agents
-from pgbaton.agent.services.etcd import Etcd
 from pgbaton.agent.services.following import Follower
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterator
 
     from pgbaton.agent.acting.keeper import Keeper
@@ -123,8 +121,8 @@ class Election(NoElection):
         self._server = server
         self._stirred = stirred
         self._turned = turned
-        self._prefix = f"/service/{settings.scope}/"
-        self._etcd = Etcd(clients.etcd_members(settings), tls=trust.nobody(ssl.PROTOCOL_TLS_CLIENT))
+        self._prefix = settings.dcs_prefix
+        self._etcd = clients.etcd(settings)
         self._follower = Follower(self._etcd, self._prefix, self._learned)
         self._fences = fences.Fences(hosts=others, ports=settings.ports, directory=settings.state_directory)
         self._fencing = Fencing(self._fences, sight, complaints, on_end=self._order_ended, on_change=stirred)
@@ -141,7 +139,9 @@ class Election(NoElection):
         return OwnFence(self._sight, self._fences, self._complaints, server=server, ask_every=ask_every)
 
     def _followers_of(self, server: Server) -> Followers:
-        return Followers(self._sight, drop=self._fences.drop, shun=self._fences.shun, nudge=server.nudge)
+        # Where no host has a member of etcd, nobody waits for one of a silent host.
+        shun = self._fences.shun if self._settings.etcd is None else None
+        return Followers(self._sight, drop=self._fences.drop, shun=shun, nudge=server.nudge)
 
     def _releases_of(self, post: Sender) -> Releases:
         settings, resigning = self._settings, Resigning(self._sight, self._fences, self._server)
@@ -226,8 +226,9 @@ class Election(NoElection):
         self._etcd.use(tls)
 
     def prove_with(self, secrets: Secrets) -> None:
-        """Give orders to other agents with this password."""
+        """Give orders to other agents, and log in to etcd, with these passwords."""
         self._agents.prove_with(secrets)
+        self._etcd.prove_with(clients.etcd_login(self._settings, secrets))
 
     def ends(self) -> None:
         """Begin no hand-over any more that this agent would not live to see."""

@@ -27,6 +27,8 @@ Kind: TypeAlias = Literal["patroni", "manual"]
 Placement: TypeAlias = Literal["balancer", "pooler", "database", "application", "none"]
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+#: A member of a foreign etcd: a name or an IPv4 address, and a port.
+ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?:[0-9]{1,5}")
 HIGHEST_PORT = 65_535
 #: Below four heartbeats, a detection time takes the loss of a few datagrams for a death.
 LEAST_HEARTBEATS = 4
@@ -105,7 +107,7 @@ class Postgresql:
 class Tls:
     """Certificates and keys: for Patroni, the poolers and other agents, and those of etcd's own authority.
 
-    Where a person promotes there is no etcd.
+    Where a person promotes there is no etcd. A foreign one may want no certificate, or have no TLS at all.
     """
 
     authority: Path
@@ -115,11 +117,18 @@ class Tls:
     etcd_certificate: Path | None = None
     etcd_key: Path | None = None
 
-    @property
-    def etcd(self) -> tuple[Path, ...]:
-        """Return the files for etcd: authority, certificate and key, or none of them."""
-        files = (self.etcd_authority, self.etcd_certificate, self.etcd_key)
-        return tuple(file for file in files if file is not None)
+
+@dataclass(frozen=True, slots=True)
+class ForeignEtcd:
+    """An etcd that is on none of the hosts: its members as ``host:port``, and below which keys this cluster's are.
+
+    ``plain``: they are asked without TLS.
+    """
+
+    endpoints: tuple[str, ...]
+    plain: bool
+    prefix: str
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +166,14 @@ class Secrets:
     """What must not be printed.
 
     ``heartbeat_key`` may be two keys with a comma between them, while one takes the other's place on one host after
-    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``. Where there is no
-    Patroni, nobody has a login to it.
+    the other: old,new everywhere, then new,old, then new. Balancers alone have ``probe_password``; ``etcd_password`` is
+    that of a foreign etcd's user. Where there is no Patroni, nobody has a login to it.
     """
 
     heartbeat_key: str = field(repr=False)
     rest_user: str | None = None
     rest_password: str | None = field(default=None, repr=False)
+    etcd_password: str | None = field(default=None, repr=False)
     probe_password: str | None = field(default=None, repr=False)
 
     @property
@@ -176,7 +186,8 @@ class Secrets:
 class Settings:
     """Everything an agent is told; ``hosts`` are all who vote, whether they can be reached or not.
 
-    Balancers alone have a ``path``. Where a person promotes (``kind``) nobody votes, and nobody is fenced.
+    Balancers alone have a ``path``. Where a person promotes (``kind``) nobody votes, and nobody is fenced. Without
+    ``etcd``, its members are the hosts with the role dcs.
     """
 
     cluster: str
@@ -197,6 +208,12 @@ class Settings:
     runtime_directory: Path
     secrets: Secrets
     path: Way | None = None
+    etcd: ForeignEtcd | None = None
+
+    @property
+    def dcs_prefix(self) -> str:
+        """Return below which keys of etcd Patroni's record of this cluster is."""
+        return self.etcd.prefix if self.etcd else f"/service/{self.scope}/"
 
     @property
     def is_manual(self) -> bool:
@@ -411,7 +428,9 @@ def _hidden(value: object) -> str:
 def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield what is wrong with values that have the right types: key, what was seen, what is wanted."""
     yield from _wrong_hosts(settings)
-    yield from _wrong_logins(settings)
+    if not settings.is_manual:
+        yield from _wrong_logins(settings)
+        yield from _wrong_etcd(settings)
     ports: dict[str, int] = dataclasses.asdict(settings.ports)
     for name, port in ports.items():
         if not 0 < port <= HIGHEST_PORT:
@@ -431,15 +450,33 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _wrong_logins(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield what an agent lacks beside Patroni and etcd."""
-    if settings.is_manual:
-        return
-    for name in ("etcd_authority", "etcd_certificate", "etcd_key"):
-        if getattr(settings.tls, name) is None:
-            yield f"tls.{name}", "nothing", "an absolute path"
+    """Yield what an agent lacks beside Patroni."""
     for name in ("rest_user", "rest_password"):
         if getattr(settings.secrets, name) is None:
             yield name, "nothing", "text, in the file of secrets"
+
+
+def _wrong_etcd(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    tls, etcd = settings.tls, settings.etcd
+    if (tls.etcd_certificate is None) != (tls.etcd_key is None):
+        yield "tls.etcd_key", "a certificate or a key alone", "both, or neither"
+    if etcd is None:
+        if tls.etcd_authority is None or tls.etcd_certificate is None:
+            yield "tls.etcd_authority", "nothing", "an authority, a certificate and a key for the cluster's own etcd"
+        return
+    if etcd.plain == (tls.etcd_authority is not None):
+        seen = "TLS and none" if etcd.plain else "no authority"
+        yield "tls.etcd_authority", seen, "an authority, or etcd.plain, and not both"
+    if not etcd.endpoints:
+        yield "etcd.endpoints", "an empty list", "at least one host:port"
+    for number, endpoint in enumerate(etcd.endpoints):
+        _, _, port = endpoint.rpartition(":")
+        if not ENDPOINT.fullmatch(endpoint) or not 0 < int(port) <= HIGHEST_PORT:
+            yield f"etcd.endpoints[{number}]", repr(endpoint), "host:port"
+    if not etcd.prefix.startswith("/") or not etcd.prefix.endswith("/"):
+        yield "etcd.prefix", repr(etcd.prefix), "a path that begins and ends with a slash"
+    if (etcd.user is None) != (settings.secrets.etcd_password is None):
+        yield "etcd.user", "a user or a password alone", "both, or neither"
 
 
 def _wrong_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:

@@ -131,8 +131,23 @@ def pool(row: PoolRow) -> str:
 def etcd(it: EtcdRow) -> Text:
     """Return etcd's line."""
     alarms = f", alarms {', '.join(it.alarms)}" if it.alarms else ""
-    text = f"etcd {it.healthy}/{it.members} healthy, leader {it.leader or 'none'}, {size(it.db_size_bytes)}{alarms}"
+    if it.seen_from is not None:
+        return foreign_etcd(it, alarms)
+    text = (
+        f"etcd {it.healthy}/{it.members} healthy, leader {it.leader or 'none'}, {size(it.db_size_bytes or 0)}{alarms}"
+    )
     return Text(text, style="" if it.healthy == it.members and not it.alarms else "yellow")
+
+
+def foreign_etcd(it: EtcdRow, alarms: str) -> Text:
+    """Return the line of an etcd that is elsewhere: what is seen of it, from where, and what is not."""
+    words = [f"leader {it.leader}"] if it.leader else []
+    words += [size(it.db_size_bytes)] if it.db_size_bytes is not None else []
+    seen = "".join(f", {word}" for word in words)
+    untold = f"; not told: {', '.join(it.untold)}" if it.untold else ""
+    where = ", ".join(it.seen_from or ()) or "no database"
+    text = f"etcd elsewhere: {it.healthy}/{it.members} endpoints answer {where}{seen}{alarms}{untold}"
+    return Text(text, style="" if it.healthy == it.members and it.seen_from and not it.alarms else "yellow")
 
 
 def agents(rows: tuple[AgentRow, ...], fences: tuple[FenceRow, ...]) -> Text:

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgbaton.agent.kernel.fence_rules import STAND_IN_TABLE, TABLE
-from pgbaton.components import archive, haproxy, patroni, pgbouncer, postgres
+from pgbaton.components import archive, foreign, haproxy, patroni, pgbouncer, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     ETCD_AUTHORITY,
@@ -57,13 +57,6 @@ FAILURES = 3
 PATH_SECONDS = 1.0
 #: How long a pooler may hold its clients back before they are let go, whatever has become of the hand-over.
 PAUSE_SECONDS = 5.0
-
-#: What it shows etcd, as its settings name it.
-ETCD_FILES = {
-    "etcd_authority": ETCD_AUTHORITY_FILE,
-    "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
-    "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
-}
 
 #: Ask for an answer over mutual TLS, whatever it is. Arguments: address, port, authority, certificate, key.
 ASK = """
@@ -126,8 +119,11 @@ class Agent(Component):
         return (Check((archive.INTERPRETER, "-I", f"{{{PROGRAM}}}", "check-settings", *files)),)
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate of its health port, with which it also asks others, and the one for etcd."""
-        own = Certificate(
+        """Return the certificate of its health port, with which it also asks others, and the one for etcd.
+
+        A foreign etcd believes an authority of its own.
+        """
+        health = Certificate(
             f"agent/{host.name}",
             file=CERTIFICATE,
             owner="root",
@@ -139,7 +135,7 @@ class Agent(Component):
             unit=UNIT,
             on_change=OnChange.RESTART,
         )
-        for_etcd = Certificate(
+        etcd = Certificate(
             f"agent-etcd/{host.name}",
             file=ETCD_CERTIFICATE,
             owner="root",
@@ -149,7 +145,7 @@ class Agent(Component):
             unit=UNIT,
             on_change=OnChange.RESTART,
         )
-        return (own,) if topology.is_manual else (own, for_etcd)
+        return (health,) if topology.is_manual or topology.foreign_etcd else (health, etcd)
 
     def shared_keys(self, topology: Topology) -> tuple[str, ...]:
         """Return the key with which all agents sign what they tell each other."""
@@ -197,7 +193,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "authority": AUTHORITY_FILE,
             "certificate": f"{TLS_DIRECTORY}/{CERTIFICATE}.crt",
             "key": f"{TLS_DIRECTORY}/{CERTIFICATE}.key",
-            **({} if topology.is_manual else ETCD_FILES),
+            **({} if topology.is_manual else etcd_tls(topology)),
         },
         "haproxy_socket": haproxy.SOCKET,
         "pgbouncer_sockets": {
@@ -207,6 +203,31 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "state_directory": f"/var/lib/{STATE_DIRECTORY}",
         "runtime_directory": f"/run/{RUNTIME_DIRECTORY}",
         **({"path": client_path(topology)} if host.has(Role.BALANCER) else {}),
+        **({"etcd": foreign_etcd(topology, host)} if topology.foreign_etcd else {}),
+    }
+
+
+def etcd_tls(topology: Topology) -> dict[str, str]:
+    """Return what an agent shows to etcd, and by what it verifies it; nothing that a foreign one does without."""
+    etcd = topology.foreign_etcd
+    pair = {
+        "etcd_certificate": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.crt",
+        "etcd_key": f"{TLS_DIRECTORY}/{ETCD_CERTIFICATE}.key",
+    }
+    return {
+        **({"etcd_authority": ETCD_AUTHORITY_FILE} if etcd is None or etcd.ca_file else {}),
+        **(pair if etcd is None or etcd.certificate_file else {}),
+    }
+
+
+def foreign_etcd(topology: Topology, host: HostSpec) -> dict[str, Any]:
+    """Return where an agent finds an etcd that is on none of the hosts, and below which keys."""
+    etcd = topology.etcd
+    return {
+        "endpoints": list(foreign.turned(topology, host, etcd)),
+        "plain": etcd.is_plain,
+        "prefix": topology.dcs_prefix,
+        **({"user": etcd.user} if etcd.user else {}),
     }
 
 
@@ -256,11 +277,13 @@ def ports(topology: Topology) -> dict[str, int]:
 def secrets(topology: Topology, host: HostSpec) -> dict[str, str]:
     """Return the agent's secrets, as references.
 
-    They are the same everywhere, since who writes to etcd needs none of them; balancers alone have the probe's.
+    They are the same everywhere, since who writes to etcd needs none of them, unless a foreign etcd wants a password;
+    balancers alone have the probe's.
     """
+    login = {"etcd_password": secret(foreign.PASSWORD)} if topology.foreign_etcd and topology.etcd.user else {}
     probe = {"probe_password": secret(f"password/{postgres.PROBE_ROLE}")} if host.has(Role.BALANCER) else {}
     rest = {"rest_user": patroni.REST_USER, "rest_password": secret("password/rest")}
-    return {"heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"), **({} if topology.is_manual else rest), **probe}
+    return {"heartbeat_key": secret(f"key/{HEARTBEAT_KEY}"), **({} if topology.is_manual else rest), **login, **probe}
 
 
 #: What root may do and the agent needs: read the server's directory, see what processes run and end those that hang,

@@ -8,6 +8,7 @@ from pgbaton.components.agent import Agent
 from pgbaton.components.directories import Directories
 from pgbaton.components.etcd import Etcd
 from pgbaton.components.firewall import Firewall
+from pgbaton.components.foreign import Foreign
 from pgbaton.components.haproxy import Haproxy
 from pgbaton.components.keepalived import Keepalived
 from pgbaton.components.manual import Manual
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SERVICES: tuple[Component, ...] = (
     Etcd(),
+    Foreign(),
     Postgres(),
     Patroni(),
     Manual(),

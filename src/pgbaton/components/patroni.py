@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
-from pgbaton.components import directories, postgres
+from pgbaton.components import directories, foreign, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     ETCD_AUTHORITY,
@@ -72,7 +72,7 @@ class Patroni(Component):
 
     def files(self, topology: Topology, host: HostSpec) -> tuple[File, ...]:
         """Return Patroni's configuration and drop-in."""
-        text = HEADER + yaml.safe_dump(configuration(topology, host), sort_keys=False, width=120)
+        text = HEADER + dumped(configuration(topology, host))
         rule = f'{HEADER}KERNEL=="watchdog", OWNER="postgres", GROUP="postgres", MODE="0600"\n'
         return (
             File(WATCHDOG_RULE, rule),
@@ -92,32 +92,33 @@ class Patroni(Component):
         return (own, postgres.trial_of(topology, CONFIG))
 
     def certificates(self, topology: Topology, host: HostSpec) -> tuple[Certificate, ...]:
-        """Return the certificate of its REST port, with which it also asks other members, and the one for etcd."""
-        del topology
-        return (
-            Certificate(
-                f"patroni/{host.name}",
-                file="patroni",
-                owner="postgres",
-                common_name=host.name,
-                addresses=(str(host.address),),
-                dns_names=(host.name,),
-                server=True,
-                client=True,
-                unit=UNIT,
-                on_change=OnChange.RELOAD,
-            ),
-            Certificate(
-                f"etcd-client/{host.name}",
-                file="etcd-client",
-                owner="postgres",
-                common_name="etcd-client",
-                client=True,
-                authority=ETCD_AUTHORITY,
-                unit=UNIT,
-                on_change=OnChange.RELOAD,
-            ),
+        """Return the certificate of its REST port, with which it also asks other members, and the one for etcd.
+
+        A foreign etcd believes an authority of its own.
+        """
+        rest = Certificate(
+            f"patroni/{host.name}",
+            file="patroni",
+            owner="postgres",
+            common_name=host.name,
+            addresses=(str(host.address),),
+            dns_names=(host.name,),
+            server=True,
+            client=True,
+            unit=UNIT,
+            on_change=OnChange.RELOAD,
         )
+        etcd = Certificate(
+            f"etcd-client/{host.name}",
+            file="etcd-client",
+            owner="postgres",
+            common_name="etcd-client",
+            client=True,
+            authority=ETCD_AUTHORITY,
+            unit=UNIT,
+            on_change=OnChange.RELOAD,
+        )
+        return (rest,) if topology.foreign_etcd else (rest, etcd)
 
     def passwords(self, topology: Topology) -> tuple[str, ...]:
         """Return the password of unsafe REST calls."""
@@ -133,7 +134,10 @@ def unit_section(topology: Topology, host: HostSpec) -> dict[str, str]:
 
     Nor does one before all its addresses are there: it would listen on those that are, and never on the others.
     """
-    return {"StartLimitIntervalSec": "0", **directories.needed(topology, *postgres.addresses_target(host))}
+    etcd = topology.foreign_etcd
+    # systemd passes over what begins with X-. Patroni reads where etcd is when it starts: so another word restarts it.
+    told = {"X-Etcd": " ".join(etcd.endpoints)} if etcd else {}
+    return {"StartLimitIntervalSec": "0", **directories.needed(topology, *postgres.addresses_target(host)), **told}
 
 
 def service(topology: Topology) -> dict[str, str | list[str]]:
@@ -157,6 +161,7 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
     rest = {"username": REST_USER, "password": secret("password/rest")}
     return {
         "scope": topology.scope,
+        **({"namespace": topology.etcd.namespace} if topology.foreign_etcd else {}),
         "name": host.name,
         "log": {"level": "INFO", "format": "%(levelname)s: %(message)s"},
         "restapi": {
@@ -168,15 +173,7 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "authentication": rest,
         },
         "ctl": {**tls, "cacert": AUTHORITY_FILE, "authentication": {**rest}},
-        "etcd3": {
-            "hosts": members(topology, host),
-            # The list is kept in this order: the local member first.
-            "use_proxies": True,
-            "protocol": "https",
-            "cacert": ETCD_AUTHORITY_FILE,
-            "cert": f"{TLS_DIRECTORY}/etcd-client.crt",
-            "key": f"{TLS_DIRECTORY}/etcd-client.key",
-        },
+        "etcd3": etcd_client(topology, host),
         "bootstrap": {
             "dcs": dynamic_configuration(topology),
             "initdb": [
@@ -200,8 +197,32 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
     }
 
 
+def etcd_client(topology: Topology, host: HostSpec) -> dict[str, Any]:
+    """Return how a member of Patroni asks etcd."""
+    etcd = topology.foreign_etcd
+    is_certified, is_plain = (bool(etcd.certificate_file), etcd.is_plain) if etcd else (True, False)
+    pair = {"cert": f"{TLS_DIRECTORY}/etcd-client.crt", "key": f"{TLS_DIRECTORY}/etcd-client.key"}
+    return {
+        "hosts": members(topology, host),
+        # The list is kept in this order, and nothing else is asked: the local member first, or those that were named.
+        "use_proxies": True,
+        "protocol": "http" if is_plain else "https",
+        **({} if is_plain else {"cacert": ETCD_AUTHORITY_FILE}),
+        **(pair if is_certified else {}),
+        **({"username": etcd.user, "password": secret(foreign.PASSWORD)} if etcd and etcd.user else {}),
+    }
+
+
+def dumped(values: dict[str, Any]) -> str:
+    """Return a configuration as YAML; a password that others chose is quoted, since it may hold YAML's own marks."""
+    text = str(yaml.safe_dump(values, sort_keys=False, width=120))
+    return text.replace(secret(foreign.PASSWORD), f'"{secret(foreign.PASSWORD)}"')
+
+
 def members(topology: Topology, host: HostSpec) -> list[str]:
     """Return etcd's members as a member of Patroni should try them: its own host's first."""
+    if topology.foreign_etcd:
+        return list(foreign.turned(topology, host, topology.foreign_etcd))
     port = topology.orchestration.etcd_client_port
     others = [f"{member.address}:{port}" for member in topology.with_role(Role.DCS) if member.name != host.name]
     return [f"127.0.0.1:{port}", *others] if host.has(Role.DCS) else others

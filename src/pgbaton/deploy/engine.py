@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pgbaton import blueprint as blueprints
-from pgbaton.deploy import addresses, journal, moving, networks, places, plan, preflight, rollback
+from pgbaton.deploy import addresses, foreign, journal, moving, networks, places, plan, preflight, rollback
 from pgbaton.deploy import apply as applying
 from pgbaton.errors import RefusedError
 from pgbaton.secrets import Vault
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Draft:
-    """A plan and what it was made of; ``vault`` holds provisional secrets where new ones are due."""
+    """A plan and what it was made of; ``vault`` holds provisional secrets where new ones are due.
+
+    ``given`` are secrets that came from files of this machine, by name, and have to be kept with the others.
+    """
 
     plan: Plan
     topology: Topology
     blueprint: Blueprint
     vault: Vault
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 async def draft(
@@ -42,23 +46,53 @@ async def draft(
 
     Hosts of a cluster that nothing was applied to yet are examined first. ``text`` is the topology file's.
     """
-    if journal.last_plan(state) is None:
+    fresh = journal.last_plan(state) is None
+    if fresh:
         report("preflight: looking at all hosts")
         await preflight.check(topology, hosts)
     await networks.check(topology, hosts)
     before = previous(state)
-    places.refuse_other_data(None if before is None else load.loads(before, source="the topology of before"), topology)
-    report("plan: comparing all hosts with the topology")
+    was = None if before is None else load.loads(before, source="the topology of before")
+    places.refuse_other_data(was, topology)
+    refuse_another_etcd(state, was, topology)
     drawn = blueprints.draw(topology)
     vault = Vault(state.vault_directory)
-    issued = ensure(vault, topology, drawn, save=False)
+    given = foreign.given(topology, vault)
+    issued = (*vault.adopt(given, save=False), *ensure(vault, topology, drawn, save=False))
+    notes = await try_foreign_etcd(topology, hosts, vault, before=was, fresh=fresh, report=report)
+    report("plan: comparing all hosts with the topology")
     source = plan.Source(text, before, issued, addresses.leaving(earlier(state), topology))
     there = formers(state)
     for each in there:
         moving.check(each, topology)
         networks.refuse_leap(each, topology)
     drawn = moving.with_former(drawn, *there)
-    return Draft(await plan.make(topology, drawn, hosts, vault, source=source), topology, drawn, vault)
+    made = await plan.make(topology, drawn, hosts, vault, source=source)
+    return Draft(replace(made, notes=(*made.notes, *notes)), topology, drawn, vault, given)
+
+
+def refuse_another_etcd(state: ClusterState, was: Topology | None, topology: Topology) -> None:
+    """Raise RefusedError when the leader lock would be kept elsewhere than it is, as far as any apply has come."""
+    foreign.refuse_another(was, topology)
+    last = journal.last_plan(state)
+    begun = moving.former(last.topology) if last else None
+    if begun and (begun.foreign_etcd is None) != (topology.foreign_etcd is None):
+        foreign.refuse_another(begun, topology)
+
+
+async def try_foreign_etcd(
+    topology: Topology,
+    hosts: Mapping[str, Host],
+    vault: Vault,
+    *,
+    before: Topology | None,
+    fresh: bool,
+    report: Callable[[str], None],
+) -> tuple[str, ...]:
+    """Try an etcd that is elsewhere from every host that leans on it; return what is worth knowing of it."""
+    if topology.foreign_etcd:
+        report("preflight: asking the foreign etcd from all hosts that will")
+    return await foreign.check(topology, hosts, vault, before=before, fresh=fresh)
 
 
 def ensure(vault: Vault, topology: Topology, drawn: Blueprint, *, save: bool = True) -> tuple[str, ...]:
@@ -106,6 +140,7 @@ async def carry_out(
     """Issue the secrets that are due, remember the topology, and apply the plan. The caller holds the lock."""
     state.create()
     vault = Vault(state.vault_directory)
+    vault.adopt(drafted.given)
     ensure(vault, drafted.topology, drafted.blueprint)
     if drafted.plan.topology:
         write_private(state.topology_file, drafted.plan.topology)
@@ -161,4 +196,5 @@ def saved_draft(state: ClusterState, saved: Plan) -> Draft:
         raise RefusedError(message, hint="make a new plan, and look at it")
     topology = load.loads(saved.topology, source=f"plan {saved.id}")
     drawn = moving.with_former(blueprints.draw(topology), *formers(state))
-    return Draft(saved, topology, drawn, Vault(state.vault_directory))
+    vault = Vault(state.vault_directory)
+    return Draft(saved, topology, drawn, vault, foreign.given(topology, vault))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from pgbaton.components import agent, haproxy, keepalived, pgbouncer
+from pgbaton.components import agent, foreign, haproxy, keepalived, pgbouncer
 from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.errors import Error, UnhealthyError
 from pgbaton.observe import clients, readings
@@ -124,6 +124,7 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         *proxied,
         *(part for role in spec.roles for part in PARTS.get(role, ()) if is_there(topology, part)),
         *agent_parts(topology, spec),
+        *(("foreign_etcd",) if asks_foreign_etcd(topology, spec) else ()),
     ]
     placed = (name for role in spec.roles for name in PACKAGES.get(role, ()) if is_there(topology, name))
     packages = [*proxied, *placed]
@@ -143,6 +144,7 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
         "postgres_port": topology.postgresql.port,
         "rest_port": topology.orchestration.rest_port,
         "etcd_port": topology.orchestration.etcd_client_port,
+        **({"foreign_etcd": (*foreign.RUN, "health")} if asks_foreign_etcd(topology, spec) else {}),
         "directories": (topology.data_directory, *topology.directories),
         **agent_request(topology, spec, deadline=deadline),
     }
@@ -151,6 +153,11 @@ def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str,
 def is_there(topology: Topology, part: str) -> bool:
     """Tell whether a cluster has a part, or a package, of its hosts' roles: without Patroni there is none to ask."""
     return not (topology.is_manual and part == "patroni")
+
+
+def asks_foreign_etcd(topology: Topology, spec: HostSpec) -> bool:
+    """Tell whether a host can say how an etcd is that is on none of the hosts."""
+    return topology.foreign_etcd is not None and spec.has(Role.DATABASE)
 
 
 def agent_parts(topology: Topology, spec: HostSpec) -> tuple[str, ...]:

@@ -14,7 +14,16 @@ from pgbaton.topology.model import Placement, ReplicationMode, Role
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pgbaton.observe.snapshot import AgentView, FenceView, HostView, PoolView, PostgresView, Snapshot, StandbyView
+    from pgbaton.observe.snapshot import (
+        AgentView,
+        EndpointView,
+        FenceView,
+        HostView,
+        PoolView,
+        PostgresView,
+        Snapshot,
+        StandbyView,
+    )
     from pgbaton.topology.model import HostSpec, Topology
 
 #: HAProxy's listeners in front of the servers.
@@ -235,6 +244,33 @@ class Facts:
         """
         may_be = self.topology.has_agents and pgbouncer.purpose_of(pool.instance) == HELD_PURPOSE
         return may_be and bool(pool.paused) and pool.wait_seconds > agent.PAUSE_SECONDS
+
+    @cached_property
+    def seen_endpoints(self) -> dict[str, tuple[EndpointView, ...]]:
+        """Return how each reachable database sees a foreign etcd's endpoints; nothing where it could not even ask."""
+        if self.topology.foreign_etcd is None:
+            return {}
+        return {spec.name: view.foreign_etcd or () for spec, view in self.reached(Role.DATABASE)}
+
+    @cached_property
+    def without_etcd(self) -> dict[str, str]:
+        """Return why a database gets no answer from a foreign etcd, for those that get none."""
+        found = {}
+        for host, views in self.seen_endpoints.items():
+            if not any(view.healthy for view in views):
+                reasons = [f"{view.endpoint}: {view.reason}" for view in views]
+                found[host] = "; ".join(reasons) or self.snapshot.host(host).problem("foreign_etcd") or "not asked"
+        return found
+
+    @cached_property
+    def silent_endpoints(self) -> dict[str, dict[str, str]]:
+        """Return by endpoint of a foreign etcd which databases it does not answer, and why."""
+        found: dict[str, dict[str, str]] = {}
+        for host, views in self.seen_endpoints.items():
+            for view in views:
+                if not view.healthy:
+                    found.setdefault(view.endpoint, {})[host] = view.reason
+        return found
 
     def unit_of(self, part: str) -> str | None:
         """Return the unit that runs a part of a host; None for what no unit runs."""

@@ -223,6 +223,11 @@ async def etcd(request: dict[str, Any]) -> dict[str, Any]:
     return {"health": answers[0], **dict(zip(questions, answers[1:], strict=True))}
 
 
+async def foreign_etcd(request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """Return how the endpoints of an etcd that is elsewhere are, as seen from this host."""
+    return json.loads(await output(*request["foreign_etcd"]))["endpoints"]
+
+
 async def agent(request: dict[str, Any]) -> dict[str, Any]:
     """Return what the agent says of its host and of the others, and which program it runs from."""
     said = await agent_says(request)
@@ -335,6 +340,7 @@ async def gather(request: dict[str, Any]) -> dict[str, Any]:
         "units": units, "addresses": addresses, "haproxy": haproxy, "postgres": postgres, "patroni": patroni,
         "etcd": etcd, "certificates": certificates, "disk": disk, "packages": packages,
         "agent": agent, "fences": fences, "tracked": tracked, "sessions": sessions, "pooled": pooled,
+        "foreign_etcd": foreign_etcd,
     }  # fmt: skip
     asked = {name: parts[name](request) for name in request["parts"]}
     if "pooled" not in asked:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.observe.facts import Facts
 from pgbaton.observe.findings import Finding, ranked
-from pgbaton.observe.rules import agents, database, dcs, hosts, routing
+from pgbaton.observe.rules import agents, database, dcs, foreign, hosts, routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,6 +28,9 @@ RULES: tuple[Rule, ...] = (
     routing.vip_twice,
     dcs.quorum_lost,
     dcs.alarm_raised,
+    foreign.endpoints_differ,
+    foreign.etcd_out_of_reach,
+    foreign.foreign_alarm_raised,
     hosts.unreachable,
     routing.haproxy_silent,
     routing.balancers_disagree,
@@ -57,6 +60,8 @@ RULES: tuple[Rule, ...] = (
     dcs.leaders_differ,
     dcs.members_differ,
     dcs.quota_near,
+    foreign.endpoint_unhealthy,
+    foreign.foreign_quota_near,
     hosts.unit_not_running,
     hosts.unit_not_enabled,
     hosts.disk_full,

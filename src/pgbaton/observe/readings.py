@@ -13,6 +13,7 @@ from pgbaton.observe.snapshot import (
     AgentView,
     CertificateView,
     DiskView,
+    EndpointView,
     EtcdView,
     FencesView,
     FenceView,
@@ -214,6 +215,28 @@ def answered(reply: Mapping[str, Any], *, optional: bool = False) -> Mapping[str
     return answer
 
 
+def foreign_etcd(found: list[dict[str, Any]]) -> tuple[EndpointView, ...]:
+    """Read how the endpoints of an etcd that is elsewhere are."""
+    return tuple(endpoint(each) for each in found)
+
+
+def endpoint(told: Mapping[str, Any]) -> EndpointView:
+    """Read how one of them is."""
+    members, alarms = told.get("members"), told.get("alarms")
+    return EndpointView(
+        endpoint=told["endpoint"],
+        healthy=told["ok"],
+        reason=told.get("reason", ""),
+        cluster=told.get("cluster"),
+        version=told.get("version"),
+        leader=told.get("leader"),
+        members=None if members is None else tuple(members),
+        db_size_bytes=told.get("db_size_bytes"),
+        quota_bytes=told.get("quota_bytes"),
+        alarms=None if alarms is None else tuple(alarms),
+    )
+
+
 def agent(answer: Mapping[str, Any]) -> AgentView:
     """Read what an agent says of itself, and its figures; what it is, it says itself, or its program does."""
     said, program = answer["health"], answer["program"]
@@ -285,4 +308,5 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "agent": agent,
     "fences": fences,
     "tracked": lambda value: value,
+    "foreign_etcd": foreign_etcd,
 }

@@ -72,13 +72,19 @@ class PoolRow:
 
 @dataclass(frozen=True)
 class EtcdRow:
-    """All of etcd in a line: of ``members``, how many are ``healthy``, and who leads."""
+    """All of etcd in a line: of ``members``, how many are ``healthy``, and who leads.
+
+    Of a foreign etcd, the members are its endpoints, and healthy are those that answer all of ``seen_from``. What is in
+    ``untold`` cannot be seen: its members do not tell the cluster's user. A size of None is not told either.
+    """
 
     members: int
     healthy: int
     leader: str | None
-    db_size_bytes: int
+    db_size_bytes: int | None
     alarms: tuple[str, ...]
+    seen_from: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+    untold: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def report(topology: Topology, snapshot: Snapshot) -> Report:
         survives=facts.durability,
         hosts=tuple(host_row(facts, spec) for spec in topology.hosts),
         pools=tuple(PoolRow(spec.name, pool) for spec, view in facts.poolers for pool in view.pools),
-        etcd=None if topology.is_manual else etcd_row(facts),
+        etcd=etcd_of(facts),
         findings=findings,
         snapshot=snapshot,
         agents=tuple(agent_row(facts, spec) for spec in topology.voters) if topology.has_agents else None,
@@ -214,6 +220,36 @@ def state(facts: Facts, spec: HostSpec, view: HostView) -> str:
         return row.state
     silent = [problem.part for problem in view.problems]
     return f"{silent[0]} silent" if silent else "running"
+
+
+def etcd_of(facts: Facts) -> EtcdRow | None:
+    """Return etcd's line; None where there is no etcd."""
+    if facts.topology.is_manual:
+        return None
+    return foreign_etcd_row(facts) if facts.topology.foreign_etcd else etcd_row(facts)
+
+
+def foreign_etcd_row(facts: Facts) -> EtcdRow:
+    """Return the line of an etcd that is on none of the hosts: what the databases see of it."""
+    views = [view for each in facts.seen_endpoints.values() for view in each if view.healthy]
+    told = {
+        "leader": any(view.leader for view in views),
+        "size": any(view.db_size_bytes is not None for view in views),
+        "alarms": any(view.alarms is not None for view in views),
+        "quota": any(view.quota_bytes is not None for view in views),
+    }
+    sizes = [view.db_size_bytes for view in views if view.db_size_bytes is not None]
+    places = facts.topology.etcd.places
+    answers = {view.endpoint for view in views} - facts.silent_endpoints.keys()
+    return EtcdRow(
+        members=len(places),
+        healthy=len(answers.intersection(places)),
+        leader=next((view.leader for view in views if view.leader), None),
+        db_size_bytes=max(sizes, default=None),
+        alarms=tuple(sorted({alarm for view in views for alarm in view.alarms or ()})),
+        seen_from=tuple(facts.seen_endpoints),
+        untold=tuple(name for name, is_told in told.items() if not is_told),
+    )
 
 
 def etcd_row(facts: Facts) -> EtcdRow:

@@ -196,6 +196,25 @@ class EtcdView:
 
 
 @dataclass(frozen=True)
+class EndpointView:
+    """An endpoint of an etcd that is elsewhere, as one host sees it: healthy when it answers for a majority.
+
+    ``cluster`` tells one etcd from another. What the host's user may not ask, or that version does not tell, is None.
+    """
+
+    endpoint: str
+    healthy: bool
+    reason: str
+    cluster: str | None = None
+    version: str | None = None
+    leader: str | None = None
+    members: tuple[str, ...] | None = None
+    db_size_bytes: int | None = None
+    quota_bytes: int | None = None
+    alarms: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class AgentView:
     """What a host's agent says: of its server, of itself, and of the other hosts.
 
@@ -277,7 +296,8 @@ class HostView:
     """One host; its clock is ahead of this machine's by at least ``clock_offset_seconds`` (behind: negative).
 
     ``holds_vip`` tells of the VIP; ``more_vips`` are the further ones that it holds, None where the cluster has none.
-    ``tracked`` is what its agent tells Keepalived: 0 or nothing is well, less gives every VIP up.
+    ``tracked`` is what its agent tells Keepalived: 0 or nothing is well, less gives every VIP up. ``foreign_etcd`` is
+    how this host sees the endpoints of an etcd that is on none of the hosts.
     """
 
     name: str
@@ -299,6 +319,7 @@ class HostView:
     fences: FencesView | None = field(default=None, metadata=codec.OPTIONAL)
     tracked: int | None = field(default=None, metadata=codec.OPTIONAL)
     more_vips: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+    foreign_etcd: tuple[EndpointView, ...] | None = field(default=None, metadata=codec.OPTIONAL)
 
     @property
     def next_expiry(self) -> CertificateView | None:

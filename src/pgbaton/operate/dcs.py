@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.components import foreign
 from pgbaton.components.etcd import etcdctl
 from pgbaton.errors import Error
 from pgbaton.topology.model import Role
@@ -57,17 +58,22 @@ class Dcs:
 
 @dataclass(frozen=True)
 class Reading:
-    """Which etcd members answered with a majority behind them, what they said, and why the others did not."""
+    """Which hosts got etcd's answer with a majority behind it, what it was, and why the others got none.
+
+    Those asked are the members' own hosts. Where etcd is ``foreign``, they are the databases, and what one of them is
+    told is as good: no member of that etcd is on any of them.
+    """
 
     answered: tuple[str, ...]
     asked: tuple[str, ...]
     dcs: Dcs | None
     silent: Mapping[str, str] = field(default_factory=dict)
+    foreign: bool = False
 
     @property
-    def majority(self) -> int:
-        """Return how many members make a majority."""
-        return len(self.asked) // 2 + 1
+    def needed(self) -> int:
+        """Return how many have to answer: a majority of the members, or one who was told by a foreign etcd."""
+        return 1 if self.foreign else len(self.asked) // 2 + 1
 
 
 def parse(output: str, prefix: str) -> Dcs:
@@ -121,15 +127,19 @@ def record(data: dict[str, Any]) -> Record:
 
 
 async def read(topology: Topology, hosts: Mapping[str, Host]) -> Reading:
-    """Ask every etcd member at once; an answer is a linearizable read, so it has a majority behind it."""
-    asked = tuple(host.name for host in topology.with_role(Role.DCS))
+    """Ask every etcd member at once; an answer is a linearizable read, so it has a majority behind it.
+
+    A foreign etcd is asked from every database.
+    """
+    is_foreign = topology.foreign_etcd is not None
+    asked = tuple(host.name for host in topology.with_role(Role.DATABASE if is_foreign else Role.DCS))
     outcomes = await asyncio.gather(*(ask(topology, hosts[name]) for name in asked))
     outputs = {name: outcome for name, outcome in zip(asked, outcomes, strict=True) if isinstance(outcome, str)}
     silent = {
         name: reason(outcome) for name, outcome in zip(asked, outcomes, strict=True) if isinstance(outcome, Error)
     }
-    found = parse(next(iter(outputs.values())), prefix(topology)) if outputs else None
-    return Reading(tuple(outputs), asked, found, silent)
+    found = parse(next(iter(outputs.values())), topology.dcs_prefix) if outputs else None
+    return Reading(tuple(outputs), asked, found, silent, is_foreign)
 
 
 def reason(error: Error) -> str:
@@ -137,15 +147,17 @@ def reason(error: Error) -> str:
     return error.message.strip().splitlines()[-1]
 
 
-def prefix(topology: Topology) -> str:
-    """Return where Patroni keeps a cluster's keys."""
-    return f"/service/{topology.scope}/"
-
-
 async def ask(topology: Topology, host: Host) -> str | Error:
-    """Return one etcd member's answer as it was printed, or why it gave none: dead, or without a majority."""
+    """Return etcd's answer on one host as it was printed, or why there is none: dead, or without a majority."""
     try:
-        result = await host.run(*etcdctl(topology), "get", "--prefix", prefix(topology), "-w", "json", timeout=6)
+        result = await host.run(*question(topology), timeout=6)
     except Error as error:
         return error
     return result.stdout
+
+
+def question(topology: Topology) -> tuple[str, ...]:
+    """Return the program that prints Patroni's record on a host that etcd is asked from."""
+    if topology.foreign_etcd:
+        return (*foreign.RUN, "keys")
+    return (*etcdctl(topology), "get", "--prefix", topology.dcs_prefix, "-w", "json")

@@ -115,9 +115,12 @@ def etcd_check(view: View) -> Check:
     reading = view.reading
     reasons = "".join(f"; {name}: {reason}" for name, reason in reading.silent.items())
     seen = f"{len(reading.answered)} of {len(reading.asked)}{reasons}"
-    enough = len(reading.answered) >= reading.majority
-    limit = f"{reading.majority} at least"
+    enough = len(reading.answered) >= reading.needed
+    limit = f"{reading.needed} at least"
     silent = sorted(set(reading.asked) - set(reading.answered))
+    if reading.foreign:
+        fix = f"see that {listing(silent)} can reach a majority of etcd.endpoints; pgbaton status tells how each is"
+        return Check("databases that etcd answers", enough, seen, limit, fix)
     fix = f"see that {listing(silent)} can be reached, and that etcd.service runs there"
     return Check("etcd members that answer", enough, seen, limit, fix)
 

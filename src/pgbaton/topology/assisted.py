@@ -104,8 +104,12 @@ def _silent_primary(sizes: Durations) -> Iterator[Prediction]:
         Part("election", RACE, "a synchronous standby takes the lock"),
     )
     explanation = "A majority that has fenced the silent primary releases its lock; nothing acknowledged can be lost."
+    if sizes.topology.foreign_etcd:
+        explanation += " The way to the foreign etcd and back, several times, comes on top."
     yield _with_new_primary("primary-power-off", "Primary host powered off", parts, explanation)
     yield _with_new_primary("primary-cut-off", "Primary host cut off", parts, explanation)
+    if sizes.topology.foreign_etcd:
+        return  # how soon it elects is not known
     patience = sizes.topology.etcd_election_seconds
     seconds = ETCD_ELECTS + Range(0.0, patience, 2 * patience)
     elected = (*parts, Part("etcd's election", seconds, "etcd needs a leader before it releases anything"))

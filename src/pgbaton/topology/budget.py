@@ -39,6 +39,9 @@ def stock(topology: Topology) -> tuple[Prediction, ...]:
     """Return what the parts alone are predicted to cost, as when none of the agents runs."""
     sizes = Durations(topology)
     made = [predict(sizes) for predict in PREDICTIONS if predict is not _pgbouncer_killed or sizes.is_pooled]
+    if topology.foreign_etcd:
+        # Whether its leader is lost with the primary's host is not for this file to say.
+        return tuple(each for each in made if each.fault != "primary-power-off-with-etcd-leader")
     if not topology.is_manual:
         return tuple(made)
     own = by_hand.predictions(sizes)
@@ -99,6 +102,9 @@ def _primary_power_off(sizes: Durations) -> Prediction:
     explanation = (
         "Nobody but the lock's expiry tells that a silent host is dead. The longest case is the one with etcd's leader "
         "on the same host: the new leader renews every lease first."
+        if sizes.topology.foreign_etcd is None
+        else "Nobody but the lock's expiry tells that a silent host is dead. How soon the foreign etcd elects is not "
+        "known: where its leader is lost with that host, every lease lives through its election and its life again."
     )
     expiry = sizes.lock_expiry_of_any
     return _silent_primary(sizes, "primary-power-off", "Primary host powered off", expiry, explanation)
@@ -242,6 +248,11 @@ def _etcd_member_lost(sizes: Durations) -> Prediction:
     retry, shortest = sizes.topology.timings.retry_timeout, sizes.topology.etcd_election_seconds
     election = f"{round(shortest, 2):g} to {round(2 * shortest, 2):g} s"
     explanation = f"The others go on; an election among them takes {election}, and Patroni is patient for {retry} s."
+    if sizes.topology.foreign_etcd:
+        explanation = (
+            "The others go on. How long an election among them takes is set where that etcd is run, and not known: "
+            f"Patroni is patient for {retry} s, and one that takes longer costs the primary its lock."
+        )
     return Prediction("etcd-member-lost", "One etcd member lost", NONE, NONE, (), explanation)
 
 
@@ -253,6 +264,8 @@ def _etcd_quorum_lost(sizes: Durations) -> Prediction:
         f"After {grace} to {2 * grace} s the primary steps down, because it cannot prove any longer that it is the "
         "only one; reads go on. A majority of etcd brings all back by itself."
     )
+    if sizes.topology.foreign_etcd:
+        explanation += " So it is when the network between the databases and that etcd is gone, too."
     reads = _reads(sizes, UNTIL_REPAIRED)
     return Prediction("etcd-quorum-lost", "etcd's quorum lost", UNTIL_REPAIRED, reads, parts, explanation)
 

@@ -84,7 +84,12 @@ class Durations:
 
     @property
     def race_without_one(self) -> Range:
-        """Return the election when one member is silent, among those that may become primary."""
+        """Return the election when one member is silent, among those that may become primary.
+
+        No member of a foreign etcd is lost with a host.
+        """
+        if self.topology.foreign_etcd:
+            return RACE_WITH_SILENCE
         candidates = (host for host in self.topology.with_role(Role.DATABASE) if host.failover)
         is_local = all(host.has(Role.DCS) for host in candidates)
         return RACE_WITH_SILENCE if is_local else RACE_WITH_SILENCE + REMOTE_ETCD

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pgbaton.topology.tables.base import Section
+from pgbaton.topology.tables.foreign import ForeignEtcd
 from pgbaton.topology.tables.layout import Cluster, HostSpec, Network, Role
 from pgbaton.topology.tables.running import Orchestration, OrchestrationKind, Security, Ssh, Timings
 from pgbaton.topology.tables.servers import (
@@ -29,6 +30,7 @@ __all__ = [
     "Balancing",
     "Cluster",
     "Database",
+    "ForeignEtcd",
     "HostSpec",
     "Network",
     "Orchestration",
@@ -89,6 +91,7 @@ class Topology(Section):
     pooling: Pooling = Pooling()
     balancing: Balancing = Balancing()
     orchestration: Orchestration = Orchestration()
+    etcd: ForeignEtcd = ForeignEtcd()
     timings: Timings = Timings()
     security: Security = Security()
     ssh: Ssh = Ssh()
@@ -167,6 +170,16 @@ class Topology(Section):
         return self.orchestration.kind is OrchestrationKind.MANUAL
 
     @property
+    def foreign_etcd(self) -> ForeignEtcd | None:
+        """Return the etcd that keeps the lock when the cluster does not run its own; None when it does, or has none."""
+        return None if self.is_manual or not self.etcd.endpoints else self.etcd
+
+    @property
+    def dcs_prefix(self) -> str:
+        """Return below which keys of etcd Patroni keeps the cluster's record."""
+        return f"{self.etcd.namespace}/{self.scope}/"
+
+    @property
     def first_primary(self) -> HostSpec:
         """Return the database that the very first apply of a manual cluster makes its primary."""
         databases = self.with_role(Role.DATABASE)
@@ -224,7 +237,10 @@ class Topology(Section):
 
     @property
     def etcd_election_seconds(self) -> float:
-        """Return when etcd's members elect another leader: sooner where agents wait for it, unless that is set."""
+        """Return when etcd's members elect another leader: sooner where agents wait for it, unless that is set.
+
+        Of a foreign etcd it is not known: nobody has told it anything.
+        """
         timings = self.timings
         is_sooner = self.has_agents and "etcd_election" not in timings.model_fields_set
         return timings.etcd_election / (SOONER if is_sooner else 1)

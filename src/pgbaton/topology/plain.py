@@ -9,7 +9,7 @@ from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.topology.objections import Objection, at, kind, spell, strange_letters
-from pgbaton.topology.tables import base
+from pgbaton.topology.tables import base, foreign
 from pgbaton.topology.unknown import description, unknown
 
 if TYPE_CHECKING:
@@ -64,6 +64,22 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
     base.EXTENSION: (
         "is no name of an extension: small letters, digits, hyphens and underscores",
         "write it as pg_available_extensions does, as pg_stat_statements",
+    ),
+    foreign.ENDPOINT: (
+        "is no endpoint: a scheme, a name in small letters or an IPv4 address, a port, and nothing after it",
+        "write it as https://etcd1.example.org:2379",
+    ),
+    foreign.NAMESPACE: (
+        "is no namespace: keys of etcd begin with it, and end up elsewhere where a part is empty or begins with a dot",
+        "write it as /service or /pg/production, without a slash at the end",
+    ),
+    foreign.LOCAL_FILE: (
+        "is no absolute path: what a relative one means depends on where pgbaton is called",
+        "write it from the root on, without spaces, as /home/dba/etcd/ca.crt",
+    ),
+    foreign.ETCD_USER: (
+        "is no user's name that is passed on as it is",
+        "use up to 63 letters, digits, dots, hyphens, underscores and @, as pgbaton",
     ),
 }
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 #: Keys that people look for, by pattern over the path: why they are not here, and what serves instead.
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     (
+        r"^etcd\.(password|passwd|pass|secret|token)$",
+        "secrets do not belong into this file",
+        "write the password into a file that only you can read, and its path as etcd.password_file",
+    ),
+    (
         r"(^|[._])(password|passwd|pass|secret|token|auth_pass)$",
         "secrets do not belong into this file",
         "take it out; pgbaton generates every secret, and `pgbaton secrets show` prints it",

@@ -338,3 +338,56 @@ def test_secrets_that_everybody_may_read_are_refused(tmp_path: Path, *, mode: in
         return
     with pytest.raises(SettingsError, match=f"seen mode {mode:04o}, wanted a file that only its owner"):
         load(*paths)
+
+
+# An etcd that is on none of the hosts.
+
+ETCD = {"endpoints": ["10.9.0.1:2379", "etcd2.example.org:2379"], "plain": False, "prefix": "/pg/orders/"}
+
+
+def elsewhere(etcd: dict[str, Any] | None = None, *, secrets: dict[str, str] | None = None, **tls: object) -> Settings:
+    """Read settings with an etcd elsewhere; what is None of ``tls`` is left out."""
+    told = {**DOCUMENT["tls"], **tls}  # type: ignore[dict-item]
+    document = {**DOCUMENT, "tls": {key: value for key, value in told.items() if value is not None}}
+    return parse({**document, "etcd": {**ETCD, **(etcd or {})}}, {**SECRETS, **(secrets or {})})
+
+
+def test_an_etcd_elsewhere_has_its_endpoints_and_its_prefix() -> None:
+    assert settings().dcs_prefix == "/service/orders/"
+    found = elsewhere({"user": "orders"}, secrets={"etcd_password": "let me in"})
+    assert found.etcd is not None
+    assert found.etcd.endpoints == ("10.9.0.1:2379", "etcd2.example.org:2379")
+    assert (found.dcs_prefix, found.etcd.user) == ("/pg/orders/", "orders")
+    assert "let me in" not in repr(found)
+
+
+def test_it_may_want_no_certificate_and_have_no_tls() -> None:
+    bare = elsewhere(etcd_certificate=None, etcd_key=None)
+    assert (bare.tls.etcd_authority, bare.tls.etcd_certificate) == (Path("/etc/pgbaton/tls/etcd-ca.crt"), None)
+    none = elsewhere({"plain": True}, etcd_authority=None, etcd_certificate=None, etcd_key=None)
+    assert none.tls.etcd_authority is None
+
+
+@pytest.mark.parametrize(
+    ("etcd", "tls", "key"),
+    [
+        ({"endpoints": []}, {}, "etcd.endpoints"),
+        ({"endpoints": ["https://10.9.0.1:2379"]}, {}, "etcd.endpoints[0]"),
+        ({"endpoints": ["10.9.0.1:0"]}, {}, "etcd.endpoints[0]"),
+        ({"prefix": "/pg/orders"}, {}, "etcd.prefix"),
+        ({"user": "orders"}, {}, "etcd.user"),
+        ({"plain": True}, {}, "tls.etcd_authority"),
+        ({}, {"etcd_authority": None}, "tls.etcd_authority"),
+        ({}, {"etcd_key": None}, "tls.etcd_key"),
+    ],
+)
+def test_what_contradicts_itself_about_it_is_refused(etcd: dict[str, Any], tls: dict[str, object], key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        elsewhere(etcd, **tls)
+    assert caught.value.key == key
+
+
+def test_an_etcd_of_its_own_needs_all_of_its_files() -> None:
+    tls = {key: value for key, value in DOCUMENT["tls"].items() if key != "etcd_authority"}  # type: ignore[attr-defined]
+    with pytest.raises(SettingsError, match=r"tls\.etcd_authority"):
+        settings(tls=tls)

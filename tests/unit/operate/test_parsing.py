@@ -60,7 +60,11 @@ def test_when_the_leader_key_was_made_is_told_from_when_it_was_changed() -> None
 
 
 def test_a_majority_is_more_than_half_of_those_asked() -> None:
-    assert [dcs.Reading((), ("a",) * count, None).majority for count in (1, 3, 5)] == [1, 2, 3]
+    assert [dcs.Reading((), ("a",) * count, None).needed for count in (1, 3, 5)] == [1, 2, 3]
+
+
+def test_a_foreign_etcd_has_answered_when_one_database_was_told() -> None:
+    assert [dcs.Reading((), ("a",) * count, None, foreign=True).needed for count in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_the_facts_of_a_server_are_read() -> None:

@@ -16,7 +16,6 @@ import observed
 
 from pgbaton.errors import UnhealthyError, UnreachableError
 from pgbaton.hosts.fake import FakeHost
-from pgbaton.operate.dcs import prefix
 from pgbaton.proof import steadiness
 from pgbaton.proof.marks import Mark, Moment
 from pgbaton.proof.steadiness import Lead
@@ -103,7 +102,7 @@ async def test_a_journal_that_cannot_be_read_is_no_sign_that_nothing_happened(mo
 
 
 def etcd(*, revision: int = 7) -> str:
-    key, value = (base64.b64encode(text.encode()).decode() for text in (f"{prefix(TOPOLOGY)}leader", "db1"))
+    key, value = (base64.b64encode(text.encode()).decode() for text in (f"{TOPOLOGY.dcs_prefix}leader", "db1"))
     return json.dumps({"kvs": [{"key": key, "value": value, "create_revision": revision, "mod_revision": 99}]})
 
 

@@ -1182,6 +1182,148 @@ HAND = (
     Case("unknown kind", "orchestration.kind", "must be 'patroni'", '[orchestration]\nkind = "repmgr" # here'),
 )
 
+#: An etcd elsewhere that is all right.
+ETCD_FILES = 'ca_file = "/etc/ca.crt"\ncertificate_file = "/etc/us.crt"\nkey_file = "/etc/us.key"'
+ETCD_ENDPOINTS = 'endpoints = ["https://10.9.0.1:2379", "https://etcd2.example.org:2379"]'
+ETCD = f"[etcd]\n{ETCD_ENDPOINTS}\n{ETCD_FILES}"
+
+FOREIGN = (
+    Case(
+        "two etcds",
+        "hosts[4].roles",
+        "names another etcd",
+        ETCD,
+        more=(*NO_VOTES[:2], (DB3, DB3.replace('"dcs"]', '"dcs"] # here'))),
+    ),
+    Case(
+        "etcd in a manual cluster",
+        "etcd.endpoints",
+        "nobody asks one",
+        ETCD.replace('2379"]', '2379"] # here'),
+        more=(*NO_VOTES, ("", MANUAL)),
+    ),
+    Case(
+        "files for no etcd",
+        "etcd.ca_file",
+        "etcd.endpoints names none",
+        '[etcd]\nca_file = "/etc/ca.crt" # here',
+    ),
+    Case(
+        "endpoint without a scheme", "etcd.endpoints[0]", "no endpoint", '[etcd]\nendpoints = ["10.9.0.1:2379"] # here'
+    ),
+    Case(
+        "endpoint with a path",
+        "etcd.endpoints[0]",
+        "no endpoint",
+        '[etcd]\nendpoints = ["https://10.9.0.1:2379/v3"] # here',
+    ),
+    Case(
+        "endpoint named twice",
+        "etcd.endpoints[1]",
+        "is etcd.endpoints[0] too",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://10.9.0.1:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "one endpoint without TLS",
+        "etcd.endpoints[1]",
+        "is asked otherwise",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "http://10.9.0.2:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "no TLS at all",
+        "etcd.endpoints[0]",
+        "has no TLS",
+        '[etcd]\nendpoints = ["http://10.9.0.1:2379", "http://10.9.0.2:2379"] # here',
+        more=NO_VOTES,
+    ),
+    Case(
+        "authority for no TLS",
+        "etcd.ca_file",
+        "has no effect",
+        '[etcd]\nplain_http = true\nendpoints = ["http://10.9.0.1:2379"]\nca_file = "/etc/ca.crt" # here',
+        more=NO_VOTES,
+    ),
+    Case(
+        "etcd that is not verified",
+        "etcd.endpoints",
+        "by which authority's certificate",
+        f'[etcd]\n{ETCD_ENDPOINTS} # here\nuser = "pgbaton"',
+        more=NO_VOTES,
+    ),
+    Case(
+        "certificate without its key",
+        "etcd.certificate_file",
+        "of no use without etcd.key_file",
+        f'[etcd]\n{ETCD_ENDPOINTS}\nca_file = "/etc/ca.crt"\ncertificate_file = "/etc/us.crt" # here',
+        more=NO_VOTES,
+    ),
+    Case(
+        "password of nobody",
+        "etcd.password_file",
+        "etcd.user is not set",
+        f'{ETCD}\npassword_file = "/etc/password" # here',
+        more=NO_VOTES,
+    ),
+    Case(
+        "etcd on a host of the cluster",
+        "etcd.endpoints[1]",
+        "is db1, which this file deploys",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://10.77.0.21:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "etcd on the host that asks",
+        "etcd.endpoints[0]",
+        "another machine for every host",
+        f'[etcd]\nendpoints = ["https://127.0.0.1:2379", "https://10.9.0.1:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case("namespace with an empty part", "etcd.namespace", "no namespace", '[etcd]\nnamespace = "/pg//one" # here'),
+    Case("file without a root", "etcd.ca_file", "no absolute path", '[etcd]\nca_file = "ca.crt" # here'),
+    Case("user with a blank", "etcd.user", "no user's name", '[etcd]\nuser = "our team" # here'),
+    Case("password in the file", "etcd.password", "do not belong", '[etcd]\npassword = "correct horse" # here'),
+)
+
+DOUBTED_FOREIGN = (
+    Case(
+        "accepted for nothing",
+        "etcd.plain_http",
+        "all endpoints have TLS",
+        f"{ETCD}\nplain_http = true # here",
+        more=NO_VOTES,
+    ),
+    Case(
+        "etcd that anybody may ask",
+        "etcd.endpoints",
+        "commands the databases",
+        f'[etcd]\n{ETCD_ENDPOINTS} # here\nca_file = "/etc/ca.crt"',
+        more=NO_VOTES,
+    ),
+    Case(
+        "a single endpoint",
+        "etcd.endpoints",
+        "is the only one",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "election of an etcd elsewhere",
+        "timings.etcd_election",
+        "that pgbaton does not configure",
+        "[timings]\netcd_election = 2.0 # here",
+        more=(*NO_VOTES, ("", ETCD)),
+    ),
+    Case(
+        "port of an etcd elsewhere",
+        "orchestration.etcd_client_port",
+        "that pgbaton does not configure",
+        "[orchestration]\netcd_client_port = 12379 # here",
+        more=(*NO_VOTES, ("", ETCD)),
+    ),
+)
+
 REFUSED = (
     *STRUCTURE,
     *ELSEWHERE,
@@ -1192,6 +1334,7 @@ REFUSED = (
     *TIMINGS,
     *AGENTS,
     *HAND,
+    *FOREIGN,
     *ACCESS,
     *POOLING,
     *INSIDE,
@@ -1202,6 +1345,7 @@ REFUSED = (
 )
 
 DOUBTED = (
+    *DOUBTED_FOREIGN,
     Case(
         "fresh reads not applied",
         "balancing.synchronous_port",

@@ -2,7 +2,7 @@
 
 The etcd of a silent host is shunned for as long as it is silent: its members would otherwise wait for their dead leader
 for longer than they need to elect another, and Patroni with them. That cuts off nobody who could answer: a host counts
-as silent when not even an echo comes from it.
+as silent when not even an echo comes from it. Where etcd is on none of the hosts, there is nothing to shun.
 
 A synchronous standby whose server has ended, by its own agent's word, is not waited for either: Patroni is woken, and
 names another one, or none, sooner than its next loop would. So it is when a standby has to be rewound.
@@ -37,8 +37,8 @@ LOST_FOR_SECONDS = 1.0
 class Followers:
     """Let go of silent standbys.
 
-    ``drop`` ends a host's connections to the server, ``shun`` keeps everybody from waiting for the etcd of some, and
-    ``nudge`` has Patroni look.
+    ``drop`` ends a host's connections to the server, ``shun`` keeps everybody from waiting for the etcd of some (None:
+    no host has any), and ``nudge`` has Patroni look.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Followers:
         sight: Sight,
         *,
         drop: Callable[[str], Awaitable[Cut]],
-        shun: Callable[..., None],
+        shun: Callable[..., None] | None,
         nudge: Callable[[], None],
     ) -> None:
         self._sight = sight
@@ -91,6 +91,8 @@ class Followers:
         return frozenset(host for host, each in said.items() if each is not None and each.role == "none")
 
     def _shun_all(self, hosts: frozenset[str]) -> None:
+        if self._shun is None:
+            return
         try:
             self._shun(*sorted(hosts))
         except FenceError as error:

@@ -14,6 +14,10 @@ Both must be gone. With etcd's quorum but without the other agents (a network th
 agents) the lock keeps its meaning, and Patroni keeps the lock. Without etcd but with the other agents, nobody can be
 promoted, so nobody is stale.
 
+Where etcd is on none of the hosts, a partition may part them from each other and leave etcd to both sides. Then etcd's
+quorum proves nothing by itself: the others have the lock released, and etcd tells this primary so before anybody can
+be promoted. So a primary without the others is isolated, too, as soon as etcd has said that the lock is not here.
+
 It ends when a majority, this host included, is heard again, and one of two holds: this server is in recovery, so it
 serves no old truth, or etcd, asked after the majority had come back, says that the lock is still here. A stalled agent
 neither begins nor ends it.
@@ -56,7 +60,8 @@ class View:
     the detection time, not even an answer to ICMP, ``heard`` the others; one never heard since the agent's start is in
     neither. ``deaf`` are hosts that say of themselves that they do not hear this one: so it is when a partition cuts
     only what goes out. ``quorum_seconds`` is when the last linearizable read that was answered was asked, None before
-    the first, and ``lock_mine`` what it said; it has to be asked several times in a detection time.
+    the first; it has to be asked several times in a detection time. ``lock_mine`` is what etcd last said of the lock,
+    in that answer or, sooner, by a watch.
     """
 
     now_seconds: float
@@ -119,11 +124,12 @@ def end(state: State) -> State:
 
 
 def is_cut_off(state: State, view: View, rules: Rules) -> bool:
-    """Tell whether the others could decide without this primary, and etcd does not contradict."""
+    """Tell whether the others could decide without this primary, and etcd does not deny it, or says that they did."""
     decided_elsewhere = len(((view.silent | view.deaf) & rules.voters) - {rules.me}) >= rules.majority
     seen_seconds = state.started_seconds if view.quorum_seconds is None else view.quorum_seconds
     without_quorum = view.now_seconds - seen_seconds >= rules.detection_seconds
-    return view.leads and not view.recovers and decided_elsewhere and without_quorum
+    released = view.quorum_seconds is not None and not view.lock_mine
+    return view.leads and not view.recovers and decided_elsewhere and (without_quorum or released)
 
 
 def is_back(state: State, view: View, rules: Rules) -> bool:

@@ -178,9 +178,12 @@ class Client:
         self._most_idle = most_idle
         self._idle: list[Connection] = []
 
-    def say(self, name: str, value: str) -> None:
-        """Send a header with every request from now on."""
-        self._headers[name] = value
+    def say(self, name: str, value: str | None) -> None:
+        """Send a header with every request from now on; None: no longer."""
+        if value is None:
+            self._headers.pop(name, None)
+        else:
+            self._headers[name] = value
 
     def use(self, tls: ssl.SSLContext | None) -> None:
         """Use other certificates from now on."""

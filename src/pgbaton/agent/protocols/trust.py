@@ -17,11 +17,11 @@ from pgbaton.agent.protocols.https import Identity
 from pgbaton.agent.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pgbaton.agent.complaints import Complaints
-    from pgbaton.agent.settings import Secrets, Settings
+    from pgbaton.agent.settings import Secrets, Settings, Tls
 
 LOG = logging.getLogger(__name__)
 #: Between two looks at the files: usually, and while one of them cannot be read.
@@ -69,7 +69,7 @@ class Trust:
     ) -> None:
         self._complaints = complaints
         tls = settings.tls
-        hosts, etcd = (tls.authority, tls.certificate, tls.key), tls.etcd
+        hosts = (tls.authority, tls.certificate, tls.key)
         ours = Identity(*map(str, hosts))
         self._kept = [
             Kept(
@@ -81,10 +81,8 @@ class Trust:
                     https.bare_client_context(ours.authority),
                 ),
             ),
+            *kept_of_etcd(tls, on_etcd),
         ]
-        if etcd:
-            theirs = Identity(*map(str, etcd))
-            self._kept.append(Kept("etcd's certificates", etcd, lambda: on_etcd(https.client_context(theirs))))
         if secrets is not None:
             self._kept.append(Kept("secrets", (secrets,), lambda: on_secrets(settings_file.load_secrets(secrets))))
 
@@ -110,6 +108,19 @@ class Trust:
         while True:
             is_whole = self.look()
             await asyncio.sleep(LOOK_SECONDS if is_whole else MISSING_SECONDS)
+
+
+def kept_of_etcd(tls: Tls, on_etcd: Callable[[ssl.SSLContext], None]) -> Iterator[Kept]:
+    """Yield what is made of the files for etcd: nothing without TLS, and not all of them where it asks for nobody's."""
+    name = "etcd's certificates"
+    if tls.etcd_authority is None:
+        return
+    authority, pair = tls.etcd_authority, (tls.etcd_certificate, tls.etcd_key)
+    if pair[0] is None or pair[1] is None:
+        yield Kept(name, (authority,), lambda: on_etcd(https.bare_client_context(str(authority))))
+        return
+    theirs = Identity(str(authority), str(pair[0]), str(pair[1]))
+    yield Kept(name, (authority, pair[0], pair[1]), lambda: on_etcd(https.client_context(theirs)))
 
 
 def mark(file: Path) -> tuple[int, int, int]:

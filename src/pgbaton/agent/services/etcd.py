@@ -7,101 +7,60 @@ answer did not come raises OutcomeUnknownError, and whoever asked has to look.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from pgbaton.agent.protocols.http1 import MalformedError, Response
-from pgbaton.agent.protocols.https import (
-    BrokenError,
-    Client,
-    ConnectError,
-    DeadlineError,
-    HttpsError,
-    SlowConnectError,
-    TlsError,
-)
+from pgbaton.agent.protocols.http1 import MalformedError
+from pgbaton.agent.protocols.https import Client, ConnectError, HttpsError
+from pgbaton.agent.services import etcd_answers as answers
 from pgbaton.agent.services import keys
+from pgbaton.agent.services.etcd_answers import (
+    NOT_FOUND,
+    UNAUTHENTICATED,
+    CompactedError,
+    EtcdError,
+    Member,
+    NoLeaderError,
+    NotInTimeError,
+    OutcomeUnknownError,
+    RejectedError,
+    Status,
+    TlsRefusedError,
+    UnavailableError,
+    UnsureError,
+)
+from pgbaton.agent.services.etcd_session import LOGIN_SECONDS, Login, Session
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from pgbaton.agent.services.keys import Batch, Delete, Json, ModRevision, Put, Snapshot, TransactionResult
 
+__all__ = [
+    "CompactedError",
+    "Etcd",
+    "EtcdError",
+    "Login",
+    "Member",
+    "NoLeaderError",
+    "NotInTimeError",
+    "OutcomeUnknownError",
+    "Patience",
+    "RejectedError",
+    "Status",
+    "TlsRefusedError",
+    "UnavailableError",
+]
+
 T = TypeVar("T")
 
-OK = 200
-#: gRPC's codes (google.golang.org/grpc/codes) that tell nothing about whether a request was carried out: cancelled,
-#: unknown, deadline exceeded, aborted, internal, unavailable, data loss. After all others it was not.
-UNSURE = frozenset({1, 2, 4, 10, 13, 14, 15})
-CANCELLED, NOT_FOUND = 1, 5
-#: What members say when the cluster has no leader, or has had none for a while.
-NO_LEADER = ("no leader", "leader changed", "leader failure", "connection lost")
-
-
-class EtcdError(Exception):
-    """Something about etcd went wrong."""
-
-
-class UnavailableError(EtcdError):
-    """No member answered a question; the message says why each did not."""
-
-
-class NoLeaderError(UnavailableError):
-    """A member answered that etcd has no leader: its majority is gone, or votes."""
-
-
-class NotInTimeError(UnavailableError):
-    """No member answered in time."""
-
-
-class TlsRefusedError(UnavailableError):
-    """Certificates were not accepted, by us or by every member."""
-
-
-class OutcomeUnknownError(EtcdError):
-    """A change was asked for and no answer came: it may have been made, or may yet be, or not."""
-
-
-class RejectedError(EtcdError):
-    """etcd answered that it will not do it; ``code`` is gRPC's."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class CompactedError(EtcdError):
-    """The changes that were asked for are gone; ``revision`` is the first that is still there. Read the keys anew."""
-
-    def __init__(self, message: str, revision: int) -> None:
-        super().__init__(message)
-        self.revision = revision
-
-
-class _UnsureError(Exception):
-    """A member answered with an error that leaves open what became of the request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One of etcd's members; ``id`` is what it calls itself."""
-
-    id: int
-    name: str
-    urls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a member says of itself; ``leader`` is 0 when it knows of none."""
-
-    member: int
-    leader: int
-    term: int
-    version: str
+#: What is said to who logs in where nobody has to.
+NO_LOGIN = "authentication is not enabled"
+AUTHENTICATE = "/v3/auth/authenticate"
 
 
 @dataclass(slots=True)
@@ -121,10 +80,18 @@ class Patience:
 
 
 class Etcd:
-    """A client of all members of one etcd cluster. ``endpoints`` are ``address:port``, the local one first."""
+    """A client of all members of one etcd cluster. ``endpoints`` are ``address:port``, the local one first.
+
+    ``login`` is for an etcd that asks for a password.
+    """
 
     def __init__(
-        self, endpoints: Iterable[str], *, tls: ssl.SSLContext | None, patience: Patience | None = None
+        self,
+        endpoints: Iterable[str],
+        *,
+        tls: ssl.SSLContext | None,
+        patience: Patience | None = None,
+        login: Login | None = None,
     ) -> None:
         #: Why a member was last left for another one; gone when it has answered again.
         self.trouble: dict[str, str] = {}
@@ -134,6 +101,10 @@ class Etcd:
         if not self._members:
             message = "no etcd member to ask: endpoints are empty"
             raise ValueError(message)
+        self._session = Session(login)
+        # One login at a time; the others who ask wait for its token.
+        self._logging_in = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
 
     def use(self, tls: ssl.SSLContext | None) -> None:
         """Use other certificates from now on."""
@@ -141,8 +112,14 @@ class Etcd:
         for endpoint in self._members:
             endpoint.client.use(tls)
 
+    def prove_with(self, login: Login | None) -> None:
+        """Log in as somebody else from now on, or with another password."""
+        self._session.use(login)
+
     def close(self) -> None:
         """End the connections that are kept."""
+        if self._renewal is not None:
+            self._renewal.cancel()
         for endpoint in self._members:
             endpoint.client.close()
 
@@ -197,11 +174,11 @@ class Etcd:
 
     async def status(self) -> Status:
         """Return what the first member that answers says of itself."""
-        return await self._ask("/v3/maintenance/status", {}, lambda answer, _: _status(answer))
+        return await self._ask("/v3/maintenance/status", {}, lambda told, _: answers.status(told))
 
     async def members(self) -> tuple[Member, ...]:
         """Return etcd's members."""
-        return await self._ask("/v3/cluster/member/list", {}, lambda answer, _: _members(answer))
+        return await self._ask("/v3/cluster/member/list", {}, lambda told, _: answers.members(told))
 
     async def leader_of_cluster(self) -> Member | None:
         """Return the member that leads, None when there is none now."""
@@ -231,11 +208,11 @@ class Etcd:
         client = _client(leader.urls[0], self._tls)
         path, request = "/v3/maintenance/transfer-leadership", _json({"targetID": str(target.id)})
         try:
-            _answer(await client.request("POST", path, request, deadline_seconds=deadline_seconds))
+            answers.object_of(await client.request("POST", path, request, deadline_seconds=deadline_seconds))
         except ConnectError as error:
-            raise _unavailable(path, [error]) from error
-        except (HttpsError, MalformedError, _UnsureError) as error:
-            raise _unknown(path, client, error) from error
+            raise answers.unavailable(path, [error]) from error
+        except (HttpsError, MalformedError, UnsureError) as error:
+            raise answers.unknown(path, client.where, error) from error
         finally:
             client.close()
 
@@ -246,20 +223,26 @@ class Etcd:
         closing its connection goes unnoticed here; :mod:`pgbaton.agent.services.following` looks after that. Raises
         UnavailableError when the member fails; it is then left for another one. Raises CompactedError.
         """
+        await self._log_in()
+        token = self._session.token
         endpoint = self._order()[0]
         seconds = self._patience.deadline_seconds
         request = _json(keys.watch_request(prefix, from_revision))
         try:
             async with endpoint.client.stream("POST", "/v3/watch", request, deadline_seconds=seconds) as stream:
                 async with asyncio.timeout(seconds):
-                    _told(await stream.line())
+                    answers.change_of(await stream.line())
                 while True:
-                    batch = _told(await stream.line())
+                    batch = answers.change_of(await stream.line())
                     if batch is not None:
                         yield batch
-        except (HttpsError, MalformedError, TimeoutError, _UnsureError) as error:
+        except (HttpsError, MalformedError, TimeoutError, UnsureError) as error:
             self._leave(endpoint, error)
-            raise _unavailable("/v3/watch", [error]) from error  # noqa: EM101 - a path
+            raise answers.unavailable("/v3/watch", [error]) from error  # noqa: EM101 - a path
+        except RejectedError as error:
+            if answers.wants_login(error):
+                self._session.ended(token)
+            raise
 
     async def _ask(
         self,
@@ -270,6 +253,73 @@ class Etcd:
         deadline_seconds: float | None = None,
         repeatable: bool = True,
     ) -> T:
+        """Ask as somebody who is logged in; once more, when the token has come to its end without anybody's notice.
+
+        What was refused for want of a login was not carried out, so that a change may be asked for again.
+        """
+        await self._log_in()
+        token = self._session.token
+        asked = (path, fields, read, deadline_seconds, repeatable)
+        try:
+            answer = await self._ask_members(*asked)
+        except RejectedError as error:
+            if self._session.login is None or not answers.wants_login(error):
+                raise
+            self._session.ended(token)
+            await self._log_in()
+            answer = await self._ask_members(*asked)
+        self._renew_in_time()
+        return answer
+
+    async def _log_in(self) -> None:
+        """Get a token where one is wanted. Raises RejectedError when the login is refused, or was a moment ago."""
+        if not self._session.is_wanted:
+            return
+        async with self._logging_in:
+            if self._session.is_wanted:
+                await self._begin_session()
+
+    async def _begin_session(self) -> None:
+        session, now = self._session, asyncio.get_running_loop().time
+        login = session.login
+        if login is None:
+            return
+        if why := session.refused(now()):
+            raise RejectedError(why, UNAUTHENTICATED)
+        fields = {"name": login.user, "password": login.password}
+        try:
+            token = await self._ask_members(AUTHENTICATE, fields, lambda told, _: str(told["token"]), LOGIN_SECONDS)
+        except RejectedError as error:
+            if NO_LOGIN not in str(error):
+                self.trouble["login"] = f"{login.user} is not let in: {error}"
+                session.was_refused(str(error), now())
+                raise
+            token = ""
+        self.trouble.pop("login", None)
+        if session.login == login:
+            session.began(token, now())
+            for endpoint in self._members:
+                endpoint.client.say("authorization", token or None)
+
+    def _renew_in_time(self) -> None:
+        """Get another token beside what is asked, before members that are not asked forget this one."""
+        is_idle = self._renewal is None or self._renewal.done()
+        if is_idle and self._session.is_due(asyncio.get_running_loop().time()):
+            self._renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        with contextlib.suppress(EtcdError):  # the token still serves; the next question begins another try
+            async with self._logging_in:
+                await self._begin_session()
+
+    async def _ask_members(
+        self,
+        path: str,
+        fields: Json,
+        read: Callable[[Json, str], T],
+        deadline_seconds: float | None = None,
+        repeatable: bool = True,  # noqa: FBT001, FBT002 - as _ask has it, which passes it on
+    ) -> T:
         """Ask one member after the other until one answers. One that fails is asked last for a while."""
         seconds = deadline_seconds or self._patience.deadline_seconds
         request, failures = _json(fields), []
@@ -277,16 +327,16 @@ class Etcd:
             client = endpoint.client
             try:
                 response = await client.request("POST", path, request, deadline_seconds=seconds, repeatable=repeatable)
-                answer = _understood(response, lambda fields: read(fields, client.where))  # noqa: B023 - called at once
-            except (HttpsError, MalformedError, _UnsureError) as error:
+                answer = answers.understood(response, lambda fields: read(fields, client.where))  # noqa: B023 - called at once
+            except (HttpsError, MalformedError, UnsureError) as error:
                 self._leave(endpoint, error)
                 if not (repeatable or isinstance(error, ConnectError)):
-                    raise _unknown(path, client, error) from error
+                    raise answers.unknown(path, client.where, error) from error
                 failures.append(error)
             else:
                 self._praise(endpoint)
                 return answer
-        raise _unavailable(path, failures)
+        raise answers.unavailable(path, failures)
 
     def _order(self) -> list[Endpoint]:
         """Return the members as they are to be asked."""
@@ -312,87 +362,3 @@ def _client(url: str, tls: ssl.SSLContext | None) -> Client:
 
 def _json(fields: Json) -> bytes:
     return json.dumps(fields).encode()
-
-
-def _understood(response: Response, read: Callable[[Json], T]) -> T:
-    """Return what is read from an answer; raises MalformedError when it is not as etcd writes it."""
-    answer = _answer(response)
-    try:
-        return read(answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        message = f"not as etcd answers: {error!r}"
-        raise MalformedError(message) from error
-
-
-def _answer(response: Response) -> Json:
-    """Return an answer's object; raises RejectedError or _UnsureError for one that is an error."""
-    if response.status == OK:
-        return response.json()
-    try:
-        told = response.json()
-    except MalformedError:
-        message = f"status {response.status}: {response.text()[:200].strip()}"
-        raise _UnsureError(message) from None
-    raise _error(told)
-
-
-def _error(told: Json) -> Exception:
-    """Return the error that a member tells of.
-
-    Its code and text are named ``code`` and ``message`` or ``error``; within a watch, older gateways say ``grpc_code``.
-    """
-    code = told.get("code") or told.get("grpc_code")
-    text = str(told.get("message") or told.get("error") or told)
-    return _UnsureError(text) if not isinstance(code, int) or code in UNSURE else RejectedError(text, code)
-
-
-def _told(line: bytes | None) -> Batch | None:
-    """Return what a line of a watch tells; None when that is only that the watch stands."""
-    if line is None:
-        message = "the member ended the watch"
-        raise _UnsureError(message)
-    return _understood(Response(OK, line), _result)
-
-
-def _result(told: Json) -> Batch | None:
-    if "result" not in told:
-        raise _error(told["error"])
-    result = told["result"]
-    if not result.get("canceled"):
-        return keys.batch(result)
-    compacted = int(result.get("compact_revision", 0))
-    text = f"the watch was cancelled: {result.get('cancel_reason') or f'the first revision left is {compacted}'}"
-    raise CompactedError(text, compacted) if compacted else RejectedError(text, CANCELLED)
-
-
-def _status(answer: Json) -> Status:
-    return Status(
-        member=int(answer["header"]["member_id"]),
-        leader=int(answer.get("leader", 0)),
-        term=int(answer.get("raftTerm", 0)),
-        version=str(answer.get("version", "")),
-    )
-
-
-def _members(answer: Json) -> tuple[Member, ...]:
-    return tuple(
-        Member(int(entry["ID"]), str(entry.get("name", "")), tuple(entry.get("clientURLs", ())))
-        for entry in answer["members"]
-    )
-
-
-def _unknown(what: str, client: Client, error: Exception) -> OutcomeUnknownError:
-    return OutcomeUnknownError(f"{what}: {client.where} was asked, and what became of it is not known: {error}")
-
-
-def _unavailable(what: str, failures: Sequence[Exception]) -> UnavailableError:
-    """Return the error that all failures together amount to."""
-    text = f"{what}: no etcd member answered: " + "; ".join(str(error) or type(error).__name__ for error in failures)
-    if any(word in str(error) for error in failures for word in NO_LEADER):
-        return NoLeaderError(text)
-    refused = any(isinstance(error, TlsError) for error in failures)
-    if refused and all(isinstance(error, (TlsError, BrokenError)) for error in failures):
-        return TlsRefusedError(text)  # a server that refuses a certificate may hang up before it can be heard to say so
-    if all(isinstance(error, (DeadlineError, SlowConnectError, TimeoutError)) for error in failures):
-        return NotInTimeError(text)
-    return UnavailableError(text)

@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pgbaton.components import foreign
 from pgbaton.observe.findings import Finding, Level
 from pgbaton.observe.words import size, span
 from pgbaton.topology.model import Role
@@ -75,6 +76,8 @@ def certificate_expires(facts: Facts) -> Iterator[Finding]:
             state = f"expires in {span(days * 86_400)}" if days > 0 else "has expired"
             level = Level.WARNING if days > 0 else Level.CRITICAL
             advice = "pgbaton apply renews it without an outage"
+            if facts.topology.foreign_etcd and view.next_expiry.path in foreign.GIVEN:
+                advice = "it is not pgbaton's own: put a new one where the topology's [etcd] says, and apply"
             yield Finding(
                 level, "certificate-expires", view.name, f"{view.next_expiry.path} {state}", f"{limit:g} d", advice
             )

@@ -15,6 +15,7 @@ from pgbaton.proof.faults import (
     damage,
     dcs,
     disks,
+    elsewhere,
     hand,
     links,
     load,
@@ -105,9 +106,10 @@ def choose(names: Iterable[str], topology: Topology) -> tuple[Fault, ...]:
 
 def lacking(fault: Fault, topology: Topology) -> str | None:
     """Return what a topology lacks for a fault, None when it has the hosts that it needs."""
-    if (reason := hand.lacking_kind(fault.name, topology)) is not None:
+    reason = hand.lacking_kind(fault.name, topology) or elsewhere.lacking_members(fault.name, topology)
+    if reason is not None:
         return reason
     for role, count in fault.needs:
-        if len(topology.with_role(role)) < count:
+        if not elsewhere.has_enough(fault, topology, role, count):
             return f"{count} hosts with the role {role}, {topology.name} has fewer"
     return None

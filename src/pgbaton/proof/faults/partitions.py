@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.lab import lifecycle, links
 from pgbaton.lab.record import Cut
+from pgbaton.proof.faults import elsewhere
 from pgbaton.proof.faults.base import Fault, Suite, predicted, primary, steady, vip_holder, within
 from pgbaton.proof.faults.expectations import as_without_agents, no_longer_than
 from pgbaton.proof.faults.victims import (
@@ -110,9 +111,8 @@ def between(one: str, rest: Iterable[str], ports: tuple[int, ...] = ()) -> tuple
 
 def from_etcd(strike: Strike) -> tuple[Cut, ...]:
     """Part the host from etcd's members elsewhere; one of its own is left to itself then, and has no majority."""
-    orchestration = strike.topology.orchestration
-    ports = (orchestration.etcd_client_port, orchestration.etcd_peer_port)
-    return between(strike.host, (host.name for host in strike.topology.with_role(Role.DCS)), ports)
+    members = elsewhere.hosts_of_etcd(strike.topology)
+    return between(strike.host, (host.name for host in members), elsewhere.ports_of_etcd(strike.topology))
 
 
 def from_each_other(strike: Strike) -> tuple[Cut, ...]:
@@ -189,6 +189,7 @@ FAULTS = (
         heal=mending("primary-cut-from-etcd"),
         expects=stepped_down,
         needs=MAJORITY,
+        obstacle=elsewhere.beyond_the_lab,
         hold_seconds=BEYOND_TTL_SECONDS,
         suite=Suite.STANDARD,
     ),

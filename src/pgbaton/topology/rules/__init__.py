@@ -8,6 +8,7 @@ from pgbaton.topology.rules import (
     access,
     agents,
     directories,
+    foreign,
     hand,
     hosts,
     inside,
@@ -41,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     *reads.RULES,
     *timings.RULES,
     *agents.RULES,
+    *foreign.RULES,
     *hand.RULES,
     *access.RULES,
 )

@@ -154,15 +154,16 @@ def failover_is_for_databases(topology: Topology) -> Iterator[Objection]:
             yield warning(("hosts", index, "failover"), reason, "take it out")
 
 
-@rule("hosts", "orchestration")
+@rule("hosts", "orchestration", "etcd")
 def etcd_is_odd(topology: Topology) -> Iterator[Objection]:
-    """There are three etcd members or more, and an odd number of them, unless a person promotes."""
-    if topology.is_manual:
+    """There are three etcd members or more, and an odd number of them, unless a person promotes or etcd is foreign."""
+    if topology.is_manual or topology.foreign_etcd:
         return
     count = len(topology.with_role(Role.DCS))
     if count < FEWEST_ETCD_MEMBERS:
         reason = f"{count} of the hosts have the role dcs: etcd could not lose a member"
-        yield Objection(("hosts",), reason, 'give the role "dcs" to three hosts')
+        more = "" if count else ", or name an etcd that exists already in etcd.endpoints"
+        yield Objection(("hosts",), reason, f'give the role "dcs" to three hosts{more}')
     elif count % 2 == 0:
         reason = f"{count} hosts have the role dcs: an even number survives no more losses than {count - 1} would"
         yield Objection(("hosts",), reason, f'give the role "dcs" to {count - 1} or {count + 1} hosts')

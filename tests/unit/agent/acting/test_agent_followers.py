@@ -190,3 +190,13 @@ async def test_patroni_is_left_alone_when_nobody_waits_for_what_ended(
     say_none(host, ended)
     host.turn(20)
     assert host.done == []
+
+
+async def test_where_no_host_has_a_member_of_etcd_there_is_none_to_shun() -> None:
+    host = Host()
+    host.followers = Followers(host.seen.sight, drop=host.drop, shun=None, nudge=host.nudge)
+    running = asyncio.ensure_future(host.followers.run())
+    host.silence("db2")
+    assert await host.settle() == ["db2", "nudge"]
+    assert host.shunned == []
+    running.cancel()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from small_cluster import BEAT, DETECTION, NONE, PRIMARY, STANDBY, Seen, until
+from small_cluster import BEAT, DETECTION, NONE, PRIMARY, STANDBY, Seen, cluster, until
 
 from pgbaton.agent.acting import own_fence
 from pgbaton.agent.acting.own_fence import OwnFence
@@ -97,6 +97,21 @@ async def test_who_has_lost_hosts_and_etcd_holds_its_clients_then_refuses_them(p
 
 async def test_etcds_majority_is_proof_enough(primary: Primary) -> None:
     primary.run(20, without=OTHERS)
+    assert primary.serving is Serving.OPEN
+
+
+async def test_etcd_that_both_sides_reach_is_no_proof_once_the_others_had_the_lock_released(primary: Primary) -> None:
+    primary.run(20, without=OTHERS)
+    assert primary.serving is Serving.OPEN
+    primary.seen.sight.cluster = cluster(leader=None)
+    primary.run(1, without=OTHERS)
+    assert primary.serving is Serving.HELD
+    await until(lambda: primary.kernel.serving is Serving.HELD)
+
+
+async def test_a_lock_that_is_gone_while_the_others_are_heard_is_patronis_affair(primary: Primary) -> None:
+    primary.seen.sight.cluster = cluster(leader=None)
+    primary.run(20)
     assert primary.serving is Serving.OPEN
 
 

@@ -55,6 +55,17 @@ def test_a_primary_serves_on_when_anything_speaks_for_it(reason: dict[str, objec
     assert not held(replace(ALONE, **reason))  # type: ignore[arg-type] - fields by name
 
 
+def test_etcd_that_answers_and_says_that_the_lock_is_gone_is_no_proof_that_the_primary_leads() -> None:
+    reached = replace(ALONE, quorum_seconds=9.99)
+    assert not held(reached)
+    assert held(replace(reached, lock_mine=False))
+    assert not held(
+        replace(reached, lock_mine=False, silent=frozenset({"db2", "db3"}), heard=frozenset({"lb1", "lb2"}))
+    )
+    assert not held(replace(reached, lock_mine=False, leads=False))
+    assert not held(replace(reached, lock_mine=False, quorum_seconds=None), State(9.8))
+
+
 def test_three_of_five_can_decide_without_the_other_two() -> None:
     assert held(replace(ALONE, silent=OTHERS - {"lb1"}, heard=frozenset({"lb1"})))
 
@@ -198,7 +209,8 @@ def test_serving_ends_and_begins_only_for_the_reasons_stated(views: list[View]) 
             assert not view.recovers
             assert not view.stalled
             assert len(view.silent) >= 3
-            assert view.now_seconds - (view.quorum_seconds or 0.0) >= 0.25
+            without_quorum = view.now_seconds - (view.quorum_seconds or 0.0) >= 0.25
+            assert without_quorum or (view.quorum_seconds is not None and not view.lock_mine)
         if before.since_seconds is not None and state.since_seconds is None:
             assert majority_heard
             assert not view.stalled

@@ -177,3 +177,18 @@ async def test_without_certificates_nobody_trusts_and_nobody_is_trusted(files: F
             await client.request("GET", "/", deadline_seconds=5.0)
         client.close()
         await server.close(grace_seconds=0.0)
+
+
+def test_an_etcd_that_wants_no_certificate_is_verified_all_the_same(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    made: list[ssl.SSLContext] = []
+    bare = replace(settings().tls, etcd_authority=Path(files.identity.authority), etcd_certificate=None, etcd_key=None)
+    (kept,) = trust.kept_of_etcd(bare, made.append)
+    assert kept.look()
+    assert made[0].verify_mode is ssl.CERT_REQUIRED
+    assert made[0].check_hostname
+
+
+def test_an_etcd_without_tls_has_no_files_to_look_at() -> None:
+    plain = replace(settings().tls, etcd_authority=None, etcd_certificate=None, etcd_key=None)
+    assert list(trust.kept_of_etcd(plain, lambda _: None)) == []

@@ -22,10 +22,12 @@ from recorded_gateway import (
     change,
 )
 
+from pgbaton.agent.services import etcd_session
 from pgbaton.agent.services import following as following_module
 from pgbaton.agent.services.etcd import (
     CompactedError,
     Etcd,
+    Login,
     Member,
     NoLeaderError,
     NotInTimeError,
@@ -611,3 +613,165 @@ def test_events_apply_in_order() -> None:
 def test_without_an_address_there_is_nobody_to_ask(endpoints: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Etcd(endpoints, tls=None)
+
+
+# An etcd that asks for a password.
+
+AUTHENTICATE = "/v3/auth/authenticate"
+LOGIN = Login("orders", "let me in")
+
+
+def token(text: str) -> bytes:
+    return plain(f'{{"header":{{"revision":"1"}},"token":"{text}"}}'.encode())
+
+
+def refused(code: int, text: str, status: str = "400 Bad Request") -> bytes:
+    return plain(f'{{"error":"{text}","code":{code},"message":"{text}"}}'.encode(), status=status)
+
+
+STALE = refused(16, "etcdserver: invalid auth token", "401 Unauthorized")
+OLD = refused(3, "etcdserver: revision of auth store is old")
+EMPTY = refused(3, "etcdserver: user name is empty")
+WRONG = refused(3, "etcdserver: authentication failed, invalid user ID or password")
+NOT_ENABLED = refused(9, "etcdserver: authentication is not enabled")
+
+
+@contextlib.contextmanager
+def member_of(*members: Canned | str, login: Login | None = LOGIN) -> Iterator[Etcd]:
+    """Make a client that logs in."""
+    endpoints = [member if isinstance(member, str) else member.endpoint for member in members]
+    made = Etcd(endpoints, tls=None, patience=Patience(deadline_seconds=5, retry_seconds=60), login=login)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def shown(member: Canned) -> list[tuple[str, str | None]]:
+    """Return what was asked, and the token that was shown with it."""
+    return [(asked.path, asked.headers.get("authorization")) for asked in member.asked]
+
+
+async def test_whoever_logs_in_shows_a_token_from_then_on(local: Canned, recorded: Recorded) -> None:
+    local.says(AUTHENTICATE, token("one"))
+    local.says(RANGE, recorded.keys, recorded.keys)
+    with member_of(local) as etcd:
+        await etcd.range(OURS)
+        await etcd.range(OURS)
+    assert shown(local) == [(AUTHENTICATE, None), (RANGE, "one"), (RANGE, "one")]
+    assert local.asked[0].json() == {"name": "orders", "password": "let me in"}
+
+
+@pytest.mark.parametrize("answer", [STALE, OLD, EMPTY], ids=["unknown", "old", "none"])
+async def test_a_token_that_is_not_accepted_any_more_costs_one_login(
+    local: Canned, recorded: Recorded, answer: bytes
+) -> None:
+    local.says(AUTHENTICATE, token("one"), token("two"))
+    local.says(RANGE, answer, recorded.keys)
+    with member_of(local) as etcd:
+        assert (await etcd.range(OURS)).confirmed
+    assert shown(local) == [(AUTHENTICATE, None), (RANGE, "one"), (AUTHENTICATE, "one"), (RANGE, "two")]
+
+
+async def test_a_change_that_was_refused_for_its_token_is_asked_for_again_since_nothing_was_done(
+    local: Canned, recorded: Recorded
+) -> None:
+    local.says(AUTHENTICATE, token("one"), token("two"))
+    local.says(TXN, OLD, recorded.won)
+    with member_of(local) as etcd:
+        assert (await etcd.transaction([], [Delete("k")])).succeeded
+    assert [path for path, _ in shown(local)] == [AUTHENTICATE, TXN, AUTHENTICATE, TXN]
+
+
+async def test_a_change_without_an_answer_stays_unknown_for_whoever_is_logged_in(local: Canned, other: Canned) -> None:
+    local.says(AUTHENTICATE, token("one"))
+    local.says(TXN, b"")
+    with member_of(local, other) as etcd, pytest.raises(OutcomeUnknownError):
+        await etcd.transaction([], [Delete("k")])
+    assert other.asked == []
+
+
+async def test_a_login_that_is_refused_is_not_tried_again_at_once(local: Canned, recorded: Recorded) -> None:
+    local.says(AUTHENTICATE, WRONG, token("one"))
+    local.says(RANGE, recorded.keys)
+    with member_of(local) as etcd:
+        for _ in range(3):
+            with pytest.raises(RejectedError, match="invalid user ID or password"):
+                await etcd.range(OURS)
+        assert shown(local) == [(AUTHENTICATE, None)]
+        assert "orders is not let in" in etcd.trouble["login"]
+        assert "let me in" not in str(etcd.trouble)
+        etcd.prove_with(Login("orders", "another password"))
+        await etcd.range(OURS)
+        assert "login" not in etcd.trouble
+    assert local.asked[1].json()["password"] == "another password"
+
+
+async def test_where_nobody_has_to_log_in_nothing_is_shown(local: Canned, recorded: Recorded) -> None:
+    local.says(AUTHENTICATE, NOT_ENABLED, token("one"))
+    local.says(RANGE, recorded.keys, recorded.keys, EMPTY, recorded.keys)
+    with member_of(local) as etcd:
+        await etcd.range(OURS)
+        await etcd.range(OURS)
+        assert shown(local) == [(AUTHENTICATE, None), (RANGE, None), (RANGE, None)]
+        await etcd.range(OURS)  # its operators have it ask for a login from now on
+    assert shown(local)[3:] == [(RANGE, None), (AUTHENTICATE, None), (RANGE, "one")]
+
+
+async def test_a_login_is_passed_on_like_a_question(local: Canned, recorded: Recorded) -> None:
+    local.says(AUTHENTICATE, token("one"))
+    local.says(RANGE, recorded.keys)
+    with member_of("127.0.0.1:1", local) as etcd:
+        await etcd.range(OURS)
+    assert shown(local) == [(AUTHENTICATE, None), (RANGE, "one")]
+
+
+async def test_a_token_is_renewed_beside_the_questions_before_others_forget_it(
+    local: Canned, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_session, "RENEW_SECONDS", 0.0)
+    local.says(AUTHENTICATE, token("one"), token("two"))
+    local.says(RANGE, recorded.keys, recorded.keys)
+    with member_of(local) as etcd:
+        await etcd.range(OURS)
+        await until(lambda: len(local.asked) == 3 and etcd._session.token == "two")
+        monkeypatch.setattr(etcd_session, "RENEW_SECONDS", 120.0)
+        await etcd.range(OURS)
+    assert shown(local) == [(AUTHENTICATE, None), (RANGE, "one"), (AUTHENTICATE, "one"), (RANGE, "two")]
+
+
+async def test_all_who_ask_at_once_wait_for_one_login(local: Canned, recorded: Recorded) -> None:
+    local.says(AUTHENTICATE, token("one"))
+    local.says(RANGE, recorded.keys, recorded.keys, recorded.keys)
+    with member_of(local) as etcd:
+        await asyncio.gather(*(etcd.range(OURS) for _ in range(3)))
+    assert sorted(shown(local), key=str) == [(AUTHENTICATE, None), *[(RANGE, "one")] * 3]
+
+
+CANCELLED = (
+    b'{"result":{"header":{"revision":"7"},"created":true,"canceled":true,'
+    b'"cancel_reason":"rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"}}\n'
+)
+
+
+async def watch_to_the_end(etcd: Etcd) -> None:
+    async with contextlib.aclosing(etcd.watch(OURS, 4)) as changes:
+        async for _ in changes:
+            pass
+
+
+async def test_a_watch_that_is_refused_for_its_token_has_the_next_question_log_in(
+    local: Canned, recorded: Recorded
+) -> None:
+    local.says(AUTHENTICATE, token("one"), token("two"))
+    local.says(WATCHES, chunked(CANCELLED))
+    local.says(RANGE, recorded.keys)
+    with member_of(local) as etcd:
+        with pytest.raises(RejectedError, match="invalid auth token"):
+            await watch_to_the_end(etcd)
+        await etcd.range(OURS)
+    assert [path for path, _ in shown(local)] == [AUTHENTICATE, WATCHES, AUTHENTICATE, RANGE]
+
+
+def test_a_password_is_not_in_what_is_printed_of_a_login() -> None:
+    assert "let me in" not in repr(LOGIN)
