@@ -246,8 +246,10 @@ def test_only_beside_patroni_an_agent_needs_a_way_to_it_and_to_etcd() -> None:
         parse(DOCUMENT, key)
     tls = {name: path for name, path in DOCUMENT["tls"].items() if not name.startswith("etcd_")}  # type: ignore[attr-defined]
     found = parse({**DOCUMENT, "kind": "manual", "tls": tls}, key)
-    assert (found.is_manual, found.tls.etcd, found.secrets.rest_password) == (True, (), None)
-    assert (settings().is_manual, len(settings().tls.etcd)) == (False, 3)
+    assert (found.is_manual, found.tls.etcd_authority, found.secrets.rest_password) == (True, None, None)
+    assert not settings().is_manual
+    with pytest.raises(SettingsError, match=r"tls.etcd_authority: seen nothing"):
+        parse({**DOCUMENT, "tls": tls}, SECRETS)
 
 
 WAY_THERE = {"port": 5000, "role": "pgbaton_probe", "database": "postgres", "every_seconds": 1}

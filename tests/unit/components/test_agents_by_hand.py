@@ -52,7 +52,7 @@ def test_what_is_rendered_is_what_the_agent_reads(host: str, tmp_path: Path) -> 
         paths[-1].write_text(vault.resolve(files(of, host)[path].shown))
         paths[-1].chmod(files(of, host)[path].mode)
     found = settings.load(*paths)
-    assert (found.me, found.is_manual, found.tls.etcd) == (host, True, ())
+    assert (found.me, found.is_manual, found.tls.etcd_authority) == (host, True, None)
     assert found.secrets.rest_password is None
     assert (found.path is not None) == (found.secrets.probe_password is not None) == (host == "lb1")
 

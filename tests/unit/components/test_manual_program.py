@@ -273,6 +273,7 @@ def test_wal_goes_where_the_topology_has_it(tmp_path: Path, monkeypatch: pytest.
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(manual_program, "must", lambda *argv: ran.append(argv))
     made = server(tmp_path, wal_directory="/srv/wal/main")
+    (made.data / "standby.signal").touch()
     made.clone("db2")
     (made.data / "standby.signal").unlink()
     made.initialise()
@@ -280,6 +281,7 @@ def test_wal_goes_where_the_topology_has_it(tmp_path: Path, monkeypatch: pytest.
     assert all("--waldir=/srv/wal/main" in argv for argv in ran)
     ran.clear()
     usual = server(tmp_path / "usual")
+    (usual.data / "standby.signal").touch()
     usual.clone("db2")
     assert not [word for word in ran[0] if "waldir" in word]
 
