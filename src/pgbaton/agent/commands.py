@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from pgbaton.agent.acting import holds
-from pgbaton.agent.daemon import Agent
 from pgbaton.agent.kernel import fences
 from pgbaton.agent.kernel.fences import FenceError
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, secrets: Path) -> int:
     """Hear the other hosts, and act, until told to stop."""
+    from pgbaton.agent.daemon import Agent  # noqa: PLC0415 - what else is run here needs little of it, and soon
+
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
     do_not_wait_for_journal(sys.stderr.fileno())
     asyncio.run(Agent(settings, secrets).run())
