@@ -56,7 +56,7 @@ def test_nobody_is_asked_for_patroni() -> None:
     asked = request(topology(), topology().host("db1"), deadline=3)
     assert "patroni" not in asked["parts"]
     assert "patroni" not in asked["packages"]
-    assert wanted_units(topology())["db1"][-1] == "pgbaton-postgresql.service"
+    assert wanted_units(topology())["db1"][-2:] == ("pgbaton-postgresql.service", "pgbaton-confirm.timer")
 
 
 def test_commits_that_wait_in_vain_are_an_outage_until_somebody_acts() -> None:
