@@ -20,6 +20,7 @@ from pgbaton.operate.operation import Operation
 from pgbaton.operate.waiting import until
 from pgbaton.proof.target import Target
 from pgbaton.topology import load, presets
+from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ REFUSED = 6
 PROVEN, OBJECTIVE_MISSED = 0, 5
 #: Half a lock's life: whoever has it by then has it because agents released it.
 REPLACED_SECONDS = 10.0
-NAME, BY_HAND = "test-replication", "test-replication-by-hand"
+NAME, BY_HAND, OLDER = "test-replication", "test-replication-by-hand", "test-replication-older"
 FROM = "SELECT string_agg(host(client_addr), ' ' ORDER BY client_addr) FROM {view} WHERE client_addr IS NOT NULL{more}"
 #: A file that is applied later must have it as well.
 APPLICATION = '\n[[hosts]]\nname = "app"\naddress = "10.77.0.90"\nroles = ["application"]\n'
@@ -46,14 +47,17 @@ FAULTS = (
 )
 
 
-def text(preset: str, name: str, *, network: bool = True, used: bool = True) -> str:
-    """Return a preset as a topology file: with a network for replication or without, in use or not yet."""
+def text(preset: str, name: str, *, network: bool = True, used: bool = True, first: int = 21) -> str:
+    """Return a preset as a topology file: with a network for replication or without, in use or not yet.
+
+    ``first`` is what the first database's address ends with.
+    """
     made = presets.text(preset, cluster=name) + APPLICATION
     if not network:
         return made
     more = "" if used else "use_replication_subnet = false\n"
     made = made.replace("[network]\n", f'[network]\nreplication_subnet = "10.78.0.0/24"\n{more}')
-    for number in (21, 22, 23):
+    for number in range(first, first + 3):
         address = f'address = "10.77.0.{number}"'
         made = made.replace(address, f'{address}\nreplication_address = "10.78.0.{number}"')
     return made
@@ -111,7 +115,8 @@ async def standbys_come_from(lab: Lab, addresses: set[str]) -> None:
 
 
 def databases(lab: Lab, subnet: str) -> set[str]:
-    return {f"{subnet}.{str(host.address).rpartition('.')[2]}" for host in lab.topology.hosts if "db" in host.name}
+    hosts = lab.topology.with_role(Role.DATABASE)
+    return {f"{subnet}.{str(host.address).rpartition('.')[2]}" for host in hosts}
 
 
 async def pooled(lab: Lab, sql: str) -> str:
@@ -251,6 +256,22 @@ async def rewound(lab: Lab, host: str) -> bool:
     """Tell whether Patroni on a host says that it has rewound its server."""
     argv = ("journalctl", "-u", "patroni.service", "--no-pager", "-o", "cat", "-g", "running pg_rewind from")
     return (await lab.hosts()[host].run(*argv, check=False)).ok
+
+
+@pytest.mark.timeout(600)
+async def test_an_older_patroni_does_the_same(lab_home: Path, tmp_path: Path) -> None:
+    assert lab_home
+    file = tmp_path / "older.toml"
+    file.write_text(text("compact", OLDER, first=11))
+    try:
+        made = await asyncio.to_thread(up, OLDER, str(file), "--os", "debian-12")
+        before = (await whole(made)).primary
+        await standbys_come_from(made, databases(made, "10.78.0"))
+        await done(made, "switchover", "--yes")
+        assert (await whole(made)).primary != before
+        await standbys_come_from(made, databases(made, "10.78.0"))
+    finally:
+        await asyncio.to_thread(down, OLDER)
 
 
 @pytest.mark.timeout(600)
