@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgbaton import __version__
-from pgbaton.agent import settings
+from pgbaton.agent import settings_file
 from pgbaton.agent.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     asked = parser().parse_args(arguments)
     try:
-        found = settings.load(asked.settings, asked.secrets)
+        found = settings_file.load(asked.settings, asked.secrets)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return os.EX_CONFIG

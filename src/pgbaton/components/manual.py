@@ -10,7 +10,7 @@ import inspect
 import json
 from typing import TYPE_CHECKING, ClassVar
 
-from pgbaton.components import directories, manual_program, postgres
+from pgbaton.components import access, directories, manual_program, postgres
 from pgbaton.components.base import TLS_DIRECTORY, Check, Component, File, OnChange, Unit, Wave
 from pgbaton.components.units import HARDENING, HEADER, section
 from pgbaton.references import secret
@@ -59,8 +59,8 @@ class Manual(Component):
             File(PROGRAM, inspect.getsource(manual_program).encode(), mode=0o755),
             File(PASSWORDS, logins, mode=0o600, owner="postgres", group="postgres"),
             File(SETTINGS, json.dumps(settings(topology, host), indent=2) + "\n", **shared),  # type: ignore[arg-type]
-            File(f"{DIRECTORY}/pg_hba.conf", lines(postgres.access_rules(topology)), **shared),  # type: ignore[arg-type]
-            File(f"{DIRECTORY}/pg_ident.conf", lines(postgres.user_maps(topology)), **shared),  # type: ignore[arg-type]
+            File(f"{DIRECTORY}/pg_hba.conf", lines(access.rules(topology)), **shared),  # type: ignore[arg-type]
+            File(f"{DIRECTORY}/pg_ident.conf", lines(access.user_maps(topology)), **shared),  # type: ignore[arg-type]
             File(CONFIG, configuration(topology, host), **shared),  # type: ignore[arg-type]
             File(f"/etc/systemd/system/{UNIT}", service_unit(topology, host), unit=UNIT, on_change=OnChange.RESTART),
             *confirming(),

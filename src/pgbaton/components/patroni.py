@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
-from pgbaton.components import directories, foreign, postgres
+from pgbaton.components import access, directories, foreign, postgres
 from pgbaton.components.base import (
     AUTHORITY_FILE,
     ETCD_AUTHORITY,
@@ -245,8 +245,8 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
             "rewind": login(postgres.REWIND_ROLE),
         },
         "parameters": postgres.parameters(topology),
-        "pg_hba": postgres.access_rules(topology),
-        **({"pg_ident": maps} if (maps := postgres.user_maps(topology)) else {}),
+        "pg_hba": access.rules(topology),
+        **({"pg_ident": maps} if (maps := access.user_maps(topology)) else {}),
         "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
         **cloning(topology),

@@ -8,7 +8,7 @@ import pytest
 
 import pgbaton
 from pgbaton.agent import __main__ as command_line
-from pgbaton.agent import settings
+from pgbaton.agent import settings_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,5 +46,5 @@ def test_each_command_is_a_function(command: str, monkeypatch: pytest.MonkeyPatc
     commands = ModuleType("pgbaton.agent.commands")
     setattr(commands, command.replace("-", "_"), lambda found, secrets: 7 if (found, secrets.name) == EXPECTED else 1)
     monkeypatch.setitem(sys.modules, commands.__name__, commands)
-    monkeypatch.setattr(settings, "load", lambda *_: "settings")
+    monkeypatch.setattr(settings_file, "load", lambda *_: "settings")
     assert command_line.main([command]) == 7

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pgbaton.agent.settings import Host, Pooler, Settings, SettingsError, Way, load, parse
+from pgbaton.agent.settings import Host, Pooler, Settings, SettingsError, Way
+from pgbaton.agent.settings_file import load, parse
 
 KEY = "5a" * 32
 OTHER_KEY = "a5" * 32

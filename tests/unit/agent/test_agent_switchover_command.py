@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgbaton.agent import __main__ as command_line
-from pgbaton.agent import settings
+from pgbaton.agent import settings_file
 from pgbaton.agent.protocols.https import DeadlineError
 from pgbaton.agent.services import agents
 from pgbaton.agent.services.agents import RefusedByAgentError
@@ -37,7 +37,7 @@ class Agent:
 def agent(monkeypatch: pytest.MonkeyPatch) -> Agent:
     made = Agent()
     monkeypatch.setattr(agents, "switchover", made.switchover)
-    monkeypatch.setattr(settings, "load", lambda *paths: tuple(map(str, paths)))
+    monkeypatch.setattr(settings_file, "load", lambda *paths: tuple(map(str, paths)))
     return made
 
 

@@ -14,10 +14,10 @@ import yaml
 
 from pgbaton import blueprint, references
 from pgbaton.agent import __main__ as command_line
-from pgbaton.agent import settings
+from pgbaton.agent import contradictions, settings_file
 from pgbaton.agent.settings import Way
 from pgbaton.cli.demo import STOCK
-from pgbaton.components import agent, firewall, keepalived, patroni, pgbouncer, postgres
+from pgbaton.components import access, agent, firewall, keepalived, patroni, pgbouncer, postgres
 from pgbaton.components.agent import Agent
 from pgbaton.components.base import ETCD_AUTHORITY, File, OnChange, Wave
 from pgbaton.errors import UnhealthyError
@@ -57,7 +57,7 @@ def read(topology: Topology, host: str, directory: Path) -> Settings:
         paths.append(directory / path.rpartition("/")[2])
         paths[-1].write_text(vault.resolve(file.content))
         paths[-1].chmod(file.mode)
-    return settings.load(*paths)
+    return settings_file.load(*paths)
 
 
 @pytest.mark.parametrize("name", presets.WITH_PATRONI)
@@ -162,7 +162,7 @@ def test_the_program_looks_for_its_files_where_they_are_put() -> None:
 
 
 def test_topology_and_agent_have_the_same_limit_for_the_detection_time() -> None:
-    assert agents.MISSED_HEARTBEATS == settings.LEAST_HEARTBEATS
+    assert agents.MISSED_HEARTBEATS == contradictions.LEAST_HEARTBEATS
 
 
 def test_every_command_of_the_units_is_one_that_the_program_knows() -> None:
@@ -221,7 +221,7 @@ def test_the_agents_role_is_root_on_the_host_alone_and_sees_what_monitoring_sees
     topology = preset()
     (role,) = (role for role in postgres.roles(topology) if role.name == "pgbaton_agent")
     assert (role.password, role.member_of) == ("pgbaton_agent", ("pg_monitor",))
-    rules = postgres.access_rules(topology)
+    rules = access.rules(topology)
     assert rules[1] == "local postgres pgbaton_agent peer map=pgbaton"
     others = [rule for rule in rules[2:] if "pgbaton_agent" in rule and not rule.endswith(" reject")]
     assert others == [], "it comes in over no network"
@@ -236,7 +236,7 @@ def test_the_probes_role_may_only_log_in_from_balancers_to_one_database(name: st
     (role,) = (role for role in postgres.roles(topology) if role.name == "pgbaton_probe")
     assert (role.password, role.member_of) == ("pgbaton_probe", ())
     assert role.connection_limit == 2 * balancers
-    rules = [rule for rule in postgres.access_rules(topology) if "pgbaton_probe" in rule and "reject" not in rule]
+    rules = [rule for rule in access.rules(topology) if "pgbaton_probe" in rule and "reject" not in rule]
     addresses = [str(host.address) for host in topology.with_role(Role.BALANCER)]
     assert rules == [
         "local postgres pgbaton_probe scram-sha-256",

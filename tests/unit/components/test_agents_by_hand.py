@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton import blueprint, references
-from pgbaton.agent import settings
-from pgbaton.components import agent, firewall, haproxy, keepalived, patroni, postgres
+from pgbaton.agent import settings_file
+from pgbaton.components import access, agent, firewall, haproxy, keepalived, patroni, postgres
 from pgbaton.components.agent import Agent
 from pgbaton.components.base import Wave
 from pgbaton.secrets import Vault
@@ -51,7 +51,7 @@ def test_what_is_rendered_is_what_the_agent_reads(host: str, tmp_path: Path) -> 
         paths.append(tmp_path / path.rpartition("/")[2])
         paths[-1].write_text(vault.resolve(files(of, host)[path].shown))
         paths[-1].chmod(files(of, host)[path].mode)
-    found = settings.load(*paths)
+    found = settings_file.load(*paths)
     assert (found.me, found.is_manual, found.tls.etcd_authority) == (host, True, None)
     assert found.secrets.rest_password is None
     assert (found.path is not None) == (found.secrets.probe_password is not None) == (host == "lb1")
@@ -84,7 +84,7 @@ def test_agents_reach_each_other_and_the_servers_know_their_roles() -> None:
         assert f"    {everyone} udp dport 7790 accept\n" in rules
         assert f"    {everyone} tcp dport 7791 accept\n" in rules
     assert {"pgbaton_agent", "pgbaton_probe", "pgbaton_check"} <= {role.name for role in postgres.roles(of)}
-    assert "local postgres pgbaton_agent peer map=pgbaton" in postgres.access_rules(of)
+    assert "local postgres pgbaton_agent peer map=pgbaton" in access.rules(of)
     assert keepalived.AGENT_FILE in keepalived.configuration(of, of.host("lb1"))
 
 

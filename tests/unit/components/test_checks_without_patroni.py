@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgbaton import blueprint
-from pgbaton.components import checking, haproxy, manual, postgres, standing
+from pgbaton.components import access, checking, haproxy, manual, postgres, standing
 from pgbaton.topology import capacity, load, placement, presets
 from pgbaton.topology.model import Placement
 
@@ -69,7 +69,7 @@ def test_servers_are_asked_themselves_wherever_clients_are_led(where: Placement,
 @pytest.mark.parametrize("where", list(Placement))
 def test_whoever_could_ask_may_log_in_before_everybody_is_turned_away(where: Placement) -> None:
     made = placed(where)
-    rules = postgres.access_rules(made)
+    rules = access.rules(made)
     asking = [f"hostssl postgres pgbaton_check 10.77.0.{n}/32 cert" for n in (11, 12, 31)]
     places = [rules.index(rule) for rule in asking]
     assert max(places) < next(n for n, rule in enumerate(rules) if "pgbaton_check" in rule and "reject" in rule)

@@ -8,7 +8,7 @@ import yaml
 
 from pgbaton import blueprint, references
 from pgbaton.cli.demo import STOCK
-from pgbaton.components import agent, etcd, firewall, haproxy, keepalived, patroni, pgbouncer, postgres
+from pgbaton.components import access, agent, etcd, firewall, haproxy, keepalived, patroni, pgbouncer, postgres
 from pgbaton.components.base import ETCD_AUTHORITY, TLS_DIRECTORY, Unit, Wave
 from pgbaton.components.catalogue import COMPONENTS
 from pgbaton.topology import load, presets
@@ -157,7 +157,7 @@ def test_a_host_kept_from_failover_is_no_synchronous_standby_either() -> None:
 
 
 def test_access_rules_trust_nobody_and_end_in_reject() -> None:
-    rules = postgres.access_rules(preset("compact"))
+    rules = access.rules(preset("compact"))
     assert not [rule for rule in rules if "trust" in rule or "md5" in rule]
     assert not [rule for rule in rules if rule.startswith("host ") and "reject" not in rule]
     assert rules[-1] == "host replication all all reject"

@@ -15,6 +15,7 @@ from foreign_topology import ENDPOINTS, PASSWORD, foreign
 
 from pgbaton import blueprint, references
 from pgbaton.agent import settings as agent_settings
+from pgbaton.agent import settings_file
 from pgbaton.components import agent, patroni
 from pgbaton.components import foreign as component
 from pgbaton.errors import UnhealthyError
@@ -160,7 +161,7 @@ def read(directory: Path, topology: Topology, host: str = "db1") -> agent_settin
         paths.append(directory / path.rpartition("/")[2])
         paths[-1].write_text(vault.resolve(text(topology, host, path)))
         paths[-1].chmod(0o600)
-    return agent_settings.load(*paths)
+    return settings_file.load(*paths)
 
 
 def test_the_agent_is_told_where_etcd_is_and_as_whom_to_log_in(tmp_path: Path) -> None:

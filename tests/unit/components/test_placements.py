@@ -6,7 +6,7 @@ import pytest
 
 import placed
 from pgbaton import blueprint
-from pgbaton.components import agent, firewall, haproxy, postgres
+from pgbaton.components import access, agent, firewall, haproxy, postgres
 from pgbaton.topology import capacity, load, placement, presets
 from pgbaton.topology.model import Placement, Role, Topology
 from placed import POOLERS, SHOP
@@ -73,7 +73,7 @@ def test_a_pool_beside_its_server_uses_the_unix_socket() -> None:
     pool = file(Placement.DATABASE, "db2", "/etc/pgbouncer/write.ini")
     assert "app = host=/var/run/postgresql port=5432 " in pool
     assert "server_tls_sslmode" not in pool
-    assert "local app all scram-sha-256" in postgres.access_rules(topology(Placement.DATABASE))
+    assert "local app all scram-sha-256" in access.rules(topology(Placement.DATABASE))
 
 
 def test_a_pool_beside_an_application_goes_through_the_vip_and_serves_nobody_else() -> None:
@@ -93,14 +93,14 @@ def test_who_meets_a_server_through_the_vip_can_verify_it_and_waits_when_it_is_f
     config = file(where, "lb1", "/etc/haproxy/haproxy.cfg")
     assert f" maxconn {capacity.room(made)}\n" in config
     assert "timeout queue 60000ms" in config
-    rules = postgres.access_rules(made)
+    rules = access.rules(made)
     assert "hostssl app all 10.77.0.11/32 scram-sha-256" in rules
 
 
 def test_another_placement_asks_for_no_other_access_so_that_nobody_is_locked_out_while_pools_move() -> None:
     made = {where: topology(where, "" if where is Placement.POOLER else POOLERS) for where in Placement}
     made[Placement.POOLER] = topology(Placement.POOLER)
-    rules = {where: postgres.access_rules(each) for where, each in made.items()}
+    rules = {where: access.rules(each) for where, each in made.items()}
     assert all(each == rules[Placement.BALANCER] for each in rules.values())
     walls = {where: firewall.ruleset(each, each.host("db1")) for where, each in made.items()}
     assert all(each == walls[Placement.BALANCER] for each in walls.values())

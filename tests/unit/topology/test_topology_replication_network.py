@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from pgbaton.components import agent, firewall, manual, patroni, postgres
+from pgbaton.components import access, agent, firewall, manual, patroni, postgres
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MANUAL = apart("manual")
 
 def follows(topology: Topology, role: str) -> list[str]:
     """Return where a role of servers may come from, by pg_hba.conf."""
-    rules = (rule.split() for rule in postgres.access_rules(topology))
+    rules = (rule.split() for rule in access.rules(topology))
     return [rule[3].removesuffix("/32") for rule in rules if rule[2] == role and rule[0] == "hostssl"]
 
 
@@ -66,7 +66,7 @@ def test_servers_follow_and_rewind_over_the_network_for_replication_alone() -> N
 
 
 def test_nobody_else_comes_by_it() -> None:
-    others = [rule for rule in postgres.access_rules(USED) if "replicator" not in rule and "rewind " not in rule]
+    others = [rule for rule in access.rules(USED) if "replicator" not in rule and "rewind " not in rule]
     assert others
     assert not any("10.78." in rule for rule in others)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgbaton.components import agent, firewall, haproxy, patroni, postgres
+from pgbaton.components import access, agent, firewall, haproxy, patroni
 from pgbaton.topology import load, presets
 from pgbaton.topology.budget import prediction
 from pgbaton.topology.durations import Durations
@@ -82,7 +82,7 @@ def test_a_server_that_takes_no_reads_can_be_primary_and_is_in_no_other_backend(
 
 
 def test_servers_in_another_site_are_let_in() -> None:
-    rules = postgres.access_rules(APART)
+    rules = access.rules(APART)
     assert f"hostssl replication replicator {FAR.address}/32 scram-sha-256 clientcert=verify-full" in rules
     told = firewall.ruleset(APART, APART.host("n1"))
     assert "10.88.0.21 } tcp dport { 15432, 18008 }" in told

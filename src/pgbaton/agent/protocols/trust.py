@@ -11,7 +11,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, NoReturn
 
-from pgbaton.agent import settings as settings_file
+from pgbaton.agent import settings_file
 from pgbaton.agent.protocols import https
 from pgbaton.agent.protocols.https import Identity
 from pgbaton.agent.settings import SettingsError
