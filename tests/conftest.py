@@ -9,26 +9,30 @@ runs on machines goes to one alone and comes last, because labs share the proces
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # No deadline an example: it would measure the machine. Every test has one of its own.
 settings.register_profile("quick", max_examples=50, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile("quick")
 
-ONE_BY_ONE = Path(__file__).with_name("model")
+
+class Together(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Keeps in one process what is in one file, and all that runs on machines."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return what a test has to stay in one process with."""
+        file = nodeid.partition("::")[0]
+        if file.startswith("tests/lab/"):
+            return "lab"
+        return nodeid if file.startswith("tests/model/") else file
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at what is said here
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say of each test what it has to stay in one process with; those of the model need not stay with any."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.get_closest_marker("lab"):
-            item.add_marker(pytest.mark.xdist_group("lab"))
-        elif ONE_BY_ONE not in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:  # noqa: ANN401 - xdist's own
+    """Have xdist give tests to processes as is said here."""
+    return Together(config, log)
