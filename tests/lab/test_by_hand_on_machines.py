@@ -142,6 +142,19 @@ async def test_a_switchover_whose_terminal_goes_away_leaves_a_primary(lab: Lab) 
     await healthy(lab)
 
 
+async def test_a_primary_that_was_stopped_for_a_switchover_nobody_ends_leads_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await healthy(lab)
+    primary = str((await look(lab)).primary)
+    monkeypatch.setattr(control, "AGAIN_SECONDS", 3)
+    last = await control.stop_and_look(Operation(lab.topology, lab.hosts(), lambda _: None), primary)
+    assert (last.state, last.runs) == ("shut down", False)
+    # Whoever did that is gone.
+    await healthy(lab)
+    assert (await look(lab)).primaries == (primary,)
+
+
 async def test_two_operators_are_kept_apart_by_the_hosts(lab: Lab) -> None:
     operation = Operation(lab.topology, lab.hosts(), lambda _: None)
     async with claims.claimed(operation, "a failover"):

@@ -173,6 +173,7 @@ def test_the_furthest_standby_is_chosen_and_another_needs_a_loss_accepted() -> N
         # Only its own word counts, and from where on it was given.
         ({}, {"db2": replace(FOLLOWS, confirms=None)}, {}, False),
         ({}, {"db3": replace(FOLLOWS, confirms=None)}, {}, False),
+        ({}, {"db2": replace(FOLLOWS, confirms=None)}, {"count": 2}, False),
         ({}, {"db3": replace(FOLLOWS, confirms=None)}, {"count": 2}, True),
         ({}, {"db2": replace(FOLLOWS, confirms=POSITION)}, {}, True),
         ({}, {"db2": replace(FOLLOWS, confirms=POSITION + 1)}, {}, False),
