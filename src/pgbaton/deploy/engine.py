@@ -74,10 +74,9 @@ async def draft(
 def refuse_another_etcd(state: ClusterState, was: Topology | None, topology: Topology) -> None:
     """Raise RefusedError when the leader lock would be kept elsewhere than it is, as far as any apply has come."""
     foreign.refuse_another(was, topology)
-    last = journal.last_plan(state)
-    begun = moving.former(last.topology) if last else None
-    if begun and (begun.foreign_etcd is None) != (topology.foreign_etcd is None):
-        foreign.refuse_another(begun, topology)
+    for begun in formers(state):
+        if (begun.foreign_etcd is None) != (topology.foreign_etcd is None):
+            foreign.refuse_another(begun, topology)
 
 
 async def try_foreign_etcd(

@@ -17,11 +17,14 @@ from foreign_topology import FILES, LOGIN, PASSWORD, foreign
 from pgbaton import pki
 from pgbaton.components import foreign as component
 from pgbaton.components.base import Certificate
+from pgbaton.deploy import engine, journal
 from pgbaton.deploy import foreign as deploying
 from pgbaton.deploy.foreign import Answer, complaints, given, leftovers, refuse_another, remarks
+from pgbaton.deploy.steps import Plan
 from pgbaton.errors import RefusedError, UsageError
 from pgbaton.hosts.fake import FakeHost
 from pgbaton.secrets import Vault
+from pgbaton.state import ClusterState
 from pgbaton.topology import load, presets
 
 if TYPE_CHECKING:
@@ -156,6 +159,24 @@ def test_a_cluster_keeps_the_etcd_that_it_has() -> None:
 def with_etcd(**changes: Any) -> Topology:  # noqa: ANN401 - fields by name
     made = foreign()
     return made.model_copy(update={"etcd": made.etcd.model_copy(update=changes)})
+
+
+def test_no_apply_that_was_begun_and_not_ended_is_forgotten(tmp_path: Path) -> None:
+    """Hosts may have Patronis of the first of these, whatever was begun after it."""
+    state = ClusterState("standard", tmp_path / "state")
+    by_hand, own = presets.text("manual"), presets.text("standard")
+    begin(state, 1, by_hand, None).record("end")
+    begin(state, 2, own, by_hand)
+    begin(state, 3, by_hand, by_hand)
+    with pytest.raises(RefusedError, match="cannot be changed"):
+        engine.refuse_another_etcd(state, load.loads(by_hand), foreign())
+    engine.refuse_another_etcd(state, load.loads(by_hand), load.loads(own))
+    begin(state, 4, by_hand, by_hand).record("end")
+    engine.refuse_another_etcd(state, load.loads(by_hand), foreign())
+
+
+def begin(state: ClusterState, number: int, text: str, previous: str | None) -> journal.Journal:
+    return journal.begin(state, Plan(f"2025010{number}T000000-ab", "standard", "2025", text, previous, ()))
 
 
 def test_its_record_stays_where_it_is() -> None:

@@ -1274,6 +1274,13 @@ FOREIGN = (
         more=NO_VOTES,
     ),
     Case(
+        "etcd at another VIP",
+        "etcd.endpoints[1]",
+        "is a VIP, which this file deploys",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://10.77.0.101:2379"] # here\n{ETCD_FILES}',
+        more=(*NO_VOTES, (VIP, f'{VIP}\nmore_vips = ["10.77.0.101"]')),
+    ),
+    Case(
         "etcd on the host that asks",
         "etcd.endpoints[0]",
         "another machine for every host",

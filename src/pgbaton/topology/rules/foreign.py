@@ -114,8 +114,7 @@ def etcd_is_elsewhere(topology: Topology) -> Iterator[Objection]:
     """A foreign etcd is on none of the cluster's hosts: their firewalls, fences and power cuts would be its own."""
     taken = {str(host.address): host.name for host in topology.parts}
     taken |= {host.name: host.name for host in topology.parts}
-    if topology.network.vip:
-        taken[str(topology.network.vip)] = "the VIP"
+    taken |= {str(address): "a VIP" for address in topology.network.vips}
     for index, name in enumerate(topology.etcd.hosts):
         if name == "localhost" or is_special(name):
             reason = "is another machine for every host that asks"
