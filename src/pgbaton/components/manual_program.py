@@ -399,8 +399,12 @@ def remove(path: Path) -> None:
 
 
 def boot() -> str:
-    """Return what tells this boot of the machine from every other."""
-    return BOOT.read_text(encoding="ascii").strip()
+    """Return what tells this boot of the machine from every other.
+
+    The unit says it to whom it starts: in a container, a sandbox of systemd 252 shows the outer machine's in its file.
+    """
+    said = os.environ.get("PGBATON_BOOT") or BOOT.read_text(encoding="ascii")
+    return said.strip().replace("-", "")
 
 
 def load(path: Path) -> dict[str, Any]:
