@@ -163,9 +163,13 @@ class PatroniFloor(Peer):
         del before
         await switchover(target.operation, to=None)
 
-    async def unsettled(self, target: PeerTarget) -> str | None:
-        """Return that no standby confirms commits yet."""
-        return await without_synchronous(target)
+    async def roles(self, target: PeerTarget) -> Roles:
+        """Return who has which part, balancers and etcd's members too: faults strike them as well."""
+        return await Target.roles(target)
+
+    async def until_whole(self, target: PeerTarget, *, seconds: float) -> float:
+        """Wait until `pgbaton status` finds nothing wrong, of no part."""
+        return await Target.until_whole(target, seconds=seconds)
 
     def conninfo(self, target: PeerTarget, *, writes: bool) -> dict[str, str | int]:
         """Return the VIP."""

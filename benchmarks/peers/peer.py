@@ -63,6 +63,14 @@ class Peer(ABC):
     def conninfo(self, target: PeerTarget, *, writes: bool) -> dict[str, str | int]:
         """Return how applications connect."""
 
+    async def roles(self, target: PeerTarget) -> Roles:
+        """Return who has which part; here what the servers alone can say: who is primary, and who follows it."""
+        return roles(target.addresses, await target.look())
+
+    async def until_whole(self, target: PeerTarget, *, seconds: float) -> float:
+        """Wait until everything is in place again; here until all servers are. Returns how long that took."""
+        return await target.until_streaming(seconds=seconds)
+
     async def repair(self, target: PeerTarget, hosts: tuple[str, ...]) -> str | None:
         """Do what its documentation asks of an operator after a failure; return what, None when there is nothing."""
         del target, hosts
@@ -76,17 +84,21 @@ class Peer(ABC):
 
 @dataclass(frozen=True)
 class PeerTarget(Target):
-    """A peer's cluster, in the terms of a proof: the servers alone say who is primary."""
+    """A peer's cluster, in the terms of a proof."""
 
     peer: Peer
 
     async def roles(self) -> Roles:
         """Return who is primary; raises UnhealthyError unless exactly one server that answers is."""
-        return roles(self.addresses, await self.look())
+        return await self.peer.roles(self)
 
     async def until_whole(self, *, seconds: float, tell: Report | None = None) -> float:
-        """Wait until one server is primary, all others stream from it, and the system has come to rest."""
+        """Wait until the system is fit for another trial."""
         del tell
+        return await self.peer.until_whole(self, seconds=seconds)
+
+    async def until_streaming(self, *, seconds: float) -> float:
+        """Wait until one server is primary, all others stream from it, and the system has come to rest."""
 
         async def look() -> str | None:
             try:
