@@ -24,6 +24,7 @@ from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.units import HARDENING, HEADER, drop_in
 from pgbaton.errors import UnhealthyError
 from pgbaton.references import secret
+from pgbaton.topology.addresses import at_port
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
@@ -203,8 +204,8 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "name": host.name,
         "log": {"level": "INFO", "format": "%(levelname)s: %(message)s"},
         "restapi": {
-            "listen": f"{host.address}:{ports.rest_port}",
-            "connect_address": f"{host.address}:{ports.rest_port}",
+            "listen": at_port(host.address, ports.rest_port),
+            "connect_address": at_port(host.address, ports.rest_port),
             **tls,
             "cafile": AUTHORITY_FILE,
             "verify_client": "required",
@@ -246,7 +247,7 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
 def members(topology: Topology, host: HostSpec) -> list[str]:
     """Return etcd's members as a member of Patroni should try them: its own host's first."""
     port = topology.orchestration.etcd_client_port
-    others = [f"{member.address}:{port}" for member in topology.with_role(Role.DCS) if member.name != host.name]
+    others = [at_port(member.address, port) for member in topology.with_role(Role.DCS) if member.name != host.name]
     return [f"127.0.0.1:{port}", *others] if host.has(Role.DCS) else others
 
 
@@ -254,8 +255,8 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
     """Return the part of a member's configuration that is about its server."""
     version, port = topology.postgresql.version, topology.postgresql.port
     return {
-        "listen": f"{host.address}:{port}",
-        "connect_address": f"{host.address}:{port}",
+        "listen": at_port(host.address, port),
+        "connect_address": at_port(host.address, port),
         "data_dir": topology.data_directory,
         "bin_dir": f"/usr/lib/postgresql/{version}/bin",
         "pgpass": f"/var/lib/postgresql/.pgpass-{topology.scope}",

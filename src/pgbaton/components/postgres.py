@@ -19,6 +19,7 @@ from pgbaton.components.base import (
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import milliseconds
 from pgbaton.topology import placement
+from pgbaton.topology.addresses import alone
 from pgbaton.topology.capacity import agent_connections, check_connections, probe_connections
 from pgbaton.topology.model import Role
 
@@ -314,7 +315,7 @@ def check_rules(topology: Topology) -> list[str]:
     """Return the checks' part of pg_hba.conf: a certificate in the role's name, and from hosts of HAProxy alone."""
     if not topology.is_manual:
         return []
-    return [f"hostssl postgres {CHECK_ROLE} {host.address}/32 cert" for host in placement.proxied_from(topology)]
+    return [f"hostssl postgres {CHECK_ROLE} {alone(host.address)} cert" for host in placement.proxied_from(topology)]
 
 
 def user_maps(topology: Topology) -> list[str]:
@@ -343,7 +344,7 @@ def by_password(topology: Topology, databases: str, names: str) -> list[str]:
 
     They come from hosts whose HAProxy leads there, or over the Unix socket from a pool beside the server.
     """
-    sources = (f"{host.address}/32" for host in placement.proxied_from(topology))
+    sources = (alone(host.address) for host in placement.proxied_from(topology))
     return [
         f"local {databases} {names} scram-sha-256",
         *(f"hostssl {databases} {names} {source} scram-sha-256" for source in sources),
@@ -355,7 +356,7 @@ def access_rules(topology: Topology) -> list[str]:
 
     Poolers bring every role that has a password, those made by hand too; the services' own have rules of their own.
     """
-    servers = [f"{host.address}/32" for host in topology.with_role(Role.DATABASE)]
+    servers = [alone(host.address) for host in topology.with_role(Role.DATABASE)]
     names = ",".join(database.name for database in topology.databases)
     services = ",".join(service_roles(topology))
     return [

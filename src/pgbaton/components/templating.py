@@ -6,11 +6,13 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pgbaton.topology.addresses import bracketed
+
 
 @cache
 def environment() -> Environment:
     """Return the environment of the templates: unknown names are errors, nothing is escaped."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("pgbaton.components"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -18,6 +20,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - configuration files, not HTML
     )
+    made.filters["bracketed"] = bracketed
+    return made
 
 
 def render(template: str, **values: object) -> str:
