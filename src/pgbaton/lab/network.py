@@ -5,17 +5,19 @@ Nothing is added to this machine's own network, so no packet for a lab can leave
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgbaton.hosts import process
 from pgbaton.lab import relay
+from pgbaton.topology.addresses import IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgbaton.lab.record import Lab, Machine
+    from pgbaton.topology.addresses import Subnet
 
 BRIDGE = "fabric"
 NAMESPACES = Path("/run/netns")
@@ -71,16 +73,25 @@ async def replug(lab: Lab, machine: Machine, *, up: bool) -> None:
         machine.netns,
         [
             "link set dev lo up",
-            f"address add {machine.address}/{subnet_of(lab, machine).prefixlen} broadcast + dev {lab.interface}",
+            f"address add {own(lab, machine)} dev {lab.interface}",
             f"link set dev {lab.interface} up",
             *routes(lab, machine),
         ],
     )
 
 
-def subnet_of(lab: Lab, machine: Machine) -> IPv4Network:
+def subnet_of(lab: Lab, machine: Machine) -> Subnet:
     """Return the network that a machine is in."""
-    return next(subnet for subnet in lab.subnets if IPv4Address(machine.address) in subnet)
+    return next(subnet for subnet in lab.subnets if ip_address(machine.address) in subnet)
+
+
+def own(lab: Lab, machine: Machine) -> str:
+    """Return a machine's address as ``ip address add`` takes it.
+
+    One of IPv6 would have to be tried for a second or two before it is used, lest somebody else has it: nobody has.
+    """
+    subnet = subnet_of(lab, machine)
+    return f"{machine.address}/{subnet.prefixlen} {'nodad' if subnet.version == IPV6 else 'broadcast +'}"
 
 
 def routes(lab: Lab, machine: Machine) -> tuple[str, ...]:

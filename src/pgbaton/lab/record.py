@@ -11,7 +11,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pgbaton.state import ClusterState
+    from pgbaton.topology.addresses import Subnet
     from pgbaton.topology.model import HostSpec, Topology
 
 #: Run-time files of all labs; nothing in it is meant to survive a reboot of this machine.
@@ -126,12 +127,12 @@ class Lab:
         return RUN / self.name
 
     @property
-    def subnets(self) -> tuple[IPv4Network, ...]:
+    def subnets(self) -> tuple[Subnet, ...]:
         """Return the networks that machines are in: the cluster's own, and those of other sites."""
-        others = tuple(map(IPv4Network, self.other_subnets))
-        addresses = (IPv4Address(machine.address) for machine in self.machines)
+        others = tuple(map(ip_network, self.other_subnets))
+        addresses = (ip_address(machine.address) for machine in self.machines)
         near = next(address for address in addresses if not any(address in subnet for subnet in others))
-        return (IPv4Network(f"{near}/{self.prefix_length}", strict=False), *others)
+        return (ip_network(f"{near}/{self.prefix_length}", strict=False), *others)
 
     @property
     def bare(self) -> bool:
