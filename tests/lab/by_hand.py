@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from labs import done
+
 from pgbaton.components import manual
 from pgbaton.hosts import process
 from pgbaton.lab import definition
@@ -21,22 +23,7 @@ if TYPE_CHECKING:
 
     from pgbaton.operate.members import View
 
-OK, FAILED, UNHEALTHY, REFUSED = 0, 1, 3, 6
-
-
-async def done(lab: Lab, *arguments: str, timeout: float = 200) -> dict[str, Any]:
-    """Run a command that must succeed; return its JSON."""
-    result = await lab.pgbaton(*arguments, "-o", "json", timeout=timeout)
-    assert result.exit_status == OK, result.stdout + result.stderr
-    data: dict[str, Any] = json.loads(result.stdout)
-    return data
-
-
-async def refused(lab: Lab, *arguments: str) -> str:
-    """Run a command that must be refused; return what it said."""
-    result = await lab.pgbaton(*arguments)
-    assert result.exit_status == REFUSED, result.stdout + result.stderr
-    return result.stderr
+FAILED, UNHEALTHY = 1, 3
 
 
 def operation(lab: Lab) -> Operation:

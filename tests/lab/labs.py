@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preloaded import Commands
 
 from pgbaton import state as states
+from pgbaton.errors import RefusedError
 from pgbaton.hosts.connect import connect
 from pgbaton.secrets import Vault
 from pgbaton.topology.load import load
@@ -48,6 +50,21 @@ class Lab:
     async def pgbaton(self, *arguments: str, timeout: float = 300) -> Result:
         """Run a command on this cluster, as a user without a terminal would."""
         return await pgbaton(*arguments, "--cluster", self.name, timeout=timeout)
+
+
+async def done(lab: Lab, *arguments: str, timeout: float = 400) -> dict[str, Any]:
+    """Run a command on a lab's cluster that must succeed; return its JSON."""
+    said = await lab.pgbaton(*arguments, "-o", "json", timeout=timeout)
+    assert said.ok, said.stdout + said.stderr
+    data: dict[str, Any] = json.loads(said.stdout)
+    return data
+
+
+async def refused(lab: Lab, *arguments: str) -> str:
+    """Run a command on a lab's cluster that must be refused; return what it said."""
+    said = await lab.pgbaton(*arguments)
+    assert said.exit_status == RefusedError.exit_code, said.stdout + said.stderr
+    return said.stderr
 
 
 @cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from by_hand import applied, done, healthy, look, operation, proven
-from labs import Lab, down, up
+from by_hand import applied, healthy, look, operation, proven
+from labs import Lab, done, down, up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,16 +15,14 @@ from by_hand import (
     FAILED,
     UNHEALTHY,
     applied,
-    done,
     healthy,
     lab_prove,
     look,
     operation,
     proven,
-    refused,
     until_held_back,
 )
-from labs import Lab, down, up
+from labs import Lab, done, down, refused, up
 
 from pgbaton.components import agent, manual
 from pgbaton.errors import Error, RefusedError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import foreign_etcd
 import pytest
 from foreign_etcd import MEMBERS, NAMESPACE, NEIGHBOUR, PASSWORD, USER, Theirs
-from labs import Lab, down, pgbaton, up
+from labs import Lab, done, down, pgbaton, up
 
 from pgbaton.components import foreign
 from pgbaton.deploy import foreign as deploying
@@ -96,14 +96,6 @@ def lab(lab_home: Path, given: Path) -> Iterator[Lab]:
         yield made
     finally:
         down(NAME)
-
-
-async def done(lab: Lab, *arguments: str, timeout: float = 400) -> dict[str, Any]:
-    """Run a command that must succeed; return its JSON."""
-    result = await lab.pgbaton(*arguments, "-o", "json", timeout=timeout)
-    assert result.exit_status == OK, result.stdout + result.stderr
-    data: dict[str, Any] = json.loads(result.stdout)
-    return data
 
 
 async def look(lab: Lab) -> View:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from labs import Lab, down, up
+from labs import Lab, done, down, refused, up
 
 from pgbaton.components import manual
 from pgbaton.components.base import TLS_DIRECTORY
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-REFUSED = 6
 PROVEN, OBJECTIVE_MISSED = 0, 5
 #: Half a lock's life: whoever has it by then has it because agents released it.
 REPLACED_SECONDS = 10.0
@@ -125,20 +124,6 @@ async def pooled(lab: Lab, sql: str) -> str:
     said = await lab.hosts()["app"].run("sh", "-c", script, input=uri, check=False)
     assert said.ok, said.stderr
     return said.stdout.strip()
-
-
-async def done(lab: Lab, *arguments: str) -> dict[str, Any]:
-    """Run a command that must succeed; return its JSON."""
-    said = await lab.pgbaton(*arguments, "-o", "json", timeout=300)
-    assert said.ok, said.stdout + said.stderr
-    data: dict[str, Any] = json.loads(said.stdout)
-    return data
-
-
-async def refused(lab: Lab, *arguments: str) -> str:
-    said = await lab.pgbaton(*arguments)
-    assert said.exit_status == REFUSED, said.stdout + said.stderr
-    return said.stderr
 
 
 @pytest.mark.timeout(600)
