@@ -186,7 +186,7 @@ def service_unit(topology: Topology, host: HostSpec) -> str:
         "Type": "notify",
         "User": "postgres",
         "Group": "postgres",
-        "Environment": [*postgres.ENVIRONMENT, "PGBATON_BOOT=%b"],
+        "Environment": [*postgres.ENVIRONMENT, "BOOT_ID=%b"],
         "ExecCondition": f"{' '.join(RUN)} condition",
         "ExecStartPre": [*directories.made(topology), f"{' '.join(RUN)} render"],
         "ExecStart": f"{binaries}/postgres -D {topology.data_directory} -c config_file={CONFIG}",

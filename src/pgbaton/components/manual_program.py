@@ -403,7 +403,7 @@ def boot() -> str:
 
     The unit says it to whom it starts: in a container, a sandbox of systemd 252 shows the outer machine's in its file.
     """
-    said = os.environ.get("PGBATON_BOOT") or BOOT.read_text(encoding="ascii")
+    said = os.environ.get("BOOT_ID") or BOOT.read_text(encoding="ascii")
     return said.strip().replace("-", "")
 
 
