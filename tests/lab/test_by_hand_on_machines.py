@@ -109,7 +109,7 @@ async def test_a_standby_whose_promotion_does_not_end_is_stopped_before_the_old_
 
     def stuck(beyond: int | None) -> str:
         """Have its replay stop right before it is asked, so that pg_promote has to give up."""
-        hang = f"COPY (SELECT 1) TO PROGRAM 'kill -STOP {replayer}';\n"
+        hang = f"COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; kill -STOP {replayer}';\n"
         return usual(beyond).replace("SELECT pg_promote(true, 60)", f"{hang}SELECT pg_promote(true, 1)")
 
     monkeypatch.setattr(promotion, "promotion_sql", stuck)
