@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from labs import Lab, commands, down, up
+from labs import Lab, clear_up, commands, down, note_session, up
 
 from pgbaton.cli.demo import AGENTS, STOCK
 from pgbaton.topology import presets
@@ -61,6 +61,8 @@ def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("labs need root")
     with pytest.MonkeyPatch.context() as patch:
         directory = tmp_path_factory.mktemp("labs")
+        note_session(directory)
+        clear_up()
         patch.setenv("PGBATON_STATE_HOME", str(directory))
         patch.delenv("PGBATON_CLUSTER", raising=False)
         yield directory
