@@ -193,6 +193,16 @@ def set_of(text: str) -> set[str]:
     return set(re.split(r"[\s\"'=:,@]+", text.replace("\\n", "\n")))
 
 
+async def test_who_elects_goes_before_the_server_that_keeps_the_processors_busy(stock_lab: Lab) -> None:
+    """The server is started by Patroni, and would have its priority if that were inherited."""
+    script = "systemctl show -P MainPID patroni etcd; head -n 1 /var/lib/postgresql/17/test-stock/postmaster.pid"
+    host = stock_lab.hosts()["db1"]
+    pids = (await host.run("sh", "-c", script)).stdout.split()
+    said = await host.run("ps", "-o", "pid=,ni=", "-p", ",".join(pids))
+    nice = dict(line.split() for line in said.stdout.splitlines())
+    assert [nice[pid] for pid in pids] == ["-10", "-10", "0"]
+
+
 async def test_a_dead_pooler_leaves_rotation_at_once(stock_lab: Lab) -> None:
     """With PgBouncer stopped on the balancer that holds the VIP, clients use the other balancer's."""
     holder = await vip_holder(stock_lab)

@@ -22,8 +22,10 @@ def check_rules(topology: Topology) -> list[str]:
 
 
 def user_maps(topology: Topology) -> list[str]:
-    """Return pg_ident.conf: who of the operating system is whom; the server's own user needs no map."""
-    return [f"{postgres.AGENT_MAP} root {postgres.AGENT_ROLE}"] if topology.has_agents else []
+    """Return pg_ident.conf: who of the operating system is whom; the server's own user needs no map as superuser."""
+    agent = [f"{postgres.AGENT_MAP} root {postgres.AGENT_ROLE}"] if topology.has_agents else []
+    patroni = [] if topology.is_manual else [f"{postgres.PATRONI_MAP} postgres {postgres.REPLICATION_ROLE}"]
+    return agent + patroni
 
 
 def agent_rules(topology: Topology) -> list[str]:
@@ -34,6 +36,16 @@ def agent_rules(topology: Topology) -> list[str]:
         f"local {postgres.AGENT_DATABASE} {postgres.AGENT_ROLE} peer map={postgres.AGENT_MAP}",
         *by_password(topology, postgres.AGENT_DATABASE, postgres.PROBE_ROLE),
     ]
+
+
+def patroni_rules(topology: Topology) -> list[str]:
+    """Return Patroni's part of pg_hba.conf: it asks its own server for its timeline, which replication alone tells.
+
+    It does so whenever it does not know who leads, and whenever anybody asks for its state then.
+    """
+    if topology.is_manual:
+        return []
+    return [f"local replication {postgres.REPLICATION_ROLE} peer map={postgres.PATRONI_MAP}"]
 
 
 def service_roles(topology: Topology) -> tuple[str, ...]:
@@ -83,6 +95,7 @@ def rules(topology: Topology) -> list[str]:
     return [
         "local all postgres peer",
         *agent_rules(topology),
+        *patroni_rules(topology),
         *check_rules(topology),
         *(
             f"hostssl replication {postgres.REPLICATION_ROLE} {source} scram-sha-256 clientcert=verify-full"

@@ -42,6 +42,7 @@ AGENT_DATABASE = "postgres"
 #: Agents of balancers log in with it by the clients' own way, and ask who answers. It may do nothing else.
 PROBE_ROLE = "pgbaton_probe"
 AGENT_MAP = "pgbaton"
+PATRONI_MAP = "patroni"
 PATRONI_UNIT = "patroni.service"
 #: What is reached when every interface has its addresses (systemd.special).
 ADDRESSES_TARGET = "network-online.target"

@@ -309,3 +309,22 @@ def test_an_application_host_gets_nothing() -> None:
     document = preset().model_dump(mode="json", by_alias=True)
     document["hosts"].append({"name": "app", "address": "10.77.0.254", "roles": ["application"]})
     assert blueprint.draw(Topology.model_validate(document)).host("app").parts == ()
+
+
+def test_patroni_asks_its_own_server_for_the_timeline_without_tls_and_as_nobody_else_may() -> None:
+    topology = preset()
+    own = patroni.server(topology, topology.host("db1"))
+    assert own["use_unix_socket_repl"] is True
+    assert "local replication replicator peer map=patroni" in own["pg_hba"]
+    assert [line for line in own["pg_ident"] if line.startswith("patroni ")] == ["patroni postgres replicator"]
+    by_hand = preset("manual")
+    assert not any(rule.startswith("local replication") for rule in access.rules(by_hand))
+    assert not any("replicator" in line for line in access.user_maps(by_hand))
+
+
+def test_patroni_goes_first_and_what_it_starts_does_not() -> None:
+    topology = preset()
+    unit = patroni.service(topology)
+    assert (unit["Nice"], unit["CPUSchedulingResetOnFork"]) == ("-10", "yes")
+    # Without a policy systemd does not set the flag.
+    assert unit["CPUSchedulingPolicy"] == "other"
