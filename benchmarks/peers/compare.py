@@ -56,6 +56,21 @@ SEEDS = 1000
 PROGRAMS = ("patroni", "pg-auto-failover-cli", "repmgr-common")
 
 
+#: What the processors' speed is told by: so many additions in Python.
+ADDITIONS = 1_000_000
+
+
+def loop_milliseconds() -> float:
+    """Return how long a loop of ADDITIONS takes now, the best of three: processors are not always as fast."""
+    taken = []
+    for _ in range(3):
+        begin, total = time.perf_counter(), 0
+        for number in range(ADDITIONS):
+            total += number
+        taken.append(time.perf_counter() - begin)
+    return round(min(taken) * 1000, 1)
+
+
 def tell(text: str) -> None:
     """Report progress."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
@@ -76,6 +91,7 @@ class Comparison:
     not_run: list[dict[str, Any]] = field(default_factory=list)
     earlier: Mapping[str, Any] = field(default_factory=lambda: {"trials": [], "not_run": [], "total_seconds": 0})
     versions: dict[str, str] = field(default_factory=dict)
+    loops: list[float] = field(default_factory=list)
 
     async def run(self, trials: int) -> None:
         """Make all rounds; each begins with another system, so that none always follows the same one."""
@@ -92,6 +108,7 @@ class Comparison:
 
     async def _round(self, peer: Peer, number: int) -> None:
         lab = PeerLab.of(peer, self.cluster, tell)
+        self.loops.append(loop_milliseconds())
         try:
             target = await lab.prepare()
             self.versions.update(await versions(target))
@@ -125,6 +142,7 @@ class Comparison:
         return {
             "began_at": self.earlier.get("began_at", self.began_at),
             "machine": f"{os.cpu_count()} cores, Linux {platform.release()}",
+            "loop_milliseconds": [*self.earlier.get("loop_milliseconds", ()), *self.loops],
             "postgresql": self.versions.get("postgresql-17", "unknown"),
             "total_seconds": self.earlier["total_seconds"] + round(time.monotonic() - self.began),
             "systems": {**self.earlier.get("systems", {}), **{peer.name: self._described(peer) for peer in self.peers}},

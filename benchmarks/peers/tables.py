@@ -30,7 +30,7 @@ def page(data: Mapping[str, Any]) -> str:
     """Return the whole page as Markdown."""
     trials = [trial for trial in data["trials"] if ended(trial)]
     faults = {trial["fault"]: trial["title"] for trial in trials}
-    origin = f"{data['machine']}, {data['began_at'][:10]}, PostgreSQL {data['postgresql']}."
+    origin = f"{data['machine']}, {data['began_at'][:10]}, PostgreSQL {data['postgresql']}.{speed(data)}"
     blocks = [
         "# pgbaton and its peers, measured",
         f"Written by `benchmarks/peers/compare.py`; the method is in [README.md](README.md). {origin}",
@@ -41,6 +41,13 @@ def page(data: Mapping[str, Any]) -> str:
         *section("Not brought to an end", unended(data)),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def speed(data: Mapping[str, Any]) -> str:
+    """Return how fast the processors were, as far as it was looked at, before each lab was made."""
+    if not (loops := data.get("loop_milliseconds")):
+        return ""
+    return f" A million additions in Python took {median(loops):.0f} ms ({min(loops):.0f} to {max(loops):.0f})."
 
 
 def ended(trial: Trial) -> bool:
