@@ -115,7 +115,7 @@ def brief(trial: Mapping[str, Any]) -> dict[str, Any]:
 def page(data: Mapping[str, Any]) -> str:
     """Return the page of all combinations that were measured."""
     trials = [trial for each in data.values() for trial in each["trials"]]
-    counts = {len(of_fault(each, fault)) for name, each in data.items() for fault in faults(name)}
+    counts = {len(of_fault(each, fault)) for name, each in data.items() for fault in faults(name)} - {0}
     head = HEAD.format(
         machine=" or ".join(dict.fromkeys(each["machine"] for each in data.values())),
         day=" and ".join(dict.fromkeys(each["began_at"][:10] for each in data.values())),
@@ -163,6 +163,9 @@ def shortfalls(data: Mapping[str, Any]) -> Iterable[str]:
         for name, each in data.items()
         for trial in each["trials"]
         if trial["verdict"] != "proven"
+    ]
+    lines += [
+        f"- `{name}`, {left['fault']}: {left['reason']}" for name, each in data.items() for left in each["not_run"]
     ]
     return ("## What fell short", "", *lines, "") if lines else ()
 
