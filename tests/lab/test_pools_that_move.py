@@ -14,7 +14,7 @@ from pgbaton.cli.demo import AGENTS
 from pgbaton.proof import final, trial
 from pgbaton.proof.audit import audit
 from pgbaton.proof.faults import choose
-from pgbaton.proof.history import Kind
+from pgbaton.proof.history import Kind, Outcome
 from pgbaton.proof.outage import Span, measure
 from pgbaton.proof.running import RunningMeter
 from pgbaton.proof.target import Target
@@ -145,6 +145,8 @@ async def switches_over(target: Target, lab: Lab) -> None:
     seen = measure(history, Kind.WRITE, done.window)
     assert not seen.longest.open
     assert seen.longest.seconds < SWITCHOVER_SECONDS, seen.longest
+    told = {write.server for write in history.operations if (write.kind, write.outcome) == (Kind.WRITE, Outcome.OK)}
+    assert {done.before.primary, done.after.primary} == {target.topology.names_by_address.get(str(at)) for at in told}
     if placement.holders(target.topology):
         assert not seen.errors, "clients were held"
     kept = audit(history.operations, await final.read_all(target))

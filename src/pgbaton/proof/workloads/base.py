@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 #: Where all tables are, in the application's database; made anew at every start.
 SCHEMA = "pgbaton_proof"
 
+#: The address of the server that answers. Over its Unix socket, where a pool is beside it, there is none of the
+#: connection: it is the last one then that the server listens at, which is its host's.
+SERVER = "coalesce(host(inet_server_addr()), btrim(split_part(current_setting('listen_addresses'), ',', -1), ' []'))"
 #: Columns that tell who answers a write: its address, the file of WAL that it writes (the first eight digits of the
 #: name are the timeline) and its position in bytes.
-WRITTEN_BY = (
-    "host(inet_server_addr()), pg_walfile_name(pg_current_wal_insert_lsn()),"
-    " pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
-)
+WRITTEN_BY = f"{SERVER}, pg_walfile_name(pg_current_wal_insert_lsn()), pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 #: The same for what may be answered by a standby: it writes no file, and its position is what it has replayed.
 ANSWERED_BY = (
-    "host(inet_server_addr()),"
+    f"{SERVER},"
     " CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_insert_lsn()) END,"
     " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn"
 )
