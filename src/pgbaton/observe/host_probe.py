@@ -135,7 +135,7 @@ async def units(request: dict[str, Any]) -> str:
 
 async def addresses(request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
     """Return the interface's addresses."""
-    return json.loads(await output("ip", "-j", "-4", "address", "show", "dev", request["interface"]))
+    return json.loads(await output("ip", "-j", "address", "show", "dev", request["interface"]))
 
 
 async def haproxy(request: dict[str, Any]) -> str:
