@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 import pytest
 
-from pgbaton.components import access, etcd, firewall, haproxy, keepalived, patroni, pgbouncer, postgres
+from pgbaton.components import access, agent, etcd, firewall, haproxy, keepalived, manual, patroni, pgbouncer, postgres
 from pgbaton.topology import load, presets
+from pgbaton.topology.addresses import alone, at_port, bracketed
 
 STANDARD = presets.text("standard")
 TWIN, TWIN6 = 'twin_vips = ["10.77.0.100/24"]\n', 'twin_vips = ["fd00:77::100/64"]\n'
@@ -16,6 +18,17 @@ TWIN, TWIN6 = 'twin_vips = ["10.77.0.100/24"]\n', 'twin_vips = ["fd00:77::100/64
 def ipv6(more: str = "") -> str:
     text = STANDARD.replace("10.77.0.0/24", "fd00:77::/64").replace("10.77.0.", "fd00:77::")
     return text.replace("[network]\n", f"[network]\n{more}")
+
+
+def apart(*networks: str, preset: str = "standard") -> load.Topology:
+    """Return a preset whose databases replicate over a network of their own; the networks that are named have IPv6."""
+    text = presets.text(preset).replace("[network]\n", '[network]\nreplication_subnet = "10.78.0.0/24"\n')
+    for number in (21, 22, 23):
+        own = f'address = "10.77.0.{number}"\n'
+        text = text.replace(own, f'{own}replication_address = "10.78.0.{number}"\n')
+    for each in networks:
+        text = text.replace(f"10.{each}.0.0/24", f"fd00:{each}::/64").replace(f"10.{each}.0.", f"fd00:{each}::")
+    return load.loads(text)
 
 
 ONLY = load.loads(ipv6())
@@ -96,3 +109,39 @@ def test_brackets_are_where_a_port_follows_and_nowhere_else() -> None:
     assert not any("[" in rule for rule in access.rules(ONLY))
     text = str(pgbouncer.configuration(ONLY, ONLY.host("lb1"), "write").content)
     assert "listen_addr = 127.0.0.1,fd00:77::11\n" in text
+
+
+@pytest.mark.parametrize("preset", ["standard", "manual"])
+@pytest.mark.parametrize("networks", [("77",), ("78",), ("77", "78")])
+def test_replication_has_a_network_of_either_family_beside_hosts_of_either(
+    networks: tuple[str, ...], preset: str
+) -> None:
+    topology = apart(*networks, preset=preset)
+    db1 = topology.host("db1")
+    own, there = db1.address, ip_address("fd00:78::21" if "78" in networks else "10.78.0.21")
+    assert db1.server_addresses == (there, own)
+    if topology.is_manual:
+        text = manual.configuration(topology, db1)
+        assert f"listen_addresses = '{there},{own}'\n" in text
+    else:
+        server = patroni.configuration(topology, db1)["postgresql"]
+        assert server["listen"] == f"{bracketed(there)},{bracketed(own)}:5432"
+        assert server["connect_address"] == at_port(there, 5432)
+        told = {host["name"]: host for host in agent.settings(topology, db1)["hosts"]}
+        assert (told["db1"]["address"], told["db1"]["replication_address"]) == (str(own), str(there))
+    rules = access.rules(topology)
+    assert any(f" replicator {alone(there)} " in rule for rule in rules)
+    assert not any(re.search(r":[^ ]*/32 |\.[0-9]+/128 ", rule) for rule in rules)
+    (certificate, *_) = postgres.Postgres().certificates(topology, db1)
+    assert {str(own), str(there)} <= set(certificate.addresses)
+
+
+@pytest.mark.parametrize("networks", [("77",), ("78",), ("77", "78")])
+def test_a_rule_of_the_firewall_is_of_one_family_at_both_ends(networks: tuple[str, ...]) -> None:
+    topology = apart(*networks)
+    lines = firewall.ruleset(topology, topology.host("db1")).splitlines()
+    assert not any({"ip", "ip6"} <= set(line.split()) for line in lines)
+    there, header = ("fd00:78::2", "ip6") if "78" in networks else ("10.78.0.2", "ip")
+    sources = ", ".join(f"{there}{number}" for number in (1, 2, 3))
+    wanted = f"{header} saddr {{ {sources} }} {header} daddr {there}1 tcp dport 5432 accept"
+    assert wanted in [line.strip() for line in lines]

@@ -1049,6 +1049,9 @@ TWO_APART = (
     ('address = "10.77.0.22"', 'address = "10.77.0.22"\nreplication_address = "10.78.0.22"'),
 )
 APART = (*TWO_APART, (VIP, REPLICATION))
+#: The same, where that network has IPv6.
+IN_IPV6 = (("10.78.0.0/24", "fd00:78::/64"), ("10.78.0.", "fd00:78::"))
+APART6 = tuple((old, new.replace(*IN_IPV6[0]).replace(*IN_IPV6[1])) for old, new in APART)
 
 
 def third(address: str) -> str:
@@ -1076,6 +1079,13 @@ REPLICATION_NETWORK = (
         "network.replication_subnet",
         "too few",
         REPLICATION.replace('0/24"', '0/30" # here'),
+        VIP,
+    ),
+    Case(
+        "network for replication on a link",
+        "network.replication_subnet",
+        "link-local",
+        REPLICATION.replace('10.78.0.0/24"', 'fe80::/64" # here'),
         VIP,
     ),
     Case(
@@ -1139,6 +1149,38 @@ REPLICATION_NETWORK = (
         third("10.78.0.255"),
         DB3,
         more=APART,
+    ),
+    Case(
+        "replication address of the other family",
+        "hosts[4].replication_address",
+        "outside network.replication_subnet, 10.78.0.0/24",
+        third("fd00:78::23"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address on a link",
+        "hosts[4].replication_address",
+        "link-local",
+        third("fd00:78::23%eth1"),
+        DB3,
+        more=APART6,
+    ),
+    Case(
+        "mapped replication address",
+        "hosts[4].replication_address",
+        "clothes",
+        third("::ffff:10.78.0.23"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address is the network's, of IPv6",
+        "hosts[4].replication_address",
+        "network address of fd00:78::/64",
+        third("fd00:78::"),
+        DB3,
+        more=APART6,
     ),
 )
 

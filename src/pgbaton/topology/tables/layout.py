@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
 from typing import Annotated
 
 from pydantic import Field
@@ -48,7 +47,7 @@ class HostSpec(Section):
         default=None,
         description="The database that this one receives from, while that one is a standby; by default the primary.",
     )
-    replication_address: IPv4Address | None = Field(
+    replication_address: Address | None = Field(
         default=None,
         description="The address that other databases reach this one's server at, in network.replication_subnet.",
     )
@@ -104,10 +103,10 @@ class Network(Section):
         default=(),
         description="Networks of other sites, where applications may be, and databases that never become primary.",
     )
-    replication_subnet: IPv4Network | None = Field(
+    replication_subnet: Subnet | None = Field(
         default=None,
-        description="A network for replication alone, as 10.78.0.0/24: every database has its replication_address in "
-        "it, those of other sites too.",
+        description="A network for replication alone, as 10.78.0.0/24, of either family: every database has its "
+        "replication_address in it, those of other sites too.",
     )
     replication_interface: Annotated[str, Field(pattern=INTERFACE)] = Field(
         default="eth1", description="Network interface that carries the databases' replication addresses."
