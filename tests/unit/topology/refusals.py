@@ -1075,6 +1075,13 @@ REPLICATION_NETWORK = (
         VIP,
     ),
     Case(
+        "replication in the network of twins",
+        "network.replication_subnet",
+        "overlaps with fd00:78::/64",
+        f'{VIP}\ntwin_vips = ["fd00:78::100/64"]\nreplication_subnet = "fd00:78::/56" # here',
+        VIP,
+    ),
+    Case(
         "network for replication too small",
         "network.replication_subnet",
         "too few",

@@ -30,7 +30,8 @@ def replication_subnet_is_its_own(topology: Topology) -> Iterator[Objection]:
     if why := unusable_subnet(subnet):
         yield Objection(place, *why)
         return
-    taken = next((each for each in (network.subnet, *network.other_subnets) if each.overlaps(subnet)), None)
+    others = (network.subnet, *network.other_subnets, *(twin.network for twin in network.twin_vips))
+    taken = next((each for each in others if each.overlaps(subnet)), None)
     if taken is not None:
         reason = f"overlaps with {taken}: nobody could tell which way a packet takes"
         yield Objection(place, reason, "write the network of the second interfaces, as 10.78.0.0/24")
