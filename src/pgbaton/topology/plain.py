@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgbaton.topology.lines import Path
 
 SETTINGS: Path = ("postgresql", "settings")
+ENDPOINTS: Path = ("etcd", "endpoints")
 _LONG = 40
 
 #: How an address of each family is written, with a network and a host for examples.
@@ -72,8 +73,8 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
         "write it as pg_available_extensions does, as pg_stat_statements",
     ),
     foreign.ENDPOINT: (
-        "is no endpoint: a scheme, a name in small letters or an IPv4 address, a port, and nothing after it",
-        "write it as https://etcd1.example.org:2379",
+        "is no endpoint: a scheme, a name in small letters or an address, a port, and nothing after it",
+        "write it as https://etcd1.example.org:2379, an address of IPv6 in brackets, as https://[fd00:9::1]:2379",
     ),
     foreign.NAMESPACE: (
         "is no namespace: keys of etcd begin with it, and end up elsewhere where a part is empty or begins with a dot",
@@ -217,6 +218,8 @@ def _empty(path: Path, value: object, error: ErrorDetails) -> Objection:
 def _address(path: Path, value: object, error: ErrorDetails) -> Objection:
     """Explain what is wrong with an address or network; what has a colon in it was meant to be of IPv6."""
     del error
+    if path[:2] == ENDPOINTS:
+        return Objection(path, *PATTERNS[foreign.ENDPOINT])
     text = str(value)
     is_network = bool(re.search(r"subnet|networks", spell(path)))
     if is_network and (network := _network_around(text)):

@@ -1332,6 +1332,39 @@ FOREIGN = (
         '[etcd]\nendpoints = ["https://10.9.0.1:2379/v3"] # here',
     ),
     Case(
+        "endpoint without brackets",
+        "etcd.endpoints[0]",
+        "no endpoint",
+        '[etcd]\nendpoints = ["https://fd00:9::1:2379"] # here',
+    ),
+    Case(
+        "brackets without an address",
+        "etcd.endpoints[0]",
+        "no endpoint",
+        '[etcd]\nendpoints = ["https://[fd00:9::1::2]:2379"] # here',
+    ),
+    Case(
+        "endpoint spelled in two ways",
+        "etcd.endpoints[1]",
+        "is etcd.endpoints[0] too",
+        f'[etcd]\nendpoints = ["https://[fd00:9::1]:2379", "https://[FD00:9:0::1]:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "endpoint in clothes",
+        "etcd.endpoints[1]",
+        "IPv4 in IPv6's clothes",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://[::ffff:10.77.0.21]:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "etcd on a link",
+        "etcd.endpoints[1]",
+        "another machine for every host",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://[fe80::1]:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
         "endpoint named twice",
         "etcd.endpoints[1]",
         "is etcd.endpoints[0] too",
@@ -1386,6 +1419,13 @@ FOREIGN = (
         "is db1, which this file deploys",
         f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://10.77.0.21:2379"] # here\n{ETCD_FILES}',
         more=NO_VOTES,
+    ),
+    Case(
+        "etcd at a twin",
+        "etcd.endpoints[1]",
+        "is a VIP, which this file deploys",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://[fd00:77:0::100]:2379"] # here\n{ETCD_FILES}',
+        more=(*NO_VOTES, (VIP, f'{VIP}\ntwin_vips = ["fd00:77::100/64"]')),
     ),
     Case(
         "etcd at another VIP",
