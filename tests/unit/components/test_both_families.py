@@ -111,6 +111,15 @@ def test_brackets_are_where_a_port_follows_and_nowhere_else() -> None:
     assert "listen_addr = 127.0.0.1,fd00:77::11\n" in text
 
 
+def test_poolers_wait_for_addresses_that_come_late() -> None:
+    assert "After=network-online.target\n" in pgbouncer.template_unit(ONLY)
+    assert "Wants=network-online.target\n" in pgbouncer.template_unit(ONLY)
+    assert "After=network.target\n" in pgbouncer.template_unit(BOTH4)
+    shop = '[[hosts]]\nname = "shop"\naddress = "fd00:77::41"\nroles = ["application"]\n\n'
+    beside = ipv6().replace("[pooling]\n", f'{shop}[pooling]\nplacement = "application"\n')
+    assert "After=network.target\n" in pgbouncer.template_unit(load.loads(beside))
+
+
 @pytest.mark.parametrize("preset", ["standard", "manual"])
 @pytest.mark.parametrize("networks", [("77",), ("78",), ("77", "78")])
 def test_replication_has_a_network_of_either_family_beside_hosts_of_either(
