@@ -123,7 +123,8 @@ async def told(service: str, address: str, port: int, path: str, body: str | Non
     context = ssl.create_default_context(cafile=AUTHORITIES[service])
     context.load_cert_chain(TLS / f"{service}.crt", TLS / f"{service}.key")
     streams = await asyncio.open_connection(address, port, ssl=context, server_hostname=address)
-    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\n"
+    named = f"[{address}]" if ":" in address else address
+    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {named}\r\n"
     answer = await talk(*streams, f"{head}Content-Length: {len(body or '')}\r\n\r\n{body or ''}")
     return answer.partition("\r\n\r\n")[2]
 
