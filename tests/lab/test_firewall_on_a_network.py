@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,6 +56,13 @@ def connect(vip: str, port: int) -> str:
     return within(NAMESPACES[1], sys.executable, "-c", CONNECT, vip, str(port)).strip()
 
 
+def until_heard(address: str) -> None:
+    """Return when the two know each other: a link that was just made carries no IPv6 for up to a second."""
+    deadline = time.monotonic() + 10
+    while (answer := connect(address, 5000)) != "ConnectionRefusedError":
+        assert time.monotonic() < deadline, answer
+
+
 @pytest.fixture(params=FAMILIES)
 def vip(request: pytest.FixtureRequest) -> str:
     """Give the VIP of a family."""
@@ -82,6 +90,7 @@ def balancer(vip: str) -> Iterator[str]:
         assert link
         run("/usr/sbin/ip", "-n", client, "neighbour", "replace", vip, "lladdr", link[1], "dev", "eth0")
         within(there, "/usr/sbin/nft", "-f", "-", input=firewall.ruleset(topology, topology.host("lb1")))
+        until_heard(f"{prefix}{BALANCER}")
         yield there
     finally:
         for name in NAMESPACES:

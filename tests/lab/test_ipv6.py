@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 NAME = "test-ipv6"
-SUBNET, VIP = "fd00:77::/64", "fd00:77::100"
+SUBNET, VIP, REPLICATION = "fd00:77::/64", "fd00:77::100", "fd00:78::"
 #: For clients of IPv4, of whose network the cluster's hosts have no addresses of their own; and one such client's.
 TWIN, TWIN_CLIENT = "10.77.0.100", "10.77.0.254/24"
 #: Whatever Patroni does by itself about a host that is silent comes later than this: a lock's life less one loop.
@@ -38,14 +38,23 @@ LOCK_SECONDS = 19.0
 MOVE_SECONDS = 5.0
 PROVEN, OBJECTIVE_MISSED = 0, 5
 #: Who holds the VIP and announces it, who drops heartbeats by rules of its own, and who is parted from all others.
-FAULTS = ("haproxy-killed", "standby-deaf-to-heartbeats", "primary-cut-off")
+FAULTS = ("haproxy-killed", "standby-deaf-to-heartbeats", "primary-isolated")
 CLIENTS = Path(__file__).with_name("way_clients.py")
 
 
 def text() -> str:
-    """Return the classic picture in a network of IPv6, with agents that are as quick as the demonstration's."""
+    """Return the classic picture in networks of IPv6, with agents that are as quick as the demonstration's.
+
+    Replication has a network of its own.
+    """
     found = presets.text("classic", cluster=NAME) + AGENTS
-    return found.replace("10.77.0.0/24", SUBNET).replace("10.77.0.", "fd00:77::")
+    found = found.replace("10.77.0.0/24", SUBNET).replace("10.77.0.", "fd00:77::")
+    found = found.replace("[network]\n", f'[network]\nreplication_subnet = "{REPLICATION}/64"\n')
+    for number in (21, 22):
+        own = f'address = "fd00:77::{number}"\n'
+        assert own in found
+        found = found.replace(own, f'{own}replication_address = "{REPLICATION}{number}"\n')
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +70,10 @@ def ipv6_lab(lab_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @asynccontextmanager
 async def writing(lab: Lab, log: Path, *, host: str = VIP) -> AsyncIterator[list[float]]:
-    """Let a client write through the VIP or its twin; return when each write was acknowledged, all of which last."""
+    """Let a client write through the VIP or its twin; return when each write was acknowledged, all of which last.
+
+    Its last write is acknowledged after everything that is done meanwhile, so that no outage is cut short.
+    """
     target = target_of(lab)
     await final.sql(
         target, await target.primary(), "DROP TABLE IF EXISTS kept; CREATE TABLE kept (way text, number int)"
@@ -71,13 +83,15 @@ async def writing(lab: Lab, log: Path, *, host: str = VIP) -> AsyncIterator[list
     child = await process.start(*in_network(lab, sys.executable, str(CLIENTS)), input=f"{asked}\n", log=log)
     times: list[float] = []
 
-    async def written() -> str | None:
+    async def more_than(count: int) -> str | None:
         said = await asyncio.to_thread(log.read_text)
-        return None if "vip " in said else f"nothing was written: {said[-400:]}"
+        return None if said.count("vip ") > count else f"nothing more was written: {said[-400:]}"
 
     try:
-        await until("the client has written", written, seconds=30)
+        await until("the client has written", lambda: more_than(0), seconds=30)
         yield times
+        count = (await asyncio.to_thread(log.read_text)).count("vip ")
+        await until("the client writes on", lambda: more_than(count), seconds=30)
     finally:
         await child.end(timeout=20)
     writes = [line.split() for line in (await asyncio.to_thread(log.read_text)).splitlines()]
@@ -108,6 +122,22 @@ async def test_hosts_have_no_other_family_and_the_cluster_is_whole(ipv6_lab: Lab
     for name in ("db1", "db2"):
         way = await hosts[holder].run("ip", "route", "get", str(ipv6_lab.topology.host(name).address))
         assert f" src {ipv6_lab.topology.host(holder).address} " in way.stdout
+
+
+@pytest.mark.timeout(600)
+async def test_servers_replicate_over_a_network_of_ipv6_and_serve_clients_over_the_other(ipv6_lab: Lab) -> None:
+    target = target_of(ipv6_lab)
+    await target.until_whole(seconds=120)
+    primary = await target.primary()
+    (standby,) = {"db1", "db2"} - {primary}
+    own, there = ipv6_lab.topology.host(standby).address, ipv6_lab.topology.host(standby).replication_address
+    assert await final.sql(target, primary, "SELECT host(client_addr) FROM pg_stat_replication") == str(there)
+    # A rule of each: the one lets servers in, and the other those who lead clients.
+    rules = (await ipv6_lab.hosts()[standby].run("nft", "list", "chain", "inet", "pgbaton", "input")).stdout
+    assert f"ip6 daddr {there} tcp dport 5432 accept" in rules
+    assert f"ip6 daddr {own} tcp dport {{ 5432, 8008 }} accept" in rules
+    said = await final.sql(target, standby, "SHOW listen_addresses")
+    assert said == f"{there},{own}"
 
 
 @pytest.mark.timeout(600)
