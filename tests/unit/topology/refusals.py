@@ -742,6 +742,13 @@ ACCESS = (
         '[security]\nclient_networks = ["0.0.0.0/0"] # here',
     ),
     Case(
+        "twin in a network of its own",
+        "network.twin_vips[0]",
+        "no client of IPv6 in",
+        f'{VIP}\ntwin_vips = ["fd00:77::100/128"] # here',
+        VIP,
+    ),
+    Case(
         "clients from loopback",
         "security.client_networks[0]",
         "no network that clients",
@@ -1507,6 +1514,14 @@ REFUSED = (
 
 DOUBTED = (
     *DOUBTED_FOREIGN,
+    Case(
+        "twin whose clients are kept out",
+        "network.twin_vips[0]",
+        "lists no network of IPv6",
+        f'{VIP}\ntwin_vips = ["fd00:77::100/64"] # here',
+        VIP,
+        more=(("", '\n[security]\nclient_networks = ["10.77.0.0/24"]\n'),),
+    ),
     Case(
         "fresh reads not applied",
         "balancing.synchronous_port",

@@ -45,6 +45,21 @@ def clients_have_an_address(topology: Topology) -> Iterator[Objection]:
             yield Objection(("security", "client_networks", index), reason, fix)
 
 
+@rule("security", "network")
+def clients_of_twins_come_in(topology: Topology) -> Iterator[Objection]:
+    """Clients of a VIP's twin come from a network that is let in."""
+    listed = topology.security.client_networks
+    for index, twin in enumerate(topology.network.twin_vips if topology.security.firewall else ()):
+        place, family = ("network", "twin_vips", index), NAMES[twin.version]
+        if not listed and twin.network.num_addresses == 1:
+            reason = f"is in a network of its own, {twin.network}: the firewall would let no client of {family} in"
+            fix = "write the prefix length of its clients' network, or list that in security.client_networks"
+            yield Objection(place, reason, fix)
+        elif listed and all(network.version != twin.version for network in listed):
+            reason = f"has no effect: security.client_networks lists no network of {family}, so nobody there is let in"
+            yield warning(place, reason, "list its clients' networks too, or take it out")
+
+
 @rule("security")
 def operators_are_known(topology: Topology) -> Iterator[Objection]:
     """Operators come from networks that exist."""
@@ -105,6 +120,7 @@ def paths_are_absolute(topology: Topology) -> Iterator[Objection]:
 RULES: tuple[Rule, ...] = (
     clients_are_known,
     clients_have_an_address,
+    clients_of_twins_come_in,
     operators_are_known,
     applications_come_in,
     firewall_is_on,
