@@ -20,7 +20,14 @@ TYPES = {
     "object": "Table",
     "string": "Text",
 }
-FORMATS = {"ipv4": "IPv4 address", "ipv4network": "IPv4 network"}
+FORMATS = {
+    "ipv4": "IPv4 address",
+    "ipv4interface": "IPv4 address with its prefix length",
+    "ipv4network": "IPv4 network",
+    "ipv6": "IPv6 address",
+    "ipv6interface": "IPv6 address with its prefix length",
+    "ipv6network": "IPv6 network",
+}
 
 
 def page() -> str:
@@ -110,7 +117,7 @@ def scalar_kind(prop: Schema) -> str:
         "boolean": "`true` or `false`",
         "object": "Table",
     }
-    name = {"ipv4": "IPv4 address", "ipv4network": "IPv4 network"}.get(prop.get("format", ""), words[prop["type"]])
+    name = FORMATS.get(prop.get("format", ""), words[prop["type"]])
     lowest, highest = prop.get("minimum"), prop.get("maximum")
     above = prop.get("exclusiveMinimum")
     if lowest is not None and highest is not None:

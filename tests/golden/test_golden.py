@@ -71,6 +71,8 @@ POOLS = (
 SEVERAL = presets.text("standard").replace(
     'vip = "10.77.0.100"', 'more_vips = ["10.77.0.101"]\ndns_names = ["db.example.com"]\nvip = "10.77.0.100"'
 )
+#: The preset in a network of IPv6.
+IPV6 = presets.text("standard").replace("10.77.0.0/24", "fd00:77::/64").replace("10.77.0.", "fd00:77::")
 
 
 def rendered(host: HostBlueprint) -> str:
@@ -159,6 +161,11 @@ def test_several_vips_render_what_they_did() -> None:
 
 def test_a_network_for_replication_renders_what_it_did() -> None:
     compare("replication", APART, only="db1")
+
+
+@pytest.mark.parametrize("host", ["lb1", "db1"])
+def test_a_network_of_ipv6_renders_what_it_did(host: str) -> None:
+    compare("ipv6", IPV6, only=host)
 
 
 def compare(case: str, text: str, *, only: str = "") -> None:

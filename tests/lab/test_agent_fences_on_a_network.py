@@ -73,10 +73,11 @@ class Host:
             os.close(before)
             os.close(there)
 
-    def serve(self, port: int) -> socket.socket:
-        """Listen on all addresses."""
+    def serve(self, port: int, address: str = "") -> socket.socket:
+        """Listen on an address, or on all addresses."""
+        family = socket.AF_INET if "." in address else socket.AF_INET6
         with self.inside():
-            made = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            made = socket.create_server((address or "::", port), family=family, dualstack_ipv6=not address)
         made.settimeout(SOON_SECONDS)
         self.opened.append(made)
         return made
@@ -319,28 +320,33 @@ async def test_saying_again_that_a_host_is_gone_makes_it_last(hosts: tuple[Host,
         v.connect(p.addresses[0], 2380)
 
 
-async def test_who_asks_for_a_patroni_that_is_gone_reaches_the_agent_for_a_moment(hosts: tuple[Host, Host]) -> None:
+@pytest.mark.parametrize(("family", "newest"), [(0, "10.99.7.100/24"), (1, "fd99:7::100/128 nodad")])
+async def test_who_asks_for_a_patroni_that_is_gone_reaches_the_agent_for_a_moment(
+    hosts: tuple[Host, Host], family: int, newest: str
+) -> None:
     p, v = hosts
-    agent = p.serve(7791)
+    address = p.addresses[family]
+    # The agent listens at its host's own address, and the interface may get others later.
+    ip("-n", p.namespace, "address", "add", *newest.split(), "dev", "wire")
+    agent = p.serve(7791, address)
     with p.inside():
-        await stand_in.install(PORTS)
+        await stand_in.install(PORTS, address)
         for _ in range(2):
             stand_in.begin(PORTS)
-    for address in p.addresses:
-        connection = v.connect(address, 8008)
-        accepted(agent).sendall(b"well")
-        assert says(connection) == b"well"
+    connection = v.connect(address, 8008)
+    accepted(agent).sendall(b"well")
+    assert says(connection) == b"well"
     with pytest.raises(ConnectionRefusedError):
-        p.connect(p.addresses[0], 8008)
+        p.connect(address, 8008)
     with p.inside():
         stand_in.end()
     with pytest.raises(ConnectionRefusedError):
-        v.connect(p.addresses[0], 8008)
+        v.connect(address, 8008)
     with p.inside():
         stand_in.begin(PORTS)
     await asyncio.sleep(stand_in.SECONDS + 0.2)
     with pytest.raises(ConnectionRefusedError):
-        v.connect(p.addresses[0], 8008)
+        v.connect(address, 8008)
 
 
 async def test_a_host_is_served_again_when_its_fence_has_fallen(hosts: tuple[Host, Host], here: Fences) -> None:

@@ -263,7 +263,8 @@ async def test_an_older_patroni_does_the_same(lab_home: Path, tmp_path: Path) ->
 async def test_without_patroni_it_is_followed_failed_over_and_rewound_as_well(lab_home: Path, tmp_path: Path) -> None:
     assert lab_home
     file = tmp_path / "by-hand.toml"
-    file.write_text(text("manual", BY_HAND))
+    # A network of IPv6 beside one of IPv4: whoever asks over both takes each as it is.
+    file.write_text(text("manual", BY_HAND).replace("10.78.0.0/24", "fd00:78::/64").replace("10.78.0.", "fd00:78::"))
     try:
         made = await asyncio.to_thread(up, BY_HAND, str(file))
         await by_hand(made)
@@ -274,7 +275,7 @@ async def test_without_patroni_it_is_followed_failed_over_and_rewound_as_well(la
 async def by_hand(lab: Lab) -> None:
     """Lose the primary, promote the other, and bring the first back; then ask over one network what it must know."""
     await whole(lab)
-    assert await comes_from(lab, "db1", "pg_stat_replication") == "10.78.0.22"
+    assert await comes_from(lab, "db1", "pg_stat_replication") == "fd00:78::22"
     await lifecycle.power_off(lab.state, "db1")
     await done(lab, "failover", "--old-primary-is-off", "db1", "--yes")
     both = (Cut("db1", "db2", network=record.REPLICATION), Cut("db2", "db1", network=record.REPLICATION))
@@ -290,5 +291,5 @@ async def by_hand(lab: Lab) -> None:
     back = await done(lab, "reinit", "db1", "--yes")
     assert (back["primary"], back["how"]) == ("db2", "rewind")
     await whole(lab)
-    assert await comes_from(lab, "db2", "pg_stat_replication") == "10.78.0.21"
-    assert "host=10.78.0.22" in await operation(lab).sql("db1", "SHOW primary_conninfo")
+    assert await comes_from(lab, "db2", "pg_stat_replication") == "fd00:78::21"
+    assert "host=fd00:78::22" in await operation(lab).sql("db1", "SHOW primary_conninfo")

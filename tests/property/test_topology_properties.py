@@ -22,6 +22,9 @@ JARGON = re.compile(r"Input should|pydantic|https?://|Value error|validation err
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PRESETS = [presets.text(name) for name in presets.NAMES]
 
+#: How addresses are written, the subnet, and another site's, in each family.
+FAMILIES = (("10.9.0.{}", "10.9.0.0/24", "10.8.0.0/16"), ("fd00:9::{:x}", "fd00:9::/64", "fd00:8::/64"))
+
 
 def toml(value: dict[str, Any], path: tuple[str, ...] = ()) -> str:
     """Write a table as TOML, tables last; arrays of tables in brackets of their own."""
@@ -63,27 +66,35 @@ def inline(item: object) -> str:
 def valid(draw: st.DrawFn) -> dict[str, Any]:
     """Make a topology of parts that are each valid, with enough hosts of each role."""
     databases, balancers = draw(st.integers(2, 5)), draw(st.integers(2, 3))
+    near, subnet, site = draw(st.sampled_from(FAMILIES))
     hosts: list[dict[str, Any]] = [
-        {"name": f"db{n}", "address": f"10.9.0.{10 + n}", "roles": ["database"]} for n in range(databases)
+        {"name": f"db{n}", "address": near.format(10 + n), "roles": ["database"]} for n in range(databases)
     ]
-    hosts += [{"name": f"lb{n}", "address": f"10.9.0.{50 + n}", "roles": ["balancer"]} for n in range(balancers)]
+    hosts += [{"name": f"lb{n}", "address": near.format(50 + n), "roles": ["balancer"]} for n in range(balancers)]
     for host in draw(st.permutations(hosts))[:3]:
         host["roles"].append("dcs")
     names = draw(st.lists(st.from_regex(r"\A[b-m][a-z0-9_]{0,20}\Z"), min_size=1, max_size=2, unique=True))
     ttl = draw(st.integers(20, 300))
-    far = {"name": "far", "address": "10.8.0.1", "roles": ["database"], "failover": False, "reads": draw(st.booleans())}
+    far_address = site.partition("/")[0].removesuffix("0") + "1"
+    far = {
+        "name": "far",
+        "address": far_address,
+        "roles": ["database"],
+        "failover": False,
+        "reads": draw(st.booleans()),
+    }
     hosts += draw(st.sampled_from([[], [far], [{**far, "replicate_from": "db0"}]]))
     last = draw(st.lists(st.integers(100, 254), min_size=1, max_size=balancers, unique=True))
-    vip, *more = (f"10.9.0.{number}" for number in last)
+    vip, *more = (near.format(number) for number in last)
     return {
         "schema": 1,
         "cluster": {"name": draw(st.from_regex(r"\A[a-z]([a-z0-9-]{0,9}[a-z0-9])?\Z"))},
         "network": {
-            "subnet": "10.9.0.0/24",
+            "subnet": subnet,
             "vip": vip,
             "more_vips": more,
             "virtual_router_id": draw(st.integers(1, 255)),
-            "other_subnets": ["10.8.0.0/16"],
+            "other_subnets": [site],
         },
         "hosts": draw(st.permutations(hosts)),
         "postgresql": {

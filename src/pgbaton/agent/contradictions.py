@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pgbaton.agent.settings import Settings
 
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-#: A member of a foreign etcd: a name or an IPv4 address, and a port.
-ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?:[0-9]{1,5}")
+#: A member of a foreign etcd: a name or an address, one of IPv6 in brackets, and a port.
+ENDPOINT = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[(?P<address>[0-9a-f:.]+)\]):(?P<port>[0-9]{1,5})")
 HIGHEST_PORT = 65_535
 #: Below four heartbeats, a detection time takes the loss of a few datagrams for a death.
 LEAST_HEARTBEATS = 4
@@ -65,13 +65,19 @@ def _wrong_etcd(settings: Settings) -> Iterator[tuple[str, str, str]]:
     if not etcd.endpoints:
         yield "etcd.endpoints", "an empty list", "at least one host:port"
     for number, endpoint in enumerate(etcd.endpoints):
-        _, _, port = endpoint.rpartition(":")
-        if not ENDPOINT.fullmatch(endpoint) or not 0 < int(port) <= HIGHEST_PORT:
+        if not _is_endpoint(endpoint):
             yield f"etcd.endpoints[{number}]", repr(endpoint), "host:port"
     if not etcd.prefix.startswith("/") or not etcd.prefix.endswith("/"):
         yield "etcd.prefix", repr(etcd.prefix), "a path that begins and ends with a slash"
     if (etcd.user is None) != (settings.secrets.etcd_password is None):
         yield "etcd.user", "a user or a password alone", "both, or neither"
+
+
+def _is_endpoint(text: str) -> bool:
+    found = ENDPOINT.fullmatch(text)
+    if found is None or not 0 < int(found["port"]) <= HIGHEST_PORT:
+        return False
+    return found["address"] is None or _address(found["address"]) is not None
 
 
 def _wrong_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:

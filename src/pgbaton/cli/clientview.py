@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from pgbaton.topology.addresses import at_port
+
 if TYPE_CHECKING:
     from pgbaton.observe.clients import Client, Connected
 
@@ -28,7 +30,7 @@ def printable(word: str) -> str:
 
 def row(client: Client) -> tuple[str, ...]:
     """Return a client's line; what is not known is a question mark."""
-    address = f"{client.address}:{client.port}" if client.address else f"? ({client.seen_as})"
+    address = at_port(client.address, client.port or 0) if client.address else f"? ({client.seen_as})"
     pooler = f"{client.pooler} {client.instance}" if client.instance else client.pooler
     words = (client.balancer, pooler, client.user, client.database, client.application, client.state)
     return (address, client.entry, *(word if word is not None else "?" for word in words), str(client.server_pid or ""))

@@ -15,6 +15,7 @@ from pgbaton.cli.common import cluster_named, cluster_option, emit, err, need_ro
 from pgbaton.errors import UsageError
 from pgbaton.hosts import process
 from pgbaton.lab import definition, disk, image, lifecycle, recipe, record
+from pgbaton.topology.addresses import at_port
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -196,7 +197,7 @@ def print_table(current: Lab) -> None:
         table.add_row(each.name, " ".join(each.roles), addresses, f"[{colour}]{each.state}[/]", each.netns)
     out().print(table)
     for vip in current.vips:
-        out().print(f"writes {vip}:{current.write_port}, reads {vip}:{current.read_port}")
+        out().print(f"writes {at_port(vip, current.write_port)}, reads {at_port(vip, current.read_port)}")
     for cut_link in current.cuts:
         out().print(f"[red]cut[/] {cut_link}")
     for loss in current.losses:

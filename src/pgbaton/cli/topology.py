@@ -159,6 +159,7 @@ def summary(topology: Topology) -> dict[str, Any]:
         "vip": str(topology.network.vip) if topology.network.vip else None,
         "vips": [
             {"address": str(vip.address), "virtual_router_id": vip.router_id, "home": vip.home}
+            | ({"twin": str(vip.twin.ip)} if vip.twin else {})
             for vip in vips.floating(topology)
         ],
         "ports": {"write": topology.balancing.write_port, "read": topology.balancing.read_port},
@@ -201,10 +202,11 @@ def entry(topology: Topology) -> str:
     """Return where clients connect: the VIP, each of several with its own balancer, or what there is without one."""
     from pgbaton.topology import vips  # noqa: PLC0415 - pydantic takes a while
 
-    homes = vips.homes(topology)
-    if homes:
-        return " and ".join(f"{address} (VIP of {home})" for address, home in homes.items())
-    return f"{topology.entry_address} ({'VIP' if topology.network.vip else 'no VIP: the first balancer'})"
+    floating = vips.floating(topology)
+    if not floating:
+        return f"{topology.entry_address} (no VIP: the first balancer)"
+    words = ((vip, f"VIP of {vip.home}" if vip.home else "VIP") for vip in floating)
+    return " and ".join(f"{vip.address} ({word}{f', with {vip.twin.ip}' if vip.twin else ''})" for vip, word in words)
 
 
 def lines(topology: Topology) -> tuple[tuple[str, str], ...]:

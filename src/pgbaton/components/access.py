@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.components import postgres
 from pgbaton.topology import placement
+from pgbaton.topology.addresses import alone
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def check_rules(topology: Topology) -> list[str]:
     if not topology.is_manual:
         return []
     return [
-        f"hostssl postgres {postgres.CHECK_ROLE} {host.address}/32 cert" for host in placement.proxied_from(topology)
+        f"hostssl postgres {postgres.CHECK_ROLE} {alone(host.address)} cert"
+        for host in placement.proxied_from(topology)
     ]
 
 
@@ -59,7 +61,7 @@ def by_password(topology: Topology, databases: str, names: str) -> list[str]:
 
     They come from hosts whose HAProxy leads there, or over the Unix socket from a pool beside the server.
     """
-    sources = (f"{host.address}/32" for host in placement.proxied_from(topology))
+    sources = (alone(host.address) for host in placement.proxied_from(topology))
     return [
         f"local {databases} {names} scram-sha-256",
         *(f"hostssl {databases} {names} {source} scram-sha-256" for source in sources),
@@ -73,7 +75,7 @@ def replication_sources(topology: Topology) -> list[str]:
     """
     is_moved, hosts = topology.has_replication_network, topology.with_role(Role.DATABASE)
     ways = ((topology.replicates_at(host),) if is_moved else host.server_addresses for host in hosts)
-    return [f"{address}/32" for way in ways for address in way]
+    return [alone(address) for way in ways for address in way]
 
 
 def rewind_sources(topology: Topology) -> list[str]:
@@ -81,7 +83,7 @@ def rewind_sources(topology: Topology) -> list[str]:
 
     Where a person promotes, they also ask as that role who is primary before they start, over either network.
     """
-    asking = (f"{host.address}/32" for host in topology.with_role(Role.DATABASE)) if topology.is_manual else ()
+    asking = (alone(host.address) for host in topology.with_role(Role.DATABASE)) if topology.is_manual else ()
     return list(dict.fromkeys((*replication_sources(topology), *asking)))
 
 

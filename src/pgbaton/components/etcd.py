@@ -17,6 +17,7 @@ from pgbaton.components.base import (
 )
 from pgbaton.components.probing import require_success
 from pgbaton.components.units import HARDENING, HEADER, drop_in
+from pgbaton.topology.addresses import at_port
 from pgbaton.topology.model import ETCD_METRICS_PORT, Role
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ def etcdctl(topology: Topology) -> tuple[str, ...]:
     return ("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={endpoint}", *tls, "--command-timeout=3s")
 
 
+def url(host: HostSpec, port: int) -> str:
+    """Return where a member is reached."""
+    return f"https://{at_port(host.address, port)}"
+
+
 def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
     """Return etcd's settings, as the environment variables it reads."""
     client, peer = topology.orchestration.etcd_client_port, topology.orchestration.etcd_peer_port
@@ -118,11 +124,11 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, str]:
     values = {
         "NAME": host.name,
         "DATA_DIR": f"/var/lib/etcd/{topology.scope}",
-        "LISTEN_CLIENT_URLS": f"https://{host.address}:{client},https://127.0.0.1:{client}",
-        "ADVERTISE_CLIENT_URLS": f"https://{host.address}:{client}",
-        "LISTEN_PEER_URLS": f"https://{host.address}:{peer}",
-        "INITIAL_ADVERTISE_PEER_URLS": f"https://{host.address}:{peer}",
-        "INITIAL_CLUSTER": ",".join(f"{member.name}=https://{member.address}:{peer}" for member in members),
+        "LISTEN_CLIENT_URLS": f"{url(host, client)},https://127.0.0.1:{client}",
+        "ADVERTISE_CLIENT_URLS": url(host, client),
+        "LISTEN_PEER_URLS": url(host, peer),
+        "INITIAL_ADVERTISE_PEER_URLS": url(host, peer),
+        "INITIAL_CLUSTER": ",".join(f"{member.name}={url(member, peer)}" for member in members),
         "INITIAL_CLUSTER_STATE": "new",
         "INITIAL_CLUSTER_TOKEN": topology.scope,
         "LISTEN_METRICS_URLS": METRICS,

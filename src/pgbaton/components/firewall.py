@@ -8,13 +8,14 @@ from pgbaton.components.base import Check, Component, File, OnChange, Unit, Wave
 from pgbaton.components.probing import require_active
 from pgbaton.components.units import HEADER
 from pgbaton.topology import placement
+from pgbaton.topology.addresses import IPV4, IPV6
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from ipaddress import IPv4Address, IPv4Network
 
     from pgbaton.hosts.base import Host
+    from pgbaton.topology.addresses import Address, Subnet
     from pgbaton.topology.model import HostSpec, Topology
 
 RULES = "/etc/pgbaton/firewall.nft"
@@ -104,12 +105,11 @@ def former_holder(topology: Topology) -> str:
     a second later. Only who connects is told so: sessions may go on when the VIP comes back.
     """
     connects = f"tcp dport {listed(placement.client_ports(topology))} tcp flags & (syn | ack) == syn"
-    vips = topology.network.vips
-    where = str(vips[0]) if len(vips) == 1 else sources(vips)
+    answer = f"{connects} fib daddr type != local reject with tcp reset"
+    lines = "".join(f"    {vips} {answer}\n" for vips in matches("daddr", topology.entry_addresses, bare=True))
     return f"""  chain former {{
     type filter hook prerouting priority filter; policy accept;
-    ip daddr {where} {connects} fib daddr type != local reject with tcp reset
-  }}
+{lines}  }}
 """
 
 
@@ -117,31 +117,29 @@ def accepted(topology: Topology, host: HostSpec) -> Iterable[str]:
     """Yield a rule for each kind of traffic the host's roles let in."""
     ports = topology.orchestration
     databases, balancers, members = (
-        sources(spec.address for spec in topology.with_role(role)) for role in (Role.DATABASE, Role.BALANCER, Role.DCS)
+        [spec.address for spec in topology.with_role(role)] for role in (Role.DATABASE, Role.BALANCER, Role.DCS)
     )
-    proxies = sources(spec.address for spec in placement.proxied_from(topology))
-    operators = (
-        f"ip saddr {sources(topology.security.operator_networks)} " if topology.security.operator_networks else ""
-    )
-    yield f"{operators}tcp dport {topology.ssh.port or 22} accept"
+    proxies = [spec.address for spec in placement.proxied_from(topology)]
+    operators = topology.security.operator_networks
+    ssh = f"tcp dport {topology.ssh.port or 22}"
+    yield from accepting(operators, ssh) if operators else (f"{ssh} accept",)
     if host.has(Role.DATABASE):
         rest = "" if topology.is_manual else f", {ports.rest_port}"
-        own = f"ip daddr {host.address} " if host.replication_address else ""
-        yield f"ip saddr {databases} {own}tcp dport {{ {topology.postgresql.port}{rest} }} accept"
-        yield f"ip saddr {proxies} {own}tcp dport {{ {topology.postgresql.port}{rest} }} accept"
+        own = f"{HEADERS[host.address.version]} daddr {host.address} " if host.replication_address else ""
+        for clients in (databases, proxies):
+            yield from accepting(clients, f"{own}tcp dport {{ {topology.postgresql.port}{rest} }}")
         yield from accepted_replication(topology, host)
     if host.has(Role.DCS):
-        yield f"ip saddr {databases} tcp dport {ports.etcd_client_port} accept"
-        yield f"ip saddr {members} tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }} accept"
+        yield from accepting(databases, f"tcp dport {ports.etcd_client_port}")
+        yield from accepting(members, f"tcp dport {{ {ports.etcd_client_port}, {ports.etcd_peer_port} }}")
     if host in topology.voters:
         yield from accepted_by_agents(topology, host)
     if host.has(Role.BALANCER):
-        clients = sources(topology.client_networks)
-        yield f"ip saddr {clients} tcp dport {listed(placement.client_ports(topology))} accept"
+        yield from accepting(topology.client_networks, f"tcp dport {listed(placement.client_ports(topology))}")
     if placement.may_pool(host):
-        yield f"ip saddr {balancers} tcp dport {listed(placement.pool_ports(topology))} accept"
+        yield from accepting(balancers, f"tcp dport {listed(placement.pool_ports(topology))}")
     if host.has(Role.BALANCER):
-        yield f"ip saddr {balancers} meta l4proto vrrp accept"
+        yield from accepting(balancers, "meta l4proto vrrp")
 
 
 def accepted_replication(topology: Topology, host: HostSpec) -> Iterable[str]:
@@ -151,24 +149,39 @@ def accepted_replication(topology: Topology, host: HostSpec) -> Iterable[str]:
     the two replication may take, pg_hba.conf says.
     """
     if host.replication_address:
-        databases = sources(each.replication_address or each.address for each in topology.with_role(Role.DATABASE))
-        own = f"ip daddr {host.replication_address} tcp dport {topology.postgresql.port}"
-        yield f"ip saddr {databases} {own} accept"
+        databases = [each.replication_address or each.address for each in topology.with_role(Role.DATABASE)]
+        own = f"{HEADERS[host.replication_address.version]} daddr {host.replication_address}"
+        yield from accepting(databases, f"{own} tcp dport {topology.postgresql.port}")
 
 
 def accepted_by_agents(topology: Topology, host: HostSpec) -> Iterable[str]:
     """Yield the rules for agents: heartbeats and health on every host, etcd where it is."""
     ports = topology.orchestration
-    agents = sources(spec.address for spec in topology.voters)
-    yield f"ip saddr {agents} udp dport {ports.heartbeat_port} accept"
-    yield f"ip saddr {agents} tcp dport {ports.health_port} accept"
+    agents = [spec.address for spec in topology.voters]
+    yield from accepting(agents, f"udp dport {ports.heartbeat_port}")
+    yield from accepting(agents, f"tcp dport {ports.health_port}")
     if host.has(Role.DCS):
-        yield f"ip saddr {agents} tcp dport {ports.etcd_client_port} accept"
+        yield from accepting(agents, f"tcp dport {ports.etcd_client_port}")
 
 
-def sources(addresses: Iterable[IPv4Address | IPv4Network]) -> str:
-    """Return an nftables set of addresses or networks."""
-    return listed(addresses)
+def accepting(sources: Iterable[Address | Subnet], what: str) -> Iterable[str]:
+    """Yield the rules that let in what comes from addresses or networks, one for each family there is."""
+    return (f"{source} {what} accept" for source in matches("saddr", sources))
+
+
+#: What nftables calls the header of each family.
+HEADERS = {IPV4: "ip", IPV6: "ip6"}
+
+
+def matches(field: str, addresses: Iterable[Address | Subnet], *, bare: bool = False) -> Iterable[str]:
+    """Yield what a header's field has to be, one of these addresses or networks, for each family there is.
+
+    ``bare``: one alone needs no braces.
+    """
+    found = list(addresses)
+    for version, header in HEADERS.items():
+        if of_family := [each for each in found if each.version == version]:
+            yield f"{header} {field} {of_family[0] if bare and len(of_family) == 1 else listed(of_family)}"
 
 
 def listed(values: Iterable[object]) -> str:

@@ -1,9 +1,9 @@
 """Ask a foreign etcd, from where it has to be reached. Runs on a host: Python 3.11 or later, standard library only.
 
-What it is told is a JSON object: ``endpoints`` (``host:port``), ``plain`` (no TLS), ``prefix``, and where they are
-needed ``authority``, ``certificate``, ``key`` (paths), ``user`` and ``password``. For a look before anything is
-deployed certificates come as texts instead (``authority_text`` and so on), and are never written to a disk. What it
-prints is JSON, and holds no secret.
+What it is told is a JSON object: ``endpoints`` (``host:port``, an address of IPv6 in brackets), ``plain`` (no TLS),
+``prefix``, and where they are needed ``authority``, ``certificate``, ``key`` (paths), ``user`` and ``password``. For a
+look before anything is deployed certificates come as texts instead (``authority_text`` and so on), and are never
+written to a disk. What it prints is JSON, and holds no secret.
 
 Nothing here changes anything in that etcd.
 """
@@ -50,6 +50,7 @@ class Member:
 
     def __init__(self, settings: Json, endpoint: str, tls: ssl.SSLContext | None) -> None:
         host, _, port = endpoint.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
         self._token = ""
         self._settings = settings
         if tls is None:

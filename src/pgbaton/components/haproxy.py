@@ -21,6 +21,7 @@ from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import milliseconds, render
 from pgbaton.components.units import HEADER, drop_in
 from pgbaton.topology import placement
+from pgbaton.topology.addresses import IPV4, IPV6
 from pgbaton.topology.capacity import haproxy_connections, room
 from pgbaton.topology.model import Placement, ReadPolicy, Role
 
@@ -141,6 +142,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         topology=topology,
         host=host,
         enters=host.has(Role.BALANCER),
+        families=any_addresses(topology),
         routes=host in placement.routers(topology),
         pools=pools(topology, host) if placement.leads_to_pools(topology) else (),
         is_local=pooling.placement is Placement.BALANCER,
@@ -178,6 +180,16 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         in_doubt=milliseconds(checking.in_doubt(topology)),
         fast=f" fastinter {milliseconds(checking.in_doubt(topology))}" if topology.is_manual else "",
     )
+
+
+def any_addresses(topology: Topology) -> tuple[str, ...]:
+    """Return what means any address, for each family that clients come with; nothing means any of IPv4.
+
+    Where that is IPv6 alone, there is the loopback address of IPv4 besides: agents take the clients' way from there.
+    """
+    words = {IPV4: "", IPV6: "[::]"}
+    served = sorted({each.version for each in topology.entry_addresses})
+    return (*(() if IPV4 in served else (LOOPBACK,)), *(words[version] for version in served))
 
 
 def pooled_ports(topology: Topology) -> tuple[tuple[str, int], ...]:

@@ -13,13 +13,14 @@ from pgbaton.components.templating import render
 from pgbaton.components.units import HARDENING, HEADER, drop_in, section
 from pgbaton.errors import UnhealthyError
 from pgbaton.topology import vips
+from pgbaton.topology.addresses import floating_prefix
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from ipaddress import IPv4Address
 
     from pgbaton.hosts.base import Host
+    from pgbaton.topology.addresses import Address
     from pgbaton.topology.model import HostSpec, Topology
     from pgbaton.topology.vips import Vip
 
@@ -100,13 +101,14 @@ class Keepalived(Component):
         await require_active(hosts[host.name], UNIT)
         addresses = {}
         for balancer in topology.with_role(Role.BALANCER):
-            show = ("ip", "-o", "-4", "address", "show")
+            show = ("ip", "-o", "address", "show")
             addresses[balancer.name] = await require_success(hosts[balancer.name], *show, what="ip failed")
         for vip in vips.floating(topology):
-            holders = [name for name, said in addresses.items() if f"inet {vip.address}/" in said]
-            if len(holders) != 1 and not await is_moving(topology, vip, hosts):
-                message = f"the VIP {vip.address} is held by {' and '.join(holders) or 'nobody'}"
-                raise UnhealthyError(message, where=host.name)
+            for address in (vip.address, *((vip.twin.ip,) if vip.twin else ())):
+                holders = [name for name, said in addresses.items() if f" {address}/" in said]
+                if len(holders) != 1 and not await is_moving(topology, vip, hosts):
+                    message = f"the VIP {address} is held by {' and '.join(holders) or 'nobody'}"
+                    raise UnhealthyError(message, where=host.name)
 
 
 async def is_moving(topology: Topology, vip: Vip, hosts: Mapping[str, Host]) -> bool:
@@ -117,6 +119,8 @@ async def is_moving(topology: Topology, vip: Vip, hosts: Mapping[str, Host]) -> 
     for balancer in topology.with_role(Role.BALANCER):
         found = await hosts[balancer.name].run("cat", CONFIG, check=False)
         if not found.ok or identities(found.stdout).get(str(vip.address)) != vip.router_id:
+            return True
+        if vip.twin and f" {vip.twin.with_prefixlen} dev " not in found.stdout:
             return True
     return False
 
@@ -133,15 +137,21 @@ INSTANCE = re.compile(
 )
 
 
-def removal(topology: Topology, address: IPv4Address) -> str:
+def removal(topology: Topology, address: Address) -> str:
     """Return what systemd is to do, as root and whatever comes of it, to take an address away."""
     network = topology.network
-    return f"-+/sbin/ip address del {address}/{network.subnet.prefixlen} dev {network.interface}"
+    return away(topology, f"{address}/{floating_prefix(address, network.subnet)}")
+
+
+def away(topology: Topology, place: str) -> str:
+    """Return the same for an address that has its prefix length with it."""
+    return f"-+/sbin/ip address del {place} dev {topology.network.interface}"
 
 
 def more_removals(topology: Topology) -> tuple[File, ...]:
-    """Return the drop-in that takes stale ones of the further VIPs away; none where there is one VIP."""
+    """Return the drop-in that takes stale ones of the further VIPs and of twins away; none where there is one VIP."""
     lines = [removal(topology, address) for address in topology.network.vips[1:]]
+    lines += [away(topology, twin.with_prefixlen) for twin in topology.network.twin_vips]
     if not lines:
         return ()
     service: dict[str, str | list[str]] = {"ExecStartPre": lines, "ExecStopPost": lines}
@@ -188,6 +198,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         peers=[balancer for balancer in topology.with_role(Role.BALANCER) if balancer.name != host.name],
         # Keepalived takes fractions of a second for this since 2.3.
         check_interval=max(1, round(interval)) if is_bookworm(topology) else interval,
+        floating_prefix=floating_prefix,
         script=SCRIPT,
         script_user=USER,
         state_file=STATE_FILE,

@@ -22,6 +22,7 @@ from pgbaton.components.base import (
 )
 from pgbaton.components.units import HARDENING, HEADER, drop_in
 from pgbaton.references import secret
+from pgbaton.topology.addresses import at_port, bracketed
 from pgbaton.topology.model import ReplicationMode, Role
 
 if TYPE_CHECKING:
@@ -171,8 +172,8 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
         "name": host.name,
         "log": {"level": "INFO", "format": "%(levelname)s: %(message)s"},
         "restapi": {
-            "listen": f"{host.address}:{ports.rest_port}",
-            "connect_address": f"{host.address}:{ports.rest_port}",
+            "listen": at_port(host.address, ports.rest_port),
+            "connect_address": at_port(host.address, ports.rest_port),
             **tls,
             "cafile": AUTHORITY_FILE,
             "verify_client": "required",
@@ -230,7 +231,7 @@ def members(topology: Topology, host: HostSpec) -> list[str]:
     if topology.foreign_etcd:
         return list(foreign.turned(topology, host, topology.foreign_etcd))
     port = topology.orchestration.etcd_client_port
-    others = [f"{member.address}:{port}" for member in topology.with_role(Role.DCS) if member.name != host.name]
+    others = [at_port(member.address, port) for member in topology.with_role(Role.DCS) if member.name != host.name]
     return [f"127.0.0.1:{port}", *others] if host.has(Role.DCS) else others
 
 
@@ -238,9 +239,9 @@ def server(topology: Topology, host: HostSpec) -> dict[str, Any]:
     """Return the part of a member's configuration that is about its server."""
     version, port = topology.postgresql.version, topology.postgresql.port
     return {
-        "listen": f"{','.join(map(str, host.server_addresses))}:{port}",
+        "listen": f"{','.join(map(bracketed, host.server_addresses))}:{port}",
         # Where the other members' servers reach this one, to stream, to clone and to rewind; nobody else asks for it.
-        "connect_address": f"{topology.replicates_at(host)}:{port}",
+        "connect_address": at_port(topology.replicates_at(host), port),
         "data_dir": topology.data_directory,
         "bin_dir": f"/usr/lib/postgresql/{version}/bin",
         "pgpass": f"/var/lib/postgresql/.pgpass-{topology.scope}",

@@ -20,12 +20,13 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.generation import is_bookworm
-from pgbaton.components.postgres import AGENT_DATABASE, POOLER_ROLE, SOCKETS
+from pgbaton.components.postgres import ADDRESSES_TARGET, AGENT_DATABASE, POOLER_ROLE, SOCKETS
 from pgbaton.components.probing import require_success
 from pgbaton.components.templating import render
 from pgbaton.components.units import HARDENING, HEADER, section
 from pgbaton.references import secret
 from pgbaton.topology import placement, pools
+from pgbaton.topology.addresses import IPV6
 from pgbaton.topology.model import Placement, Role
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def template_unit(topology: Topology) -> str:
     """Return the unit of which each instance is one."""
     head = {
         "Description": "Connection pooler for PostgreSQL (%i)",
-        "After": "network.target",
+        **awaited(topology),
         "StartLimitIntervalSec": "0",
     }
     service: dict[str, str | list[str]] = {
@@ -327,6 +328,15 @@ def template_unit(topology: Topology) -> str:
     text = f"{HEADER}[Unit]\n{section(head)}\n[Service]\n{section(service)}\n[Install]\n{section(install)}"
     why = "# PgBouncer reads these at its start only, so that a change here has to restart it."
     return f"{text}\n{why}\n{at_start(topology)}"
+
+
+def awaited(topology: Topology) -> dict[str, str]:
+    """Return what a process waits for: one that cannot listen at an address says so in its log, and goes on without it.
+
+    One of IPv6 comes a second or two late, because Linux looks first whether somebody else has it.
+    """
+    is_late = topology.network.subnet.version == IPV6 and not is_applications(topology)
+    return {"Wants": ADDRESSES_TARGET, "After": ADDRESSES_TARGET} if is_late else {"After": "network.target"}
 
 
 def at_start(topology: Topology) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pgbaton.topology.addresses import bracketed
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -14,7 +16,7 @@ def environment() -> Environment:
     """Return the environment of the templates: unknown names are errors, nothing is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - most commands fill in none
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("pgbaton.components"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -22,6 +24,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - configuration files, not HTML
     )
+    made.filters["bracketed"] = bracketed
+    return made
 
 
 def render(template: str, **values: object) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.deploy.steps import Cost, Kind, Stage, Step
 from pgbaton.topology import load
+from pgbaton.topology.addresses import floating_prefix
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -40,15 +41,21 @@ def leaving(earlier: Iterable[str], topology: Topology) -> tuple[Leaving, ...]:
 
     An address that is a host's by now is left alone. A text that this version refuses says nothing.
     """
-    kept = {*topology.network.vips, *(host.address for host in topology.hosts)}
+    kept = {
+        *topology.network.vips,
+        *(twin.ip for twin in topology.network.twin_vips),
+        *(host.address for host in topology.hosts),
+    }
     found: dict[str, Leaving] = {}
     for before in filter(None, (load.parse(text, "a topology applied before")[0] for text in earlier)):
         balancers = frozenset(host.name for host in before.with_role(Role.BALANCER))
         hosts = frozenset(name for name in balancers if topology.has_host(name))
         network = before.network
-        for address in network.vips:
+        floating = [(address, floating_prefix(address, network.subnet)) for address in network.vips]
+        floating += [(twin.ip, twin.network.prefixlen) for twin in network.twin_vips]
+        for address, prefix_length in floating:
             if address not in kept and hosts:
-                gone = Leaving(str(address), network.subnet.prefixlen, network.interface, hosts)
+                gone = Leaving(str(address), prefix_length, network.interface, hosts)
                 found.setdefault(gone.subject, gone)
     return tuple(found.values())
 

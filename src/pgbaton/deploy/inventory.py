@@ -42,7 +42,7 @@ while IFS=' ' read -r kind value; do
     data)
       [ -f ".$value/PG_VERSION" ] && printf 'D\tkept\n' ;;
     address)
-      held=$(ip -o -4 address show 2>/dev/null | grep -cF " $value/")
+      held=$(ip -o address show 2>/dev/null | grep -cF " $value/")
       [ "${held:-0}" = 0 ] || printf 'A\t%s\n' "$value" ;;
   esac
 done

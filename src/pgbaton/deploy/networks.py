@@ -7,16 +7,19 @@ takes the network away finds nobody using it. In between, ``network.use_replicat
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pgbaton.deploy.gate import together
 from pgbaton.errors import RefusedError
+from pgbaton.topology.addresses import IPV6
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pgbaton.hosts.base import Host
+    from pgbaton.topology.addresses import Address
     from pgbaton.topology.model import HostSpec, Topology
 
 
@@ -54,24 +57,48 @@ def kept(before: Topology | None, topology: Topology) -> Iterator[tuple[HostSpec
 async def check(topology: Topology, hosts: Mapping[str, Host]) -> None:
     """Raise RefusedError when a database host does not have its replication address, on the interface for it.
 
-    A server that is started without an address of its own listens on its others, and says so in its log alone.
+    A server that is started without an address of its own listens on its others, and says so in its log alone. With
+    IPv6 an interface has several addresses as a rule, and connections from another one are let in nowhere.
     """
-    apart = [host for host in topology.with_role(Role.DATABASE) if host.replication_address]
+    apart = [(host, address) for host in topology.with_role(Role.DATABASE) if (address := host.replication_address)]
     interface = topology.network.replication_interface
-    found = await together(*(addresses(hosts[host.name], interface) for host in apart))
+    found = await together(*(addresses(hosts[host.name], interface, address.version) for host, address in apart))
     missing = [
-        f"{host.name}: {host.replication_address} is not on interface {interface} (there: {', '.join(seen) or 'none'})"
-        for host, seen in zip(apart, found, strict=True)
-        if str(host.replication_address) not in seen
+        f"{host.name}: {address} is not on interface {interface} (there: {', '.join(seen) or 'none'})"
+        for (host, address), seen in zip(apart, found, strict=True)
+        if str(address) not in seen
     ]
     if missing:
         message = "\n  ".join(["not every database is in the network for replication; nothing was changed:", *missing])
         hint = f"give {interface} that address, or correct replication_address or network.replication_interface"
         raise RefusedError(message, hint=hint)
+    await check_sources([(hosts[host.name], address) for host, address in apart if address.version == IPV6])
 
 
-async def addresses(host: Host, interface: str) -> tuple[str, ...]:
-    """Return the IPv4 addresses of a host's interface; none where there is no such interface."""
-    said = await host.run("ip", "-o", "-4", "address", "show", "dev", interface, check=False)
+async def check_sources(apart: Sequence[tuple[Host, Address]]) -> None:
+    """Raise RefusedError when a host's connections to another of these addresses would not come from its own."""
+    peers = [next((other for _, other in apart if other != address), address) for _, address in apart]
+    found = await together(*(source(host, peer) for (host, _), peer in zip(apart, peers, strict=True)))
+    wrong = [
+        f"{host.name}: its connections to {peer} come from {seen}, not from {address}"
+        for (host, address), peer, seen in zip(apart, peers, found, strict=True)
+        if seen not in {"", str(address)}
+    ]
+    if wrong:
+        message = "\n  ".join(["servers would not let in who replicates; nothing was changed:", *wrong])
+        hint = "take that address away, or have the kernel avoid it: ip address change … preferred_lft 0; no autoconf"
+        raise RefusedError(message, hint=hint)
+
+
+async def addresses(host: Host, interface: str, version: int) -> tuple[str, ...]:
+    """Return a host's addresses of a family on an interface; none where there is no such interface."""
+    said = await host.run("ip", "-o", f"-{version}", "address", "show", "dev", interface, check=False)
     rows = (line.split() for line in said.stdout.splitlines())
-    return tuple(row[3].partition("/")[0] for row in rows if len(row) > 3 and row[2] == "inet")  # noqa: PLR2004
+    return tuple(row[3].partition("/")[0] for row in rows if row[2:3] in (["inet"], ["inet6"]))
+
+
+async def source(host: Host, peer: Address) -> str:
+    """Return the address from which a host's connections to another one come; empty where there is no way there."""
+    said = await host.run("ip", "-o", "route", "get", str(peer), check=False)
+    found = re.search(r" src (\S+)", said.stdout)
+    return found[1] if found else ""

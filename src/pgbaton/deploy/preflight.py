@@ -10,6 +10,7 @@ from pgbaton.deploy.gate import together
 from pgbaton.deploy.inventory import HOME, parse_manifest
 from pgbaton.errors import CommandError, RefusedError, UnreachableError
 from pgbaton.topology import placement, ports
+from pgbaton.topology.addresses import IPV6
 from pgbaton.topology.model import ETCD_METRICS_PORT, Role
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ RELEASES = {"12": 15, "13": 17}
 # directories, that of data first.
 LOOK = r"""
 cd "$1" || exit 1
-interface=$2; version=$3; shift 3
+interface=$2; version=$3; peer=$4; shift 4
 printf 'clock %s\n' "$(date +%s.%N)"
 printf 'user %s\n' "$(id -u)"
 printf 'init %s\n' "$(cat ./proc/1/comm)"
 printf 'system %s\n' "$(. ./etc/os-release; printf '%s %s' "$ID" "$VERSION_ID")"
-ip -o -4 address show ${interface:+dev "$interface"} 2>/dev/null | awk '{ sub("/.*", "", $4); print "address " $4 }'
+ip -o address show ${interface:+dev "$interface"} 2>/dev/null | awk '{ sub("/.*", "", $4); print "address " $4 }'
+[ -z "$peer" ] || ip -o route get "$peer" 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/source \1/p'
 [ -f ./var/lib/pgbaton/manifest.json ] && printf 'manifest %s\n' "$(base64 -w0 < ./var/lib/pgbaton/manifest.json)"
 for directory in "$@"; do
   [ -z "$(ls -A ".$directory" 2>/dev/null)" ] || printf 'full %s\n' "$directory"
@@ -115,7 +117,18 @@ def arguments(topology: Topology, spec: HostSpec) -> tuple[str, ...]:
     """Return what a host is asked about. No VIP moves to another site, so any interface will do there."""
     interface = topology.network.interface if topology.is_near(spec) else ""
     directories = (topology.data_directory, *topology.directories) if spec.has(Role.DATABASE) else ()
-    return (interface, str(topology.postgresql.version), *directories)
+    return (interface, str(topology.postgresql.version), peer_of(topology, spec), *directories)
+
+
+def peer_of(topology: Topology, spec: HostSpec) -> str:
+    """Return the address of another host to ask the way to; none where that need not be asked.
+
+    With IPv6 an interface has several addresses as a rule, and which is a connection's source depends on where it goes.
+    """
+    if topology.network.subnet.version != IPV6 or not topology.is_near(spec):
+        return ""
+    others = (host for host in topology.hosts if host.name != spec.name and topology.is_near(host))
+    return next((str(host.address) for host in others), "")
 
 
 def complaints(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple[str, str]]:
@@ -134,6 +147,10 @@ def complaints(topology: Topology, spec: HostSpec, seen: Look) -> Iterator[tuple
         message = f"{spec.address} is not on {f'interface {interface}' if near else 'any interface'} (there: {found})"
         place = "address or network.interface" if near else "its address"
         yield message, f"give {interface if near else 'it'} that address, or correct {place} in the topology"
+    elif seen.one("source") not in {"", str(spec.address)}:
+        message = f"its connections to other hosts come from {seen.one('source')}, which the cluster lets in nowhere"
+        fix = "take that address away, or have the kernel avoid it: ip address change … preferred_lft 0; no autoconf"
+        yield message, fix
     yield from about_earlier(topology, spec, seen)
 
 

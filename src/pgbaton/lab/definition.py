@@ -7,16 +7,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import UsageError
+from pgbaton.topology.addresses import IPV6
 from pgbaton.topology.model import HostSpec, Role
 from pgbaton.topology.tables.base import SLUG
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address
-
     from pgbaton.lab.recipe import System
+    from pgbaton.topology.addresses import Address
     from pgbaton.topology.model import Topology
 
 APPLICATION = "app"
+#: How many addresses of a network of IPv6 differ in their last group alone.
+GROUP = 1 << 16
 
 
 def check_name(name: str, *, option: str = "--cluster") -> None:
@@ -47,13 +49,18 @@ def application_host(topology: Topology) -> HostSpec:
     return HostSpec(name=APPLICATION, address=free_address(topology), roles=(Role.APPLICATION,))
 
 
-def free_address(topology: Topology) -> IPv4Address:
-    """Return the highest address of the network that nobody has; raises UsageError when all are taken."""
+def free_address(topology: Topology) -> Address:
+    """Return the highest address of the network that nobody has; raises UsageError when all are taken.
+
+    With IPv6 it is the highest that differs from the network's own in its last group alone: people are to read it.
+    """
     network = topology.network
+    count = network.subnet.num_addresses
+    count = min(count, GROUP) if network.subnet.version == IPV6 else count
     taken = {*network.vips, network.gateway, *(host.address for host in topology.hosts)}
-    for offset in range(2, network.subnet.num_addresses):
-        candidate = network.subnet.broadcast_address - (offset - 1)
-        if candidate != network.subnet.network_address and candidate not in taken:
+    for offset in range(count - 2, 0, -1):
+        candidate = network.subnet.network_address + offset
+        if candidate not in taken:
             return candidate
     message = f"no address of {network.subnet} is free for the lab's application machine"
     raise UsageError(message, where="network.subnet", hint="give the lab a larger network")

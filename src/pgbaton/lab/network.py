@@ -7,18 +7,20 @@ gone.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgbaton.hosts import process
 from pgbaton.lab import relay
 from pgbaton.lab.record import CLIENTS, REPLICATION
+from pgbaton.topology.addresses import IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgbaton.lab.record import Lab, Link, Machine
+    from pgbaton.topology.addresses import Subnet
 
 #: The bridge of each network.
 BRIDGES = {CLIENTS: "fabric", REPLICATION: "backbone"}
@@ -98,16 +100,25 @@ async def plug(lab: Lab, machine: Machine, link: Link, *, up: bool) -> None:
     await batch(
         machine.netns,
         [
-            f"address add {link.address}/{link.prefix_length} broadcast + dev {link.interface}",
+            f"address add {own(link)} dev {link.interface}",
             f"link set dev {link.interface} up",
             *(routes(lab, machine) if link.network == CLIENTS else ()),
         ],
     )
 
 
-def subnet_of(lab: Lab, machine: Machine) -> IPv4Network:
+def subnet_of(lab: Lab, machine: Machine) -> Subnet:
     """Return the network that a machine is in."""
-    return next(subnet for subnet in lab.subnets if IPv4Address(machine.address) in subnet)
+    return next(subnet for subnet in lab.subnets if ip_address(machine.address) in subnet)
+
+
+def own(link: Link) -> str:
+    """Return the address that a machine has at a link as ``ip address add`` takes it.
+
+    One of IPv6 would have to be tried for a second or two before it is used, lest somebody else has it: nobody has.
+    """
+    options = "nodad" if ip_address(link.address).version == IPV6 else "broadcast +"
+    return f"{link.address}/{link.prefix_length} {options}"
 
 
 def routes(lab: Lab, machine: Machine) -> tuple[str, ...]:

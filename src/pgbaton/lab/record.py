@@ -11,7 +11,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pgbaton.state import ClusterState
+    from pgbaton.topology.addresses import Subnet
     from pgbaton.topology.model import HostSpec, Topology
 
 #: Run-time files of all labs; nothing in it is meant to survive a reboot of this machine.
@@ -153,21 +154,21 @@ class Lab:
         return RUN / self.name
 
     @property
-    def subnets(self) -> tuple[IPv4Network, ...]:
+    def subnets(self) -> tuple[Subnet, ...]:
         """Return the networks that machines are in: the cluster's own, and those of other sites."""
-        others = tuple(map(IPv4Network, self.other_subnets))
-        addresses = (IPv4Address(machine.address) for machine in self.machines)
+        others = tuple(map(ip_network, self.other_subnets))
+        addresses = (ip_address(machine.address) for machine in self.machines)
         near = next(address for address in addresses if not any(address in subnet for subnet in others))
-        return (IPv4Network(f"{near}/{self.prefix_length}", strict=False), *others)
+        return (ip_network(f"{near}/{self.prefix_length}", strict=False), *others)
 
     def links(self, machine: Machine) -> tuple[Link, ...]:
         """Return a machine's links, that by which everybody reaches it first."""
-        near = next(subnet for subnet in self.subnets if IPv4Address(machine.address) in subnet)
+        near = next(subnet for subnet in self.subnets if ip_address(machine.address) in subnet)
         place = (machine.address, near.prefixlen, machine.mac)
         first = Link(machine.name, CLIENTS, machine.port, self.interface, *place)
         if machine.replication_address is None or self.replication_subnet is None:
             return (first,)
-        prefix_length = IPv4Network(self.replication_subnet).prefixlen
+        prefix_length = ip_network(self.replication_subnet).prefixlen
         place = (machine.replication_address, prefix_length, hardware_address(f"{machine.netns}.replication"))
         return (first, Link(machine.name, REPLICATION, f"r{machine.port}", self.replication_interface, *place))
 

@@ -10,6 +10,7 @@ from pgbaton.measure import client, database, plan, profiles, room, ways
 from pgbaton.measure.summary import NotRun, Run
 from pgbaton.proof.finishing import to_the_end
 from pgbaton.proof.target import roles
+from pgbaton.topology.addresses import at_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,7 @@ def intended(topology: Topology, begun: Result) -> tuple[str, ...]:
     """Return what a measurement would do to a cluster, a sentence each."""
     layout, request, database = begun.layout, begun.request, topology.databases[0]
     most = max(case.clients for case in request.cases)
-    paths = ", ".join(f"{way.name} ({way.address}:{way.port})" for way in layout.ways)
+    paths = ", ".join(f"{way.name} ({at_port(way.address, way.port)})" for way in layout.ways)
     size = profiles.SCALE_MB * request.scale
     return (
         f"pgbench works on {layout.client}, as fast as it can, for about {request.total_seconds:,} s in all",

@@ -13,6 +13,7 @@ from pgbaton.measure import chart, tables
 from pgbaton.measure.ways import DIRECT, NAMES, TITLES
 from pgbaton.proof.reporting.markup import bullets, cell, style, table
 from pgbaton.proof.reporting.words import day
+from pgbaton.topology.addresses import at_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,7 +77,7 @@ def ways(result: Result) -> str:
     """Return the paths: what is on each, and what clients connect to."""
     heads = [("Path", ""), ("What is on it", ""), ("Clients connect to", "")]
     rows = (
-        cell(way.name) + cell(TITLES[way.name]) + cell(f"{way.address}:{way.port} ({way.host})")
+        cell(way.name) + cell(TITLES[way.name]) + cell(f"{at_port(way.address, way.port)} ({way.host})")
         for way in result.layout.ways
     )
     return table(heads, rows)

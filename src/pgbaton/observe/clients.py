@@ -12,6 +12,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.topology.addresses import at_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -164,7 +166,7 @@ def details(pooled: PooledClient | None) -> dict[str, Any]:
 
 def place(where: Place) -> str:
     """Return an address and a port as they are shown."""
-    return f"{where[0]}:{where[1]}"
+    return at_port(*where)
 
 
 def order(client: Client) -> tuple[str, str, int]:

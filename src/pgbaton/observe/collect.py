@@ -110,7 +110,8 @@ async def look(topology: Topology, spec: HostSpec, host: Host, *, timeout: float
     offset = clock_offset(before, time.time(), answer["started"], answer["ended"])
     vips = tuple(map(str, topology.network.vips))
     vip, more = next(iter(vips), None), vips[1:]
-    return readings.host_view(spec.name, answer, vip=vip, more_vips=more, clock_offset_seconds=offset)
+    twins = tuple(str(twin.ip) for twin in topology.network.twin_vips)
+    return readings.host_view(spec.name, answer, vip=vip, more_vips=more, twin_vips=twins, clock_offset_seconds=offset)
 
 
 def request(topology: Topology, spec: HostSpec, *, deadline: float) -> dict[str, Any]:

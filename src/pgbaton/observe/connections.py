@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from pgbaton.errors import UsageError
 from pgbaton.topology import placement
+from pgbaton.topology.addresses import at_port
 from pgbaton.topology.model import Placement
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Endpoint:
     @property
     def where(self) -> str:
         """Return addresses, port and database as URIs write them."""
-        return f"{','.join(f'{each}:{self.port}' for each in self.addresses)}/{self.database}"
+        return f"{','.join(at_port(each, self.port) for each in self.addresses)}/{self.database}"
 
 
 def endpoints(topology: Topology, *, authority: str, user: str | None, database: str | None) -> tuple[Endpoint, ...]:
@@ -90,11 +91,13 @@ def endpoints(topology: Topology, *, authority: str, user: str | None, database:
     known = topology.pooling.prepared_statements > 0 and topology.postgresql.version >= 17  # noqa: PLR2004 - Debian 12's PgBouncer has none
     prepared = known or topology.pooling.placement is Placement.NONE
     entrance = placement.entrance(topology)
+    twins = () if topology.pooling.placement is Placement.APPLICATION else topology.network.twin_vips
+    addresses = (*entrance.addresses, *(str(twin.ip) for twin in twins))
     spread = placement.has_several_vips(topology)
     random = topology.postgresql.version >= LIBPQ_SPREADS_SINCE
     ports = {"write": entrance.write_port, "read": entrance.read_port, "synchronous": entrance.synchronous_port}
     return tuple(
-        Endpoint(purpose, entrance.addresses, port, database, user, authority, prepared, spread, random)
+        Endpoint(purpose, addresses, port, database, user, authority, prepared, spread, random)
         for purpose, port in ports.items()
         if port is not None
     )
@@ -239,5 +242,9 @@ DRIVERS: Mapping[str, Callable[[Endpoint], str]] = {
 
 def passfile(endpoint: Endpoint, password: str) -> str:
     """Return a libpq password file for one user at these addresses, whatever the port and the database."""
-    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    return "".join(f"{each}:*:*:{endpoint.user}:{escaped}\n" for each in endpoint.addresses)
+    return "".join(f"{escaped(each)}:*:*:{endpoint.user}:{escaped(password)}\n" for each in endpoint.addresses)
+
+
+def escaped(value: str) -> str:
+    """Return a value as a password file takes it: an address of IPv6 is as full of colons as a password may be."""
+    return value.replace("\\", "\\\\").replace(":", "\\:")

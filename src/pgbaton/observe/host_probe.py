@@ -123,7 +123,8 @@ async def told(service: str, address: str, port: int, path: str, body: str | Non
     context = ssl.create_default_context(cafile=AUTHORITIES[service])
     context.load_cert_chain(TLS / f"{service}.crt", TLS / f"{service}.key")
     streams = await asyncio.open_connection(address, port, ssl=context, server_hostname=address)
-    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\n"
+    named = f"[{address}]" if ":" in address else address
+    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {named}\r\n"
     answer = await talk(*streams, f"{head}Content-Length: {len(body or '')}\r\n\r\n{body or ''}")
     return answer.partition("\r\n\r\n")[2]
 
@@ -135,7 +136,7 @@ async def units(request: dict[str, Any]) -> str:
 
 async def addresses(request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
     """Return the interface's addresses."""
-    return json.loads(await output("ip", "-j", "-4", "address", "show", "dev", request["interface"]))
+    return json.loads(await output("ip", "-j", "address", "show", "dev", request["interface"]))
 
 
 async def haproxy(request: dict[str, Any]) -> str:

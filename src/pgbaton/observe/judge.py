@@ -56,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     agents.path_broken,
     agents.vip_given_up,
     routing.vip_away,
+    routing.twin_missing,
     dcs.member_unhealthy,
     dcs.leaders_differ,
     dcs.members_differ,

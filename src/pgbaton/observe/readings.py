@@ -46,6 +46,7 @@ def host_view(
     *,
     vip: str | None,
     more_vips: Sequence[str] = (),
+    twin_vips: Sequence[str] = (),
     clock_offset_seconds: float,
 ) -> HostView:
     """Return a host's view from the probe's answer; what cannot be read becomes a problem, never an exception."""
@@ -69,6 +70,7 @@ def host_view(
         reachable=True,
         holds_vip=vip in found,
         more_vips=tuple(address for address in more_vips if address in found) if more_vips else None,
+        twin_vips=tuple(address for address in twin_vips if address in found) if twin_vips else None,
         pools=tuple(pools),
         clock_offset_seconds=clock_offset_seconds,
         problems=tuple(problems),
@@ -93,7 +95,7 @@ def units(text: str) -> tuple[UnitView, ...]:
 
 
 def addresses(links: list[dict[str, Any]]) -> frozenset[str]:
-    """Read the IPv4 addresses of ``ip -j address``."""
+    """Read the addresses of ``ip -j address``."""
     return frozenset(entry["local"] for link in links for entry in link.get("addr_info", ()))
 
 

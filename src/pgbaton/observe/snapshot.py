@@ -295,7 +295,8 @@ class Problem:
 class HostView:
     """One host; its clock is ahead of this machine's by at least ``clock_offset_seconds`` (behind: negative).
 
-    ``holds_vip`` tells of the VIP; ``more_vips`` are the further ones that it holds, None where the cluster has none.
+    ``holds_vip`` tells of the VIP; ``more_vips`` are the further ones that it holds, ``twin_vips`` those of the other
+    family, each None where the cluster has none.
     ``tracked`` is what its agent tells Keepalived: 0 or nothing is well, less gives every VIP up. ``foreign_etcd`` is
     how this host sees the endpoints of an etcd that is on none of the hosts.
     """
@@ -320,6 +321,7 @@ class HostView:
     tracked: int | None = field(default=None, metadata=codec.OPTIONAL)
     more_vips: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
     foreign_etcd: tuple[EndpointView, ...] | None = field(default=None, metadata=codec.OPTIONAL)
+    twin_vips: tuple[str, ...] | None = field(default=None, metadata=codec.OPTIONAL)
 
     @property
     def next_expiry(self) -> CertificateView | None:

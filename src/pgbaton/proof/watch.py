@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 0.2
 #: First what the host has, then what changes; the listener is there before the list is made, so nothing is missed.
 #: The last command keeps the shell, and so the listener, for as long as somebody reads.
-LISTEN = 'ip -o monitor address & sleep 0.1; ip -o -4 address show; wait "$!"'
+LISTEN = 'ip -o monitor address & sleep 0.1; ip -o address show; wait "$!"'
 
 
 @dataclass(frozen=True)

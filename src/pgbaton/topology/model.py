@@ -6,11 +6,11 @@ value are in :mod:`pgbaton.topology.rules`. Whoever asks about a topology asks h
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pgbaton.topology.addresses import Address, Subnet  # noqa: TC001 - pydantic resolves annotations at run time
 from pgbaton.topology.tables.base import Section
 from pgbaton.topology.tables.foreign import ForeignEtcd
 from pgbaton.topology.tables.layout import Cluster, HostSpec, Network, Role
@@ -118,26 +118,27 @@ class Topology(Section):
         return (*wal, *(tablespace.location for tablespace in self.tablespaces))
 
     @property
-    def client_networks(self) -> tuple[IPv4Network, ...]:
+    def client_networks(self) -> tuple[Subnet, ...]:
         """Return the networks that may use the clients' ports."""
-        return self.security.client_networks or (self.network.subnet,)
+        own = (self.network.subnet, *(twin.network for twin in self.network.twin_vips))
+        return self.security.client_networks or tuple(dict.fromkeys(own))
 
     @property
-    def entry_address(self) -> IPv4Address:
+    def entry_address(self) -> Address:
         """Return the address clients use: the VIP, or the first balancer's where there is none."""
         return self.network.vip or self.with_role(Role.BALANCER)[0].address
 
     @property
-    def entry_addresses(self) -> tuple[IPv4Address, ...]:
-        """Return the address clients use and, where there are several VIPs, the further ones."""
-        return (self.entry_address, *self.network.vips[1:])
+    def entry_addresses(self) -> tuple[Address, ...]:
+        """Return the address clients use and, where there are several VIPs, the further ones; then twins of them."""
+        return (self.entry_address, *self.network.vips[1:], *(twin.ip for twin in self.network.twin_vips))
 
     @property
     def has_replication_network(self) -> bool:
         """Tell whether servers replicate over a network of their own."""
         return self.network.replication_subnet is not None and self.network.use_replication_subnet
 
-    def replicates_at(self, host: HostSpec) -> IPv4Address:
+    def replicates_at(self, host: HostSpec) -> Address:
         """Return the address at which other servers reach a database's, and from which it reaches theirs."""
         return (host.replication_address if self.has_replication_network else None) or host.address
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
+from pgbaton.topology.addresses import IPV4, IPV6, NAMES
 from pgbaton.topology.objections import Objection, at, kind, spell, strange_letters
 from pgbaton.topology.tables import base, foreign
 from pgbaton.topology.unknown import description, unknown
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
     from pgbaton.topology.lines import Path
 
 SETTINGS: Path = ("postgresql", "settings")
-IPV6 = 6
+ENDPOINTS: Path = ("etcd", "endpoints")
 _LONG = 40
+
+#: How an address of each family is written, with a network and a host for examples.
+_FORMS = {
+    IPV4: ("four numbers from 0 to 255 without leading zeros", "10.77.0.0/24", "10.77.0.11"),
+    IPV6: ("up to eight groups of hexadecimal digits, with :: for zeros in between", "fd00:77::/64", "fd00:77::11"),
+}
 
 #: What a text must look like, by the pattern that says so to machines.
 PATTERNS: Mapping[str, tuple[str, str]] = {
@@ -66,8 +73,8 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
         "write it as pg_available_extensions does, as pg_stat_statements",
     ),
     foreign.ENDPOINT: (
-        "is no endpoint: a scheme, a name in small letters or an IPv4 address, a port, and nothing after it",
-        "write it as https://etcd1.example.org:2379",
+        "is no endpoint: a scheme, a name in small letters or an address, a port, and nothing after it",
+        "write it as https://etcd1.example.org:2379, an address of IPv6 in brackets, as https://[fd00:9::1]:2379",
     ),
     foreign.NAMESPACE: (
         "is no namespace: keys of etcd begin with it, and end up elsewhere where a part is empty or begins with a dot",
@@ -209,27 +216,28 @@ def _empty(path: Path, value: object, error: ErrorDetails) -> Objection:
 
 
 def _address(path: Path, value: object, error: ErrorDetails) -> Objection:
-    """Explain what is wrong with an address or network, IPv6 above all."""
+    """Explain what is wrong with an address or network; what has a colon in it was meant to be of IPv6."""
+    del error
+    if path[:2] == ENDPOINTS:
+        return Objection(path, *PATTERNS[foreign.ENDPOINT])
     text = str(value)
     is_network = bool(re.search(r"subnet|networks", spell(path)))
-    example = "10.77.0.0/24" if is_network else "10.77.0.11"
-    if _is_ipv6(text):
-        return Objection(
-            path, "is IPv6: only IPv4 is supported, and families are not mixed", f"write an IPv4 one, as {example}"
-        )
     if is_network and (network := _network_around(text)):
         return Objection(path, "has bits set behind its mask, so it is a host and no network", f"write {network}")
-    why = str(error["ctx"]["error"]) if "ctx" in error else ""
-    words = "network" if is_network else "address"
-    reason = f"is no IPv4 {words}" + (f" ({why.split(' in ')[0].lower()})" if why and len(text) < _LONG else "")
-    return Objection(path, reason, f"write four numbers from 0 to 255 without leading zeros, as {example}")
+    version = IPV6 if ":" in text else IPV4
+    why = _refusal(text, is_network=is_network) if version == IPV4 else ""
+    reason = f"is no {NAMES[version]} {'network' if is_network else 'address'}{why}"
+    form, a_network, a_host = _FORMS[version]
+    return Objection(path, reason, f"write {form}, as {a_network if is_network else a_host}")
 
 
-def _is_ipv6(text: str) -> bool:
+def _refusal(text: str, *, is_network: bool) -> str:
+    """Return in brackets what exactly is wrong with a text that was meant to be of IPv4."""
     try:
-        return ip_interface(text).version == IPV6
-    except ValueError:
-        return False
+        IPv4Network(text) if is_network else IPv4Address(text)
+    except ValueError as refusal:
+        return f" ({str(refusal).split(' in ')[0].lower()})" if len(text) < _LONG else ""
+    return ""
 
 
 def _network_around(text: str) -> str | None:

@@ -8,7 +8,12 @@ from pgbaton.topology.model import Topology
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: Formats that pydantic names and JSON Schema does not know, as patterns that it does.
-PATTERNS = {"ipv4network": r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"}
+PATTERNS = {
+    "ipv4network": r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$",
+    "ipv4interface": r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$",
+    "ipv6interface": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(\d{1,2}|1[01]\d|12[0-8])$",
+    "ipv6network": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(\d{1,2}|1[01]\d|12[0-8])$",
+}
 
 
 def schema() -> dict[str, Any]:

@@ -47,8 +47,8 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"\.(ipv6|address6|vip6|subnet6)$",
-        "only IPv4 is supported, and families are not mixed",
-        "take it out, and give the hosts IPv4 addresses",
+        "a host has one address, of either family, and all hosts, sites and VIPs are of the same",
+        "take it out, and write IPv6 addresses in the usual keys: network.subnet, network.vip, hosts[…].address",
     ),
     (
         r"\.(peers?|unicast_peers?|unicast_src_ip)$",

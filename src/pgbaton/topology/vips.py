@@ -13,8 +13,8 @@ from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from ipaddress import IPv4Address
 
+    from pgbaton.topology.addresses import Address, Interface
     from pgbaton.topology.model import HostSpec, Network, Topology
 
 #: VRRP's identities are the numbers from 1 to this.
@@ -26,12 +26,14 @@ class Vip:
     """A floating address: its VRRP identity, and the balancers by name with the priority that each has for it.
 
     The highest comes first. ``home`` is the balancer that it goes back to; None for one that stays where it is.
+    ``twin`` is the address of the other family that moves with it.
     """
 
-    address: IPv4Address
+    address: Address
     router_id: int
     priorities: tuple[tuple[str, int], ...]
     home: str | None
+    twin: Interface | None = None
 
     def priority(self, host: HostSpec) -> int:
         """Return a balancer's priority for this address; raises KeyError when it is none."""
@@ -49,12 +51,14 @@ def floating(topology: Topology) -> tuple[Vip, ...]:
     values = [topology.priority(host) for host in balancers]
     orders = (rotated(names, place) for place in range(len(addresses)))
     is_alone = len(addresses) == 1
+    twins = dict(zip(addresses, topology.network.twin_vips, strict=False))
     return tuple(
         Vip(
             address,
             router_id(topology.network, address),
             tuple(zip(order, values, strict=True)),
             None if is_alone or not order else order[0],
+            twins.get(address),
         )
         for address, order in zip(addresses, orders, strict=True)
     )
@@ -66,7 +70,7 @@ def rotated(names: Sequence[str], places: int) -> list[str]:
     return [*names[start:], *names[:start]]
 
 
-def router_id(network: Network, address: IPv4Address) -> int:
+def router_id(network: Network, address: Address) -> int:
     """Return a floating address's VRRP identity: as far from the VIP's as the address is from the VIP, in a ring.
 
     So no other one's identity changes when one of several is taken out: two identities for one address would be two

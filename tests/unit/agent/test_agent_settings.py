@@ -362,6 +362,7 @@ def test_an_etcd_elsewhere_has_its_endpoints_and_its_prefix() -> None:
     assert found.etcd.endpoints == ("10.9.0.1:2379", "etcd2.example.org:2379")
     assert (found.dcs_prefix, found.etcd.user) == ("/pg/orders/", "orders")
     assert "let me in" not in repr(found)
+    assert elsewhere({"endpoints": ["[fd00:9::1]:2379"]}).etcd is not None
 
 
 def test_it_may_want_no_certificate_and_have_no_tls() -> None:
@@ -377,6 +378,8 @@ def test_it_may_want_no_certificate_and_have_no_tls() -> None:
         ({"endpoints": []}, {}, "etcd.endpoints"),
         ({"endpoints": ["https://10.9.0.1:2379"]}, {}, "etcd.endpoints[0]"),
         ({"endpoints": ["10.9.0.1:0"]}, {}, "etcd.endpoints[0]"),
+        ({"endpoints": ["fd00:9::1:2379"]}, {}, "etcd.endpoints[0]"),
+        ({"endpoints": ["[fd00:9::1::2]:2379"]}, {}, "etcd.endpoints[0]"),
         ({"prefix": "/pg/orders"}, {}, "etcd.prefix"),
         ({"user": "orders"}, {}, "etcd.user"),
         ({"plain": True}, {}, "tls.etcd_authority"),

@@ -125,6 +125,15 @@ def test_check_says_whose_each_of_several_vips_is(pgbaton: Run) -> None:
     assert alone["vips"] == [{"address": "10.77.0.100", "virtual_router_id": 51, "home": None}]
 
 
+def test_check_names_the_twin_of_a_vip(pgbaton: Run) -> None:
+    text = presets.text("standard").replace("10.77.0.0/24", "fd00:77::/64").replace("10.77.0.", "fd00:77::")
+    given = text.replace("[network]\n", '[network]\ntwin_vips = ["10.77.0.100/24"]\n')
+    shown = " ".join(pgbaton("check", "-", given=given).stdout.split())
+    assert "fd00:77::100 (VIP, with 10.77.0.100), writes on 5000" in shown
+    (told,) = json.loads(pgbaton("check", "-o", "json", "-", given=given).stdout)["vips"]
+    assert told == {"address": "fd00:77::100", "virtual_router_id": 51, "home": None, "twin": "10.77.0.100"}
+
+
 def test_check_accepts_what_it_only_doubts(pgbaton: Run) -> None:
     doubted = presets.text("standard").replace('mode = "synchronous"', 'mode = "asynchronous"')
     checked = pgbaton("check", "-", given=doubted)

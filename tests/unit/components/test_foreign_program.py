@@ -121,6 +121,11 @@ def test_a_member_says_who_leads_how_large_it_is_and_that_nothing_is_wrong() -> 
     }
 
 
+def test_brackets_are_not_part_of_the_address_that_is_connected_to() -> None:
+    member = foreign_program.Member({}, "[fd00:9::1]:12379", None)
+    assert (member._connection.host, member._connection.port) == ("fd00:9::1", 12379)
+
+
 def test_what_this_user_may_not_ask_is_not_known_and_nothing_worse() -> None:
     denied = ("/v3/maintenance/status", "/v3/maintenance/alarm", "/v3/cluster/member/list")
     with served(Gateway(password="let me in", denied=denied)) as endpoint:

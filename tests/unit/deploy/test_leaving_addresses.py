@@ -137,3 +137,15 @@ async def test_an_address_that_stays_stops_the_apply(floated: Bench) -> None:
     (floated.root("db2") / "fake/stuck").touch()
     with pytest.raises(Error, match=r"10\.77\.0\.101/24 dev eth0: .*Operation not permitted"):
         await floated.apply(removal(floated))
+
+
+def test_a_twin_that_is_none_any_more_leaves_every_balancer_with_its_own_prefix_length() -> None:
+    twin = text().replace(VIP, f'{VIP}\ntwin_vips = ["fd00:77::100/64"]')
+    assert [each.subject for each in leaving(twin, now=text())] == ["fd00:77::100/64 dev eth0"]
+    assert leaving(twin, now=twin) == ()
+
+
+def test_a_vip_of_ipv6_leaves_as_it_was_put_there() -> None:
+    ipv6 = text().replace("10.77.0.0/24", "fd00:77::/64").replace("10.77.0.", "fd00:77::")
+    changed = leaving(ipv6, now=ipv6.replace("fd00:77::100", "fd00:77::150"))
+    assert [each.subject for each in changed] == ["fd00:77::100/128 dev eth0"]

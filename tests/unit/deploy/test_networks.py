@@ -74,6 +74,27 @@ async def test_an_address_that_a_host_does_not_have_is_told_before_anything_chan
     await networks.check(load.loads(USED), hosts)
 
 
+async def test_an_address_of_ipv6_is_looked_for_and_has_to_be_the_source_of_connections() -> None:
+    topology = load.loads(KNOWN.replace("10.78.0.0/24", "fd00:78::/64").replace("10.78.0.", "fd00:78::"))
+    show = ("ip", "-o", "-6", "address", "show", "dev", "eth1")
+    way = ("ip", "-o", "route", "get")
+
+    def answers(number: int, source: str) -> dict[tuple[str, ...], str]:
+        said = f"7: eth1    inet6 fd00:78::{number}/64 scope global \\       valid_lft forever\n"
+        peer = "fd00:78::22" if number == 21 else "fd00:78::21"
+        return {show: said, (*way, peer): f"{peer} from :: dev eth1 proto kernel src {source} metric 256\n"}
+
+    hosts = {f"db{n}": FakeHost(f"db{n}", answers=answers(20 + n, f"fd00:78::{20 + n}")) for n in (1, 2, 3)}
+    await networks.check(topology, hosts)
+    hosts["db2"] = FakeHost("db2", answers=answers(22, "fd00:78::dead"))
+    with pytest.raises(RefusedError, match="db2: its connections to fd00:78::21 come from fd00:78::dead") as refused:
+        await networks.check(topology, hosts)
+    assert "db1" not in str(refused.value)
+    hosts["db1"] = FakeHost("db1", answers={show: "7: eth1    inet6 fe80::1/64 scope link \\\n"})
+    with pytest.raises(RefusedError, match=r"db1: fd00:78::21 is not on interface eth1 \(there: fe80::1\)"):
+        await networks.check(topology, hosts)
+
+
 async def test_without_such_a_network_no_host_is_asked() -> None:
     await networks.check(load.loads(PLAIN), {})
 

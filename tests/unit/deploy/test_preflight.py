@@ -56,6 +56,20 @@ def test_each_thing_in_the_way_is_told(changed: dict[str, tuple[str, ...]], expe
     assert expected in message
 
 
+def test_a_host_whose_connections_come_from_another_address_is_told() -> None:
+    assert complaints(source=FIT["address"]) == []
+    (message,) = complaints(source=("fd00:77::dead",))
+    assert "come from fd00:77::dead" in message
+
+
+def test_the_source_is_asked_for_where_hosts_have_several_addresses_and_towards_another_host() -> None:
+    text = presets.text("standard").replace("10.77.0.0/24", "fd00:77::/64").replace("10.77.0.", "fd00:77::")
+    topology = load.loads(text)
+    assert preflight.arguments(topology, topology.host("lb1"))[2] == "fd00:77::12"
+    assert preflight.arguments(topology, topology.host("lb2"))[2] == "fd00:77::11"
+    assert preflight.arguments(TOPOLOGY, DATABASE)[2] == ""
+
+
 def test_clocks_that_are_apart_are_told() -> None:
     assert "its clock is 3.5 s from ours" in complaints(skew=3.5)[0]
     assert complaints(skew=1.9) == []

@@ -40,6 +40,14 @@ def test_the_machine_of_the_applications_takes_no_vips_address() -> None:
     assert str(definition.complete(several, "trial").host("app").address) == "10.0.0.4"
 
 
+def test_the_machine_of_the_applications_has_an_address_of_ipv6_that_people_can_read() -> None:
+    hosts = [{"name": "db1", "address": "fd00:77::1", "roles": ["database", "dcs"]}]
+    wide = topology(hosts=hosts, network={"subnet": "fd00:77::/64", "vip": "fd00:77::fffe"})
+    assert str(definition.complete(wide, "trial").host("app").address) == "fd00:77::fffd"
+    small = topology(hosts=hosts, network={"subnet": "fd00:77::/125", "vip": "fd00:77::6"})
+    assert str(definition.complete(small, "trial").host("app").address) == "fd00:77::5"
+
+
 def test_completing_a_complete_topology_changes_nothing() -> None:
     once = definition.complete(topology(), "shop")
     assert definition.complete(once, "shop") == once

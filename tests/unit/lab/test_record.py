@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,6 +87,21 @@ def test_a_machine_in_another_site_has_its_own_network_and_a_way_to_the_others(s
     assert network.routes(made, made.machine("far")) == ("route add 10.0.0.0/24 dev ens3 src 10.8.0.1",)
     assert network.routes(made, made.machine("db1")) == ("route add 10.8.0.0/16 dev ens3 src 10.0.0.1",)
     assert network.routes(lab(state), lab(state).machine("db1")) == ()
+
+
+def test_a_machine_of_ipv6_has_its_address_at_once_and_no_broadcast_address(state: ClusterState) -> None:
+    network6 = {"subnet": ip_network("fd00:77::/64"), "vip": ip_address("fd00:77::100")}
+    hosts = tuple(
+        host.model_copy(update={"address": ip_address(f"fd00:77::{number}")})
+        for number, host in enumerate(TOPOLOGY.hosts, 1)
+    )
+    changed = {"hosts": hosts, "network": TOPOLOGY.network.model_copy(update=network6)}
+    made = record.describe(TOPOLOGY.model_copy(update=changed), state, system="debian-13", durable=False)
+    record.save(state, made)
+    assert record.load(state) == made
+    assert made.subnets == (ip_network("fd00:77::/64"),)
+    assert network.own(made.links(made.machines[0])[0]) == "fd00:77::1/64 nodad"
+    assert network.own(lab(state).links(lab(state).machine("db1"))[0]) == "10.0.0.1/24 broadcast +"
 
 
 def test_names_of_two_labs_never_meet() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 
 import pytest
 from observed import TOPOLOGY, topology
@@ -58,6 +58,30 @@ def test_clients_are_spread_over_several_vips_where_their_drivers_can() -> None:
         assert "load_balance" not in refused
         assert "10.77.0.101" in refused
     assert "one name in the DNS" in connections.node(write)
+
+
+def test_an_address_of_ipv6_has_brackets_in_uris_and_none_where_it_stands_alone() -> None:
+    vip = {"subnet": ip_network("fd00:77::/64"), "vip": ip_address("fd00:77::100")}
+    write, _ = endpoints(topology(network=vip), authority=AUTHORITY, user=None, database=None)
+    assert "@[fd00:77::100]:5000/app?" in write.uri()
+    assert conninfo_to_dict(write.uri())["host"] == "fd00:77::100"
+    assert "//[fd00:77::100]:5000/app" in connections.jdbc(write)
+    assert "@[fd00:77::100]:5000/app" in connections.pgx(write)
+    assert 'host="fd00:77::100"' in connections.asyncpg(write)
+    assert 'host: "fd00:77::100"' in connections.node(write)
+    assert "Host=fd00:77::100;" in connections.npgsql(write)
+    # Colons part the fields of a password file.
+    assert connections.passfile(write, "a:b") == "fd00\\:77\\:\\:100:*:*:app:a\\:b\n"
+
+
+def test_clients_of_either_family_have_one_uri_where_a_vip_has_a_twin() -> None:
+    twin = topology(network={"twin_vips": (ip_interface("fd00:77::100/64"),)})
+    write, read = endpoints(twin, authority=AUTHORITY, user=None, database=None)
+    parsed = conninfo_to_dict(write.uri())
+    assert (parsed["host"], parsed["port"]) == ("10.77.0.100,fd00:77::100", "5000,5000")
+    assert parsed["target_session_attrs"] == "read-write"
+    assert "load_balance_hosts" not in parsed
+    assert conninfo_to_dict(read.uri())["host"] == "10.77.0.100,fd00:77::100"
 
 
 def test_an_old_libpq_is_not_told_of_what_it_would_refuse() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_interface
 from typing import TYPE_CHECKING
 
 import pytest
@@ -318,6 +318,19 @@ def test_a_vip_away_from_its_own_balancer_is_a_warning_and_a_single_one_is_nowhe
     assert "30 s" in finding.advice
     moved = changed(changed(healthy(), "lb1", holds_vip=False), "lb2", holds_vip=True)
     assert of("vip-away", moved) == []
+
+
+def test_a_twin_that_is_not_where_its_vip_is_cuts_clients_of_its_family_off() -> None:
+    judged = topology(network={"twin_vips": (ip_interface("fd00:77::100/64"),)})
+    seen = changed(changed(healthy(), "lb1", twin_vips=("fd00:77::100",)), "lb2", twin_vips=())
+    assert judge(judged, seen) == ()
+    gone = only("vip-twin-missing", changed(seen, "lb1", twin_vips=()), judged)
+    assert (gone.level, gone.part, gone.limit) == (Level.CRITICAL, "fd00:77::100", "lb1")
+    assert gone.seen == "fd00:77::100 is on no balancer, and 10.77.0.100 on lb1"
+    both = only("vip-twin-missing", changed(seen, "lb2", twin_vips=("fd00:77::100",)), judged)
+    assert "on lb1 and lb2" in both.seen
+    # Where the VIP itself is with nobody, that is what is wrong.
+    assert of("vip-twin-missing", changed(seen, "lb1", holds_vip=False, twin_vips=()), judged) == []
 
 
 def test_with_several_vips_one_dead_haproxy_is_no_outage() -> None:

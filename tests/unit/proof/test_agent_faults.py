@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
@@ -467,3 +468,13 @@ async def test_a_patroni_that_is_to_halt_says_so_writes_nothing_and_goes_on_when
     assert not writing.done()
     (tmp_path / "halt").unlink()
     assert (await writing).stdout == "db1 None 0 7\n"
+
+
+def test_rules_against_heartbeats_of_ipv6_let_neighbours_be_found() -> None:
+    host = TOPOLOGY.hosts[0].model_copy(update={"address": ip_address("fd00:77::21")})
+    topology = TOPOLOGY.model_copy(update={"hosts": (host, *TOPOLOGY.hosts[1:])})
+    rules = agents.unheard(topology, host.name, table=agents.table("false-alarm"))
+    assert "ip6 saddr fd00:77::21 udp dport" in rules
+    assert "ip6 saddr fd00:77::21 icmpv6 type { echo-request, echo-reply } drop" in rules
+    assert "ip saddr" not in rules
+    assert "nd-" not in rules

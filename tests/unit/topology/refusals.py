@@ -49,6 +49,7 @@ DB1 = 'name = "db1"\naddress = "10.77.0.21"\nroles = ["database", "dcs"]'
 DB2 = 'name = "db2"\naddress = "10.77.0.22"\nroles = ["database", "dcs"]'
 DB3 = 'name = "db3"\naddress = "10.77.0.23"\nroles = ["database", "dcs"]'
 VIP = 'vip = "10.77.0.100"'
+SUBNET = 'subnet = "10.77.0.0/24"'
 CLUSTER = 'name = "trial"'
 
 
@@ -199,16 +200,29 @@ STRUCTURE = (
     ),
     Case("not an address", "hosts[1].address", "no IPv4 address", LB2.replace('.12"', '.300" # here'), LB2),
     Case("leading zeros", "hosts[1].address", "leading zeros", LB2.replace('.12"', '.012" # here'), LB2),
-    Case("IPv6 host", "hosts[1].address", "only IPv4", LB2.replace('10.77.0.12"', 'fd00::12" # here'), LB2),
-    Case("IPv6 VIP", "network.vip", "only IPv4", 'vip = "fd00::100" # here', VIP),
-    Case("IPv6 subnet", "network.subnet", "only IPv4", 'subnet = "fd00::/64" # here', 'subnet = "10.77.0.0/24"'),
-    Case("IPv6 clients", "security.client_networks[0]", "only IPv4", '[security]\nclient_networks = ["::/0"] # here'),
+    Case(
+        "no address of IPv6", "hosts[1].address", "no IPv6 address", LB2.replace('10.77.0.12"', 'fd00::g" # here'), LB2
+    ),
+    Case(
+        "no network of IPv6",
+        "network.subnet",
+        "no IPv6 network",
+        'subnet = "fd00::/129" # here',
+        SUBNET,
+    ),
+    Case(
+        "subnet of IPv6 with host bits",
+        "network.subnet",
+        "behind its mask",
+        'subnet = "fd00::1/64" # here',
+        SUBNET,
+    ),
     Case(
         "subnet with host bits",
         "network.subnet",
         "behind its mask",
         'subnet = "10.77.0.1/24" # here',
-        'subnet = "10.77.0.0/24"',
+        SUBNET,
     ),
     Case("two VIPs", "network.vip", "one floating address", 'vip = ["10.77.0.100", "10.77.0.101"] # here', VIP),
     Case("newline in a value", "hosts[1].ssh", "newline", f'{LB2}\nssh = "lb2\\nProxyCommand x" # here', LB2),
@@ -238,7 +252,7 @@ ELSEWHERE = (
         "pg_hba", "postgresql.pg_hba", "is generated", '[postgresql]\npg_hba = ["host all all 0.0.0.0/0 trust"] # here'
     ),
     Case("several VIPs", "network.vips", "key of its own", f'{VIP}\nvips = ["10.77.0.101"] # here', VIP),
-    Case("second family", "hosts[1].ipv6", "only IPv4", f'{LB2}\nipv6 = "fd00::1" # here', LB2),
+    Case("second family", "hosts[1].ipv6", "a host has one address", f'{LB2}\nipv6 = "fd00::1" # here', LB2),
     Case("peer", "hosts[1].peers", "never the host itself", f'{LB2}\npeers = ["lb2"] # here', LB2),
     Case(
         "strict beside the mode",
@@ -250,6 +264,10 @@ ELSEWHERE = (
 )
 
 HOSTS = (
+    Case("IPv6 host", "hosts[1].address", "of one family", LB2.replace('10.77.0.12"', 'fd00::12" # here'), LB2),
+    Case("link-local host", "hosts[1].address", "link-local", LB2.replace('10.77.0.12"', 'fe80::12" # here'), LB2),
+    Case("host on a link", "hosts[1].address", "link-local", LB2.replace('10.77.0.12"', 'fd00::12%eth0" # here'), LB2),
+    Case("mapped host", "hosts[1].address", "clothes", LB2.replace('10.77.0.12"', '::ffff:10.77.0.12" # here'), LB2),
     Case("name twice", "hosts[1].name", "hosts[0]", LB2.replace('"lb2"', '"lb1" # here'), LB2),
     Case("called localhost", "hosts[1].name", "every machine's name", LB2.replace('"lb2"', '"localhost" # here'), LB2),
     Case("address twice", "hosts[1].address", "address of lb1", LB2.replace('.12"', '.11" # here'), LB2),
@@ -350,10 +368,51 @@ NETWORK = (
         "network.subnet",
         "several hosts can share",
         'subnet = "127.0.0.0/8" # here',
-        'subnet = "10.77.0.0/24"',
+        SUBNET,
     ),
-    Case("tiny subnet", "network.subnet", "too few", 'subnet = "10.77.0.0/30" # here', 'subnet = "10.77.0.0/24"'),
-    Case("vast subnet", "network.subnet", "too many", 'subnet = "8.0.0.0/6" # here', 'subnet = "10.77.0.0/24"'),
+    Case("tiny subnet", "network.subnet", "too few", 'subnet = "10.77.0.0/30" # here', SUBNET),
+    Case("vast subnet", "network.subnet", "too many", 'subnet = "8.0.0.0/6" # here', SUBNET),
+    Case("IPv6 VIP", "network.vip", "of one family", 'vip = "fd00::100" # here', VIP),
+    Case("tiny subnet of IPv6", "network.subnet", "too few", 'subnet = "fd00:77::/126" # here', SUBNET),
+    Case("vast subnet of IPv6", "network.subnet", "too many", 'subnet = "fd00::/16" # here', SUBNET),
+    Case("link-local subnet", "network.subnet", "link-local", 'subnet = "fe80::/64" # here', SUBNET),
+    Case("gateway of the other family", "network.gateway", "router", f'{VIP}\ngateway = "fe80::1" # here', VIP),
+    Case(
+        "site of the other family",
+        "network.other_subnets[0]",
+        "of one family",
+        f'{VIP}\nother_subnets = ["fd00:88::/64"] # here',
+        VIP,
+    ),
+    Case(
+        "twin of the same family",
+        "network.twin_vips[0]",
+        "as the VIPs are",
+        f'{VIP}\ntwin_vips = ["10.77.0.101/24"] # here',
+        VIP,
+    ),
+    Case(
+        "more twins than VIPs",
+        "network.twin_vips",
+        "1 VIPs and 2 twins",
+        f'{VIP}\ntwin_vips = ["fd00:77::100/64", "fd00:77::101/64"] # here',
+        VIP,
+    ),
+    Case("twin without a VIP", "network.twin_vips", "0 VIPs", 'twin_vips = ["fd00:77::100/64"] # here', VIP),
+    Case(
+        "twin on a link",
+        "network.twin_vips[0]",
+        "clients cannot share",
+        f'{VIP}\ntwin_vips = ["fe80::100/64"] # here',
+        VIP,
+    ),
+    Case(
+        "twin is the network's",
+        "network.twin_vips[0]",
+        "network address",
+        f'{VIP}\ntwin_vips = ["fd00:77::/64"] # here',
+        VIP,
+    ),
     Case("VIP outside", "network.vip", "outside network.subnet", 'vip = "10.78.0.100" # here', VIP),
     Case("VIP is a host's", "network.vip", "address of host db1", 'vip = "10.77.0.21" # here', VIP),
     Case("VIP is the gateway's", "network.vip", "gateway", f'{VIP} # here\ngateway = "10.77.0.100"', VIP),
@@ -385,7 +444,7 @@ NETWORK = (
     Case(
         "further VIP is IPv6",
         "network.more_vips[0]",
-        "only IPv4",
+        "of one family",
         f'{VIP}\nmore_vips = ["fd00::101"] # here',
         VIP,
     ),
@@ -671,10 +730,23 @@ AGENTS = (
 
 ACCESS = (
     Case(
+        "clients of a family without an address",
+        "security.client_networks[1]",
+        "no address of IPv6",
+        '[security]\nclient_networks = ["10.77.0.0/24", "fd00:77::/64"] # here',
+    ),
+    Case(
         "clients from everywhere",
         "security.client_networks[0]",
         "everywhere",
         '[security]\nclient_networks = ["0.0.0.0/0"] # here',
+    ),
+    Case(
+        "twin in a network of its own",
+        "network.twin_vips[0]",
+        "no client of IPv6 in",
+        f'{VIP}\ntwin_vips = ["fd00:77::100/128"] # here',
+        VIP,
     ),
     Case(
         "clients from loopback",
@@ -984,6 +1056,9 @@ TWO_APART = (
     ('address = "10.77.0.22"', 'address = "10.77.0.22"\nreplication_address = "10.78.0.22"'),
 )
 APART = (*TWO_APART, (VIP, REPLICATION))
+#: The same, where that network has IPv6.
+IN_IPV6 = (("10.78.0.0/24", "fd00:78::/64"), ("10.78.0.", "fd00:78::"))
+APART6 = tuple((old, new.replace(*IN_IPV6[0]).replace(*IN_IPV6[1])) for old, new in APART)
 
 
 def third(address: str) -> str:
@@ -1007,10 +1082,24 @@ REPLICATION_NETWORK = (
         VIP,
     ),
     Case(
+        "replication in the network of twins",
+        "network.replication_subnet",
+        "overlaps with fd00:78::/64",
+        f'{VIP}\ntwin_vips = ["fd00:78::100/64"]\nreplication_subnet = "fd00:78::/56" # here',
+        VIP,
+    ),
+    Case(
         "network for replication too small",
         "network.replication_subnet",
         "too few",
         REPLICATION.replace('0/24"', '0/30" # here'),
+        VIP,
+    ),
+    Case(
+        "network for replication on a link",
+        "network.replication_subnet",
+        "link-local",
+        REPLICATION.replace('10.78.0.0/24"', 'fe80::/64" # here'),
         VIP,
     ),
     Case(
@@ -1074,6 +1163,38 @@ REPLICATION_NETWORK = (
         third("10.78.0.255"),
         DB3,
         more=APART,
+    ),
+    Case(
+        "replication address of the other family",
+        "hosts[4].replication_address",
+        "outside network.replication_subnet, 10.78.0.0/24",
+        third("fd00:78::23"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address on a link",
+        "hosts[4].replication_address",
+        "link-local",
+        third("fd00:78::23%eth1"),
+        DB3,
+        more=APART6,
+    ),
+    Case(
+        "mapped replication address",
+        "hosts[4].replication_address",
+        "clothes",
+        third("::ffff:10.78.0.23"),
+        DB3,
+        more=APART,
+    ),
+    Case(
+        "replication address is the network's, of IPv6",
+        "hosts[4].replication_address",
+        "network address of fd00:78::/64",
+        third("fd00:78::"),
+        DB3,
+        more=APART6,
     ),
 )
 
@@ -1218,6 +1339,39 @@ FOREIGN = (
         '[etcd]\nendpoints = ["https://10.9.0.1:2379/v3"] # here',
     ),
     Case(
+        "endpoint without brackets",
+        "etcd.endpoints[0]",
+        "no endpoint",
+        '[etcd]\nendpoints = ["https://fd00:9::1:2379"] # here',
+    ),
+    Case(
+        "brackets without an address",
+        "etcd.endpoints[0]",
+        "no endpoint",
+        '[etcd]\nendpoints = ["https://[fd00:9::1::2]:2379"] # here',
+    ),
+    Case(
+        "endpoint spelled in two ways",
+        "etcd.endpoints[1]",
+        "is etcd.endpoints[0] too",
+        f'[etcd]\nendpoints = ["https://[fd00:9::1]:2379", "https://[FD00:9:0::1]:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "endpoint in clothes",
+        "etcd.endpoints[1]",
+        "IPv4 in IPv6's clothes",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://[::ffff:10.77.0.21]:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
+        "etcd on a link",
+        "etcd.endpoints[1]",
+        "another machine for every host",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://[fe80::1]:2379"] # here\n{ETCD_FILES}',
+        more=NO_VOTES,
+    ),
+    Case(
         "endpoint named twice",
         "etcd.endpoints[1]",
         "is etcd.endpoints[0] too",
@@ -1272,6 +1426,13 @@ FOREIGN = (
         "is db1, which this file deploys",
         f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://10.77.0.21:2379"] # here\n{ETCD_FILES}',
         more=NO_VOTES,
+    ),
+    Case(
+        "etcd at a twin",
+        "etcd.endpoints[1]",
+        "is a VIP, which this file deploys",
+        f'[etcd]\nendpoints = ["https://10.9.0.1:2379", "https://[fd00:77:0::100]:2379"] # here\n{ETCD_FILES}',
+        more=(*NO_VOTES, (VIP, f'{VIP}\ntwin_vips = ["fd00:77::100/64"]')),
     ),
     Case(
         "etcd at another VIP",
@@ -1353,6 +1514,14 @@ REFUSED = (
 
 DOUBTED = (
     *DOUBTED_FOREIGN,
+    Case(
+        "twin whose clients are kept out",
+        "network.twin_vips[0]",
+        "lists no network of IPv6",
+        f'{VIP}\ntwin_vips = ["fd00:77::100/64"] # here',
+        VIP,
+        more=(("", '\n[security]\nclient_networks = ["10.77.0.0/24"]\n'),),
+    ),
     Case(
         "fresh reads not applied",
         "balancing.synchronous_port",

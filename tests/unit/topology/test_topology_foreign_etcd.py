@@ -27,6 +27,16 @@ def test_it_is_read_and_nothing_is_said_against_it() -> None:
     assert topology.has_agents
 
 
+def test_members_of_ipv6_have_brackets_and_their_addresses_one_spelling() -> None:
+    written = text().replace("10.9.0.1", "[FD00:9:0::1]").replace("10.9.0.3", "[fd00:9::3]")
+    topology, problems = load.parse(written, "foreign.toml")
+    assert topology is not None
+    assert problems == ()
+    assert topology.etcd.endpoints[0] == "https://[fd00:9::1]:2379"
+    assert topology.etcd.places == ("[fd00:9::1]:2379", "etcd2.example.org:2379", "[fd00:9::3]:12379")
+    assert topology.etcd.hosts == ("fd00:9::1", "etcd2.example.org", "fd00:9::3")
+
+
 def test_an_etcd_of_its_own_is_where_it_always_was() -> None:
     assert OWN.etcd == ForeignEtcd()
     assert OWN.foreign_etcd is None

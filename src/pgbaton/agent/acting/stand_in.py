@@ -56,6 +56,7 @@ class StandIn:
         told: Callable[[float], Health],
     ) -> None:
         self._ports = settings.ports
+        self._address = settings.me_host.address
         self._sight = sight
         self._patroni = patroni
         self._complaints = complaints
@@ -66,7 +67,7 @@ class StandIn:
     async def run(self) -> NoReturn:
         """Watch Patroni, and stand in when it ends, until cancelled."""
         try:
-            await stand_in.install(self._ports)
+            await stand_in.install(self._ports, self._address)
         except FenceError as error:
             self._complaints.about("standing in for Patroni", f"cannot be done here: {error}")
             await asyncio.Event().wait()

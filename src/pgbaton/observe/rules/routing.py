@@ -62,6 +62,21 @@ def vip_away(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "vip-away", facts.topology.name, seen, home, advice, part=vip)
 
 
+def twin_missing(facts: Facts) -> Iterator[Finding]:
+    """The twin of a VIP must be where the VIP is, and nowhere else."""
+    there = {spec.name: view.twin_vips or () for spec, view in facts.reached(Role.BALANCER)}
+    for vip in vips.floating(facts.topology):
+        names = facts.holders.get(str(vip.address), ())
+        if vip.twin is None or len(names) != 1:
+            continue
+        holders = tuple(name for name, held in there.items() if str(vip.twin.ip) in held)
+        if holders != names:
+            seen = f"{vip.twin.ip} is on {' and '.join(holders) or 'no balancer'}, and {vip.address} on {names[0]}"
+            advice = f"on {names[0]}: systemctl reload keepalived; somebody else may have that address: ip neighbour"
+            part = str(vip.twin.ip)
+            yield Finding(Level.CRITICAL, "vip-twin-missing", facts.topology.name, seen, names[0], advice, part=part)
+
+
 def which(facts: Facts, vip: str) -> str:
     """Return which part of the cluster a VIP is, where there are several."""
     return vip if len(facts.holders) > 1 else ""

@@ -25,6 +25,7 @@ from pgbaton.proof.faults.signals import signal_server, signal_unit, thaw, to_un
 from pgbaton.proof.faults.victims import everything, no_standby_waited_for, primary_and_confirming_standby
 from pgbaton.proof.parts import PRIMARY_PARTS
 from pgbaton.topology import budget
+from pgbaton.topology.addresses import IPV4, IPV6
 from pgbaton.topology.model import Role
 
 if TYPE_CHECKING:
@@ -67,14 +68,16 @@ FORGOTTEN = """
 table inet {table}
 delete table inet {table}
 """
+#: What nftables calls the header of each family, and its echoes. What finds a neighbour's link address gets through.
+ECHOES = {IPV4: ("ip", "icmp"), IPV6: ("ip6", "icmpv6")}
 UNHEARD = (
     FORGOTTEN
     + """
 table inet {table} {{
   chain input {{
     type filter hook input priority filter - 10; policy accept;
-    ip saddr {address} udp dport {port} drop
-    ip saddr {address} icmp type {{ echo-request, echo-reply }} drop
+    {header} saddr {address} udp dport {port} drop
+    {header} saddr {address} {echoes} type {{ echo-request, echo-reply }} drop
   }}
 }}
 """
@@ -252,7 +255,8 @@ def table(name: str) -> str:
 def unheard(topology: Topology, host: str, *, table: str) -> str:
     """Return the rules that drop what tells agents that a host lives. Pure."""
     address, port = topology.host(host).address, topology.orchestration.heartbeat_port
-    return UNHEARD.format(table=table, address=address, port=port)
+    header, echoes = ECHOES[address.version]
+    return UNHEARD.format(table=table, header=header, echoes=echoes, address=address, port=port)
 
 
 async def look_for_fences(strike: Strike) -> Seen:

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from pgbaton.topology.addresses import NAMES, alone
 from pgbaton.topology.model import Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
@@ -32,6 +33,33 @@ def clients_are_known(topology: Topology) -> Iterator[Objection]:
             yield Objection(place, "is no network that clients can come from", "list the networks of the applications")
 
 
+@rule("security", "network", "hosts")
+def clients_have_an_address(topology: Topology) -> Iterator[Objection]:
+    """There is an address for clients of every family that their networks have."""
+    served = {address.version for address in topology.entry_addresses}
+    for index, network in enumerate(topology.security.client_networks):
+        if network.version not in served:
+            family = NAMES[network.version]
+            reason = f"is {family}, and clients have no address of {family} to connect to"
+            fix = f"list networks of {' and '.join(NAMES[version] for version in sorted(served))} only"
+            yield Objection(("security", "client_networks", index), reason, fix)
+
+
+@rule("security", "network")
+def clients_of_twins_come_in(topology: Topology) -> Iterator[Objection]:
+    """Clients of a VIP's twin come from a network that is let in."""
+    listed = topology.security.client_networks
+    for index, twin in enumerate(topology.network.twin_vips if topology.security.firewall else ()):
+        place, family = ("network", "twin_vips", index), NAMES[twin.version]
+        if not listed and twin.network.num_addresses == 1:
+            reason = f"is in a network of its own, {twin.network}: the firewall would let no client of {family} in"
+            fix = "write the prefix length of its clients' network, or list that in security.client_networks"
+            yield Objection(place, reason, fix)
+        elif listed and all(network.version != twin.version for network in listed):
+            reason = f"has no effect: security.client_networks lists no network of {family}, so nobody there is let in"
+            yield warning(place, reason, "list its clients' networks too, or take it out")
+
+
 @rule("security")
 def operators_are_known(topology: Topology) -> Iterator[Objection]:
     """Operators come from networks that exist."""
@@ -48,7 +76,7 @@ def applications_come_in(topology: Topology) -> Iterator[Objection]:
     for index, host in enumerate(topology.hosts):
         if host.has(Role.APPLICATION) and not any(host.address in network for network in topology.client_networks):
             reason = f"is in none of security.client_networks: the firewall would keep {host.name} out"
-            fix = f"add {host.address}/32 to security.client_networks"
+            fix = f"add {alone(host.address)} to security.client_networks"
             yield Objection(("hosts", index, "address"), reason, fix)
 
 
@@ -91,6 +119,8 @@ def paths_are_absolute(topology: Topology) -> Iterator[Objection]:
 
 RULES: tuple[Rule, ...] = (
     clients_are_known,
+    clients_have_an_address,
+    clients_of_twins_come_in,
     operators_are_known,
     applications_come_in,
     firewall_is_on,

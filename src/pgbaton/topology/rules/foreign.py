@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pgbaton.topology.model import Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
+from pgbaton.topology.rules.hosts import is_link_local, is_mapped
 from pgbaton.topology.tables.foreign import PLAIN, ForeignEtcd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pgbaton.topology.addresses import Address
     from pgbaton.topology.model import Topology
 
 ENDPOINTS = ("etcd", "endpoints")
@@ -112,13 +114,16 @@ def etcd_knows_who_asks(topology: Topology) -> Iterator[Objection]:
 @rule("etcd", "hosts", "network")
 def etcd_is_elsewhere(topology: Topology) -> Iterator[Objection]:
     """A foreign etcd is on none of the cluster's hosts: their firewalls, fences and power cuts would be its own."""
-    taken = {str(host.address): host.name for host in topology.parts}
+    network = topology.network
+    taken = {str(address): host.name for host in topology.parts for address in host.server_addresses}
     taken |= {host.name: host.name for host in topology.parts}
-    taken |= {str(address): "a VIP" for address in topology.network.vips}
+    taken |= {str(address): "a VIP" for address in (*network.vips, *(twin.ip for twin in network.twin_vips))}
     for index, name in enumerate(topology.etcd.hosts):
         if name == "localhost" or is_special(name):
             reason = "is another machine for every host that asks"
             yield Objection((*ENDPOINTS, index), reason, "write the address that all hosts reach it at")
+        elif (address := address_of(name)) and is_mapped(address):
+            yield Objection((*ENDPOINTS, index), "is IPv4 in IPv6's clothes", "write the IPv4 address itself")
         elif name in taken:
             reason = f"is {taken[name]}, which this file deploys: its firewall lets nobody in there"
             fix = "name an etcd on other machines, or give three hosts the role dcs and take the endpoints out"
@@ -127,11 +132,18 @@ def etcd_is_elsewhere(topology: Topology) -> Iterator[Objection]:
 
 def is_special(name: str) -> bool:
     """Tell whether a host's name is an address that is not one machine's."""
-    try:
-        address = IPv4Address(name)
-    except ValueError:
+    address = address_of(name)
+    if address is None:
         return False
-    return address.is_loopback or address.is_unspecified or address.is_multicast
+    return address.is_loopback or address.is_unspecified or address.is_multicast or is_link_local(address)
+
+
+def address_of(name: str) -> Address | None:
+    """Return the address that a host is named by; None where it is named by a name."""
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 @rule("etcd")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from pgbaton.topology import placement
 from pgbaton.topology.model import Placement, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
+from pgbaton.topology.rules.network import is_last, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from ipaddress import IPv4Network
 
+    from pgbaton.topology.addresses import Address, Subnet
     from pgbaton.topology.model import HostSpec, Network, Topology
 
 FEWEST_ETCD_MEMBERS = 3
 MOST_ETCD_MEMBERS = 7
+LIMITED_BROADCAST = IPv4Address("255.255.255.255")
 
 
 def repeated(values: list[object]) -> Iterator[tuple[int, int]]:
@@ -69,16 +72,29 @@ def unusable(host: HostSpec, topology: Topology) -> str | None:
         (address.is_loopback, "is a loopback address: no other host can reach it"),
         (address.is_multicast, "is a multicast address"),
         (address.is_unspecified, "is the address that means any"),
-        (int(address) == 2**32 - 1, "is the broadcast address"),
+        (address == LIMITED_BROADCAST, "is the broadcast address"),
+        (is_link_local(address), "is link-local: it means nothing without an interface, and no certificate names it"),
+        (is_mapped(address), "is IPv4 in IPv6's clothes: write the IPv4 address itself, in a network of IPv4"),
+        (address.version != subnet.version, stranger(address, subnet)),
         (address not in subnet, f"is outside network.subnet, {network.subnet}{elsewhere(network)}"),
         (address == subnet.network_address, f"is the network address of {subnet}"),
-        (address == subnet.broadcast_address, f"is the broadcast address of {subnet}"),
+        (is_last(address, subnet), f"is the broadcast address of {subnet}"),
         (address == network.gateway, "is the gateway's address"),
     )
     return next((reason for applies, reason in reasons if applies), None)
 
 
-def subnet_of(host: HostSpec, topology: Topology) -> IPv4Network:
+def is_link_local(address: Address) -> bool:
+    """Tell whether an address of IPv6 is good on one link only, or says of which interface it is."""
+    return isinstance(address, IPv6Address) and (address.is_link_local or address.scope_id is not None)
+
+
+def is_mapped(address: Address) -> bool:
+    """Tell whether an address is IPv4's as IPv6 writes it."""
+    return isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+
+
+def subnet_of(host: HostSpec, topology: Topology) -> Subnet:
     """Return the network that a host is in, of those that are known; the cluster's own when it is in none."""
     network = topology.network
     return next((subnet for subnet in network.other_subnets if host.address in subnet), network.subnet)

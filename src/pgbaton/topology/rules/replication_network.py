@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from pgbaton.topology.model import Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
-from pgbaton.topology.rules.hosts import repeated
-from pgbaton.topology.rules.network import unusable_subnet
+from pgbaton.topology.rules.hosts import is_link_local, is_mapped, repeated
+from pgbaton.topology.rules.network import is_last, unusable_subnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from ipaddress import IPv4Address, IPv4Network
 
+    from pgbaton.topology.addresses import Address, Subnet
     from pgbaton.topology.model import Network, Topology
 
 #: What is said of the network for replication, and of no other.
@@ -30,7 +30,8 @@ def replication_subnet_is_its_own(topology: Topology) -> Iterator[Objection]:
     if why := unusable_subnet(subnet):
         yield Objection(place, *why)
         return
-    taken = next((each for each in (network.subnet, *network.other_subnets) if each.overlaps(subnet)), None)
+    others = (network.subnet, *network.other_subnets, *(twin.network for twin in network.twin_vips))
+    taken = next((each for each in others if each.overlaps(subnet)), None)
     if taken is not None:
         reason = f"overlaps with {taken}: nobody could tell which way a packet takes"
         yield Objection(place, reason, "write the network of the second interfaces, as 10.78.0.0/24")
@@ -93,14 +94,16 @@ def replication_addresses_are_usable(topology: Topology) -> Iterator[Objection]:
             yield Objection(("hosts", index, "replication_address"), why, fix)
 
 
-def unfit(address: IPv4Address, subnet: IPv4Network, network: Network) -> str | None:
+def unfit(address: Address, subnet: Subnet, network: Network) -> str | None:
     """Return why a host cannot have an address in the network for replication; None when it can."""
     near = next((each for each in (network.subnet, *network.other_subnets) if address in each), None)
     reasons = (
         (near is not None, f"is in {near}, the network that clients come by"),
+        (is_link_local(address), "is link-local: it means nothing without an interface, and no certificate names it"),
+        (is_mapped(address), "is IPv4 in IPv6's clothes: write the IPv4 address itself, in a network of IPv4"),
         (address not in subnet, f"is outside network.replication_subnet, {subnet}"),
         (address == subnet.network_address, f"is the network address of {subnet}"),
-        (address == subnet.broadcast_address, f"is the broadcast address of {subnet}"),
+        (is_last(address, subnet), f"is the broadcast address of {subnet}"),
     )
     return next((reason for applies, reason in reasons if applies), None)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pgbaton.topology.model import ReplicationMode, Role
 from pgbaton.topology.objections import Objection
 from pgbaton.topology.rules.base import Rule, rule, warning
-from pgbaton.topology.rules.network import unusable_subnet
+from pgbaton.topology.rules.network import stranger, unusable_subnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,9 @@ def other_subnets_are_usable(topology: Topology) -> Iterator[Objection]:
     for index, subnet in enumerate(network.other_subnets):
         if why := unusable_subnet(subnet):
             yield Objection(("network", "other_subnets", index), *why)
+        if subnet.version != network.subnet.version:
+            fix = "write the site's network of that family, which its hosts need besides"
+            yield Objection(("network", "other_subnets", index), stranger(subnet, network.subnet), fix)
     every = [network.subnet, *network.other_subnets]
     for (_, first), (index, second) in combinations(enumerate(every), 2):
         if first.overlaps(second):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from pgbaton.topology.addresses import at_port
 from pgbaton.topology.tables.base import Section
 
-#: A scheme, a host's name or IPv4 address, a port; nothing after it.
+#: A scheme, a host's name or address, one of IPv6 in brackets, a port; nothing after it.
 ENDPOINT = (
-    r"^https?://[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+    r"^https?://([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*|\[[0-9A-Fa-f:.]{2,45}\])"
     r":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
 )
 #: Keys are paths; an empty part, or a dot that leads out of one, would end up below other keys than it says.
@@ -20,7 +22,18 @@ NAMESPACE = r"^(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}){1,6}$"
 LOCAL_FILE = r"^/[^\s]{1,1023}$"
 ETCD_USER = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,62}$"
 
-Endpoint = Annotated[str, Field(pattern=ENDPOINT)]
+
+def shortened(endpoint: str) -> str:
+    """Return an endpoint with its address of IPv6 in the short form: one member is spelled in one way.
+
+    Raises ValueError for one whose brackets hold no address, which no pattern could say.
+    """
+    scheme, _, place = endpoint.partition("://")
+    host, brackets, port = place.partition("]:")
+    return f"{scheme}://{at_port(IPv6Address(host.removeprefix('[')), int(port))}" if brackets else endpoint
+
+
+Endpoint = Annotated[str, Field(pattern=ENDPOINT), AfterValidator(shortened)]
 LocalFile = Annotated[str, Field(pattern=LOCAL_FILE)]
 
 PLAIN = "http"
@@ -34,7 +47,7 @@ class ForeignEtcd(Section):
 
     endpoints: tuple[Endpoint, ...] = Field(
         default=(),
-        description="Its members, as https://HOST:PORT, by name or IPv4 address; no host has the role dcs then.",
+        description="Its members, as https://HOST:PORT, by name or address; no host has the role dcs then.",
     )
     namespace: Annotated[str, Field(pattern=NAMESPACE)] = Field(
         default="/service",

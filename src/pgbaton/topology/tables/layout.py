@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
 from typing import Annotated
 
 from pydantic import Field
 
+from pgbaton.topology.addresses import Address, Interface, Subnet  # noqa: TC001 - pydantic resolves annotations at run time
 from pgbaton.topology.tables.base import FAILURE_DOMAIN, INTERFACE, DnsName, HostName, Section, Slug
 
 
@@ -25,7 +25,7 @@ class HostSpec(Section):
     """One machine of the cluster."""
 
     name: HostName = Field(description="Host name, unique in the cluster.")
-    address: IPv4Address = Field(description="The address the other hosts reach it at.")
+    address: Address = Field(description="The address the other hosts reach it at.")
     roles: Annotated[tuple[Role, ...], Field(min_length=1)] = Field(description="What the host is for.")
     priority: Annotated[int, Field(ge=1, le=254)] | None = Field(
         default=None, description="VRRP priority of a balancer; by default the first listed has the highest."
@@ -47,7 +47,7 @@ class HostSpec(Section):
         default=None,
         description="The database that this one receives from, while that one is a standby; by default the primary.",
     )
-    replication_address: IPv4Address | None = Field(
+    replication_address: Address | None = Field(
         default=None,
         description="The address that other databases reach this one's server at, in network.replication_subnet.",
     )
@@ -61,7 +61,7 @@ class HostSpec(Section):
         return role in self.roles
 
     @property
-    def server_addresses(self) -> tuple[IPv4Address, ...]:
+    def server_addresses(self) -> tuple[Address, ...]:
         """Return the addresses that the host's server listens on.
 
         That for replication is the first: Patroni takes it for its own connections of that kind.
@@ -84,24 +84,29 @@ class Cluster(Section):
 class Network(Section):
     """The network that hosts and clients share, and the floating addresses on it."""
 
-    subnet: IPv4Network = Field(description="The hosts' network, as 10.77.0.0/24.")
-    vip: IPv4Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
-    more_vips: tuple[IPv4Address, ...] = Field(
+    subnet: Subnet = Field(description="The hosts' network, as 10.77.0.0/24 or fd00:77::/64.")
+    vip: Address | None = Field(default=None, description="The address clients use; Keepalived floats it.")
+    more_vips: tuple[Address, ...] = Field(
         default=(),
         description="Further such addresses, each with a balancer of its own as long as that one is well.",
+    )
+    twin_vips: tuple[Interface, ...] = Field(
+        default=(),
+        description="For clients of the other family: for each VIP, in the same order, an address that moves with it, "
+        "with its network's prefix length, as 10.77.0.100/24.",
     )
     dns_names: tuple[DnsName, ...] = Field(
         default=(),
         description="Names that clients have for these addresses; certificates that they see are good for them too.",
     )
-    other_subnets: tuple[IPv4Network, ...] = Field(
+    other_subnets: tuple[Subnet, ...] = Field(
         default=(),
         description="Networks of other sites, where applications may be, and databases that never become primary.",
     )
-    replication_subnet: IPv4Network | None = Field(
+    replication_subnet: Subnet | None = Field(
         default=None,
-        description="A network for replication alone, as 10.78.0.0/24: every database has its replication_address in "
-        "it, those of other sites too.",
+        description="A network for replication alone, as 10.78.0.0/24, of either family: every database has its "
+        "replication_address in it, those of other sites too.",
     )
     replication_interface: Annotated[str, Field(pattern=INTERFACE)] = Field(
         default="eth1", description="Network interface that carries the databases' replication addresses."
@@ -111,9 +116,7 @@ class Network(Section):
         description="Whether servers replicate over replication_subnet. With false they listen there, and agents know "
         "it: the step before, and the step back, for a cluster that runs.",
     )
-    gateway: IPv4Address | None = Field(
-        default=None, description="The router, so that no host or VIP takes its address."
-    )
+    gateway: Address | None = Field(default=None, description="The router, so that no host or VIP takes its address.")
     interface: Annotated[str, Field(pattern=INTERFACE)] = Field(
         default="eth0", description="Network interface that carries the hosts' addresses and the VIP."
     )
@@ -127,6 +130,6 @@ class Network(Section):
     )
 
     @property
-    def vips(self) -> tuple[IPv4Address, ...]:
+    def vips(self) -> tuple[Address, ...]:
         """Return every floating address, the VIP first; none where there is no VIP."""
         return (self.vip, *self.more_vips) if self.vip else ()

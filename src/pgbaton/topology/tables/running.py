@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Network  # noqa: TC003 - pydantic resolves annotations at run time
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pgbaton.topology.addresses import Subnet  # noqa: TC001 - pydantic resolves annotations at run time
 from pgbaton.topology.tables.base import LOGIN, HostName, Port, Seconds, Section
 
 
@@ -108,10 +108,10 @@ class Security(Section):
     """Who may reach what."""
 
     firewall: bool = Field(default=True, description="Load an nftables table that drops what is not listed.")
-    client_networks: tuple[IPv4Network, ...] = Field(
-        default=(), description="Networks of the applications; by default the cluster's subnet."
+    client_networks: tuple[Subnet, ...] = Field(
+        default=(), description="Networks of the applications; by default the cluster's subnet, and those of its VIPs."
     )
-    operator_networks: tuple[IPv4Network, ...] = Field(
+    operator_networks: tuple[Subnet, ...] = Field(
         default=(), description="Networks that may use SSH; by default everywhere, because a lock-out helps nobody."
     )
     certificate_days: Annotated[int, Field(ge=2, le=3650)] = Field(default=365, description="Life of certificates.")

@@ -58,7 +58,7 @@ class Host:
     def close(self) -> None:
         self.led.append("closed")
 
-    async def install(self, _: object) -> None:
+    async def install(self, *_: object) -> None:
         if self.cannot:
             raise FenceError(self.cannot)
 
