@@ -119,7 +119,7 @@ def page(data: Mapping[str, Any]) -> str:
     head = HEAD.format(
         machine=" or ".join(dict.fromkeys(each["machine"] for each in data.values())),
         day=" and ".join(dict.fromkeys(each["began_at"][:10] for each in data.values())),
-        trials=" or ".join(map(str, sorted(counts))) + " trials",
+        trials="one trial" if counts == {1} else f"{' or '.join(map(str, sorted(counts)))} trials",
         count=len(trials),
         lost=sum(trial["lost"] for trial in trials),
     )

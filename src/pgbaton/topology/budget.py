@@ -14,9 +14,10 @@ from pgbaton.topology.durations import (
     RESTART,
     RETRANSMISSION,
     SHUTDOWN,
+    SYN_RETRANSMISSION,
     Durations,
 )
-from pgbaton.topology.model import ReadPolicy, ReplicationMode, Role
+from pgbaton.topology.model import Placement, ReadPolicy, ReplicationMode, Role
 from pgbaton.topology.prediction import NONE, UNTIL_REPAIRED, Part, Prediction, Range, total
 
 if TYPE_CHECKING:
@@ -221,10 +222,10 @@ def _balancer_power_off(sizes: Durations) -> Prediction:
         parts: tuple[Part, ...] = (Part("takeover", UNTIL_REPAIRED, "no other balancer could take over"),)
     else:
         takeover = _takeover(sizes, sizes.advert_silence, "three adverts missed, then the backup's skew")
-        parts = (
-            takeover,
-            Part("reconnection", RETRANSMISSION, "clients' packets are repeated, refused, and they connect"),
-        )
+        again, source = RETRANSMISSION, "clients' packets are repeated, refused, and they connect"
+        if sizes.topology.pooling.placement is Placement.APPLICATION:
+            again, source = again + SYN_RETRANSMISSION, "pools connect; what one began meanwhile, TCP repeats after 1 s"
+        parts = (takeover, Part("reconnection", again, source))
     shared = any(host.has(Role.DATABASE) for host in sizes.topology.with_role(Role.BALANCER))
     more = " Where the primary is on the same host, its power-off is what counts." if shared else ""
     explanation = f"The backup claims the VIP when adverts stop.{_return(sizes)}{more}"

@@ -37,6 +37,9 @@ PROCESS_DEATH = Range(0.01, 0.1, 0.3)
 RESTART = Range(0.1, 0.2, 0.5)
 #: Until a client's TCP repeats what was not acknowledged: 0.2, then 0.6 s. Source: Linux's shortest retransmission.
 RETRANSMISSION = Range(0.02, 0.15, 0.5)
+#: Until a connection that was begun while nobody had the address is begun again, a second later. Source: Linux's first
+#: retransmission of a SYN (RFC 6298).
+SYN_RETRANSMISSION = Range(0.0, 0.5, 1.0)
 #: HAProxy tries a refused connection again after up to a second. Source: its documentation, retries.
 REFUSED_RETRY = Range(0.05, 0.15, 1.0)
 #: Rounds of Keepalived's script that must fail, and the share of its interval after which a round gives up.

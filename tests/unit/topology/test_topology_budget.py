@@ -224,3 +224,10 @@ def test_of_several_vips_it_is_told_who_notices_and_when_one_goes_back(fault: st
     assert "Clients of other VIPs notice nothing; this one goes back after 45 s" in several.explanation
     assert "other VIPs" not in single.explanation
     assert several.write_seconds == single.write_seconds
+
+
+def test_a_pool_beside_an_application_may_wait_for_tcp_to_repeat_what_it_began_while_the_vip_moved() -> None:
+    shop = '[[hosts]]\nname = "shop"\naddress = "10.77.0.41"\nroles = ["application"]\n'
+    beside = topology(f'{shop}[pooling]\nplacement = "application"\n')
+    usual, later = (prediction(each, "balancer-power-off").write_seconds for each in (topology(), beside))
+    assert later.maximum - usual.maximum == pytest.approx(1.0)
