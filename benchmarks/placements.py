@@ -62,8 +62,12 @@ SAYS = {
     "patroni": "With Patroni and agents",
     "manual": "Where a person promotes",
 }
-REMARK = """A server that is killed starts again where it is when nobody but a person may promote another. A host that
-is powered off waits for that person: with `--operator-seconds` the proof lets them take their time.
+REMARK = """In the first two places agents hold clients during a switchover. Elsewhere sessions end and connect again, and
+where HAProxy sits between the client and the pool, or the server, each of them does so by itself.
+
+A server that is killed starts again where it is when nobody but a person may promote another: meanwhile the clients of
+pools wait, and others try again and again. A host that is powered off waits for that person; with
+`--operator-seconds` the proof lets them take their time.
 """
 
 
@@ -123,8 +127,8 @@ def page(data: Mapping[str, Any]) -> str:
         count=len(trials),
         lost=sum(trial["lost"] for trial in trials),
     )
-    tables = (f"## {title}\n\n{table(data, kind)}" for kind, title in SAYS.items())
-    return "\n".join((head, *tables, "", REMARK, *shortfalls(data)))
+    tables = (f"## {title}\n\n{table(data, kind)}\n" for kind, title in SAYS.items())
+    return "\n".join((head, *tables, REMARK, *shortfalls(data)))
 
 
 def table(data: Mapping[str, Any], kind: str) -> str:
@@ -148,7 +152,8 @@ def cell(each: Mapping[str, Any], fault: str) -> str:
     predicted = "" if limit is None else f" / {limit:.2g}"
     if None in outages:
         return "∞"
-    return f"{median(outages):.2f} ({max(outages):.2f}){predicted}<br>{failed:g} failed"
+    worst = "" if len(outages) == 1 else f" ({max(outages):.2f})"
+    return f"{median(outages):.2f}{worst}{predicted}<br>{failed:g} failed"
 
 
 def of_fault(each: Mapping[str, Any], fault: str) -> list[Mapping[str, Any]]:
