@@ -62,8 +62,8 @@ SAYS = {
     "patroni": "With Patroni and agents",
     "manual": "Where a person promotes",
 }
-REMARK = """In the first two places agents hold clients during a switchover. Elsewhere sessions end and connect again, and
-where HAProxy sits between the client and the pool, or the server, each of them does so by itself.
+REMARK = """In the first two places agents hold clients during a switchover. Elsewhere sessions end and connect again,
+and where HAProxy sits between the client and the pool, or the server, each of them does so by itself.
 
 A server that is killed starts again where it is when nobody but a person may promote another: meanwhile the clients of
 pools wait, and others try again and again. A host that is powered off waits for that person; with
