@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from test_stack import conninfo, in_app
 
-from pgbaton.operate import rolling, switchover
+from pgbaton.operate import readers, rolling, switchover
 from pgbaton.operate.checks import failed
 from pgbaton.operate.operation import Operation
 from pgbaton.operate.servers import Absence, Server
@@ -103,6 +105,49 @@ async def test_a_switchover_moves_the_primary_and_brings_the_old_one_back(cluste
     assert set(view.routes.values()) == {frozenset({synchronous})}
     assert primary in view.streaming
     assert await cluster.operation.sql(synchronous, "SELECT count(*) FROM moved") == count
+
+
+#: One session that reads twice, the second time when it is told to.
+TWICE = """
+rm -f /run/read /run/go
+(echo "SELECT pg_is_in_recovery();"; until [ -e /run/go ]; do sleep 0.1; done; echo "SELECT pg_is_in_recovery();") |
+  psql -XAtq -d "$URI" > /run/read
+cat /run/read
+"""
+#: Says something to HAProxy; what it answers ends with an empty line.
+SAY = """
+import socket, sys
+for line in sys.argv[1:]:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.connect("/run/haproxy/admin.sock")
+        channel.sendall(line.encode() + b"\\n")
+        print(channel.recv(4096).decode().strip(), end="")
+"""
+
+
+async def test_who_reads_at_the_primary_is_led_to_a_standby_before_it_stops(cluster: Cluster, stock_lab: Lab) -> None:
+    app, standbys = cluster.hosts["app"], sorted((await cluster.roles())[1:])
+
+    async def set_standbys(state: str) -> None:
+        for balancer in ("lb1", "lb2"):
+            words = [f"set server standbys/{name} state {state}" for name in standbys]
+            assert (await cluster.hosts[balancer].run("python3", "-c", SAY, *words)).stdout == ""
+
+    async def has_read() -> str | None:
+        return None if (await app.run("cat", "/run/read", check=False)).stdout else "nothing was read"
+
+    uri = await conninfo(stock_lab, read=True)
+    await set_standbys("maint")
+    try:
+        reading = asyncio.create_task(in_app(stock_lab, uri, TWICE))
+        await until("the reader has read", has_read, seconds=30, interval_seconds=0.2)
+    finally:
+        await set_standbys("ready")
+
+    await cluster.whole()
+    await readers.lead_away(cluster.operation)
+    await app.run("touch", "/run/go")
+    assert (await reading).stdout.split() == ["f", "t"]
 
 
 async def test_without_a_terminal_nothing_is_changed_unless_told_so(cluster: Cluster) -> None:

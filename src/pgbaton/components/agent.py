@@ -24,7 +24,7 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.probing import require_active, require_success
-from pgbaton.components.units import HARDENING, HEADER, section
+from pgbaton.components.units import HARDENING, HEADER, ahead, section
 from pgbaton.references import secret
 from pgbaton.topology.model import Role
 
@@ -331,7 +331,7 @@ def agent_unit(topology: Topology) -> str:
         # Not real-time scheduling. On a saturated machine it kept the longest gap between heartbeats of 50 ms at 64 ms,
         # and a program without any priority had 99 ms: four heartbeats have room for both. A program that spins would
         # starve the server, and where kernels have CONFIG_RT_GROUP_SCHED the unit might not start at all.
-        "Nice": "-15",
+        **ahead(-15),
         "OOMScoreAdjust": "-900",
         "MemoryMax": "64M",
         # One that has to be read back from a disk is late.

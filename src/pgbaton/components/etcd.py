@@ -16,7 +16,7 @@ from pgbaton.components.base import (
     Wave,
 )
 from pgbaton.components.probing import require_success
-from pgbaton.components.units import HARDENING, HEADER, drop_in
+from pgbaton.components.units import HARDENING, HEADER, ahead, drop_in
 from pgbaton.topology.addresses import at_port
 from pgbaton.topology.model import ETCD_METRICS_PORT, Role
 
@@ -95,7 +95,7 @@ SERVICE: dict[str, str | list[str]] = {
     "LimitNOFILE": "16384",
     "OOMScoreAdjust": "-500",
     # A lease runs out, and an election begins, when it has to wait for a busy server beside it.
-    "Nice": "-10",
+    **ahead(-10),
     "ReadWritePaths": "/var/lib/etcd",
     "TimeoutStartSec": "120",
     "TimeoutStopSec": "10",

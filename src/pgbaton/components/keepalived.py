@@ -10,7 +10,7 @@ from pgbaton.components.generation import is_bookworm
 from pgbaton.components.haproxy import STATE_FILE
 from pgbaton.components.probing import require_active, require_success
 from pgbaton.components.templating import render
-from pgbaton.components.units import HARDENING, HEADER, drop_in, section
+from pgbaton.components.units import HARDENING, HEADER, ahead, drop_in, section
 from pgbaton.errors import UnhealthyError
 from pgbaton.topology import vips
 from pgbaton.topology.addresses import floating_prefix
@@ -76,7 +76,7 @@ class Keepalived(Component):
             "RestartSec": "100ms",
             "OOMScoreAdjust": "-900",
             # An advert that waits for a processor is late: three late ones move the VIP.
-            "Nice": "-15",
+            **ahead(-15),
             "UMask": "0022",
         }
         return (

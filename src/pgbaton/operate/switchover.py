@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgbaton.errors import Error, RefusedError, UnhealthyError
-from pgbaton.operate import candidates, handover, held
+from pgbaton.operate import candidates, handover, held, readers
 from pgbaton.operate.checks import Check, failed, listing, require
 from pgbaton.operate.fences import unfenced
 from pgbaton.operate.hand import handover as by_hand_over
@@ -181,6 +181,7 @@ async def carry_out(operation: Operation, source: str, target: str) -> Switchove
     """Move the primary from ``source`` to ``target``, which have passed the checks."""
     report = operation.report
     checkpoint = await checkpoint_first(operation, source)
+    await readers.lead_away(operation)
     report(f"handing over from {source} to {target}")
     if operation.topology.is_manual:
         return await by_hand(operation, source, target, checkpoint)
