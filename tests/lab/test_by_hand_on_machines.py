@@ -320,7 +320,7 @@ async def test_without_pools_and_asked_by_a_program_servers_are_moved_and_failed
 @pytest.mark.timeout(600)
 async def test_with_pools_beside_the_servers_an_old_primary_that_returns_never_serves(lab: Lab, tmp_path: Path) -> None:
     await applied(lab, tmp_path, pooling={"placement": "database"}, balancing={"check": "query"})
-    # Over the Unix socket of its host too, each server says which one it is: that no two acknowledged is checked here as well.
+    # Each server says which one it is over its host's Unix socket as well: so it is known that no two acknowledged.
     trials = await proven(lab, "switchover", "old-primary-returns-after-failover")
     returned = trials["old-primary-returns-after-failover"]
     assert returned["checks"]["old primary"] == {"validity": "valid", "findings": [], "figures": {}}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-#: A console that says which of a pool's connections are old: as many as there are letters in a file, one less each time.
+#: A console that says which connections are old: as many as there are letters in a file, one less each time.
 PSQL = """#!/bin/sh
 echo "${0##*/} $*" >> "$FAKE/called"
 case "$*" in
