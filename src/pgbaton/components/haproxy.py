@@ -47,6 +47,9 @@ PRIMARY_IS = {
     "agent": "takes writes, and nobody was promoted after it, as its host's agent says",
 }
 
+#: What Patroni and agents say of a primary, as a regular expression in HAProxy's quotes.
+IS_PRIMARY = r'\"role\": \"(primary|master)\"'
+
 #: Ask for /ready; the argument is where.
 READY = r"""
 exec 3<>"$1" || exit 1
@@ -171,6 +174,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         authority=AUTHORITY_FILE,
         by=checking.method(topology),
         primary_is=PRIMARY_IS[checking.method(topology)],
+        is_primary=IS_PRIMARY,
         asked=checking.asked(topology),
         paths=checking.paths(topology),
         patience=f" fall {checking.AGENTS_FALL}" if topology.asks_agents else "",
