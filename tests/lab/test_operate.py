@@ -150,6 +150,45 @@ async def test_who_reads_at_the_primary_is_led_to_a_standby_before_it_stops(clus
     assert (await reading).stdout.split() == ["f", "t"]
 
 
+#: A transaction that reads twice, the second time when it is told to: the server, and whether that is a standby.
+LASTING = """
+rm -f /run/read-$0 /run/go
+(echo "BEGIN; SELECT inet_server_addr(), pg_is_in_recovery();"; until [ -e /run/go ]; do sleep 0.1; done
+echo "SELECT inet_server_addr(), pg_is_in_recovery(); COMMIT") | psql -XAtq -d "$URI" > /run/read-$0
+cat /run/read-$0
+"""
+
+
+#: More than one comes to each standby, wherever the pool's connections were before.
+READERS = 6
+
+
+async def test_who_reads_at_a_standby_stays_there_while_it_or_another_one_becomes_the_primary(
+    cluster: Cluster, stock_lab: Lab
+) -> None:
+    app = cluster.hosts["app"]
+    _, synchronous, other = await cluster.roles()
+
+    async def reads() -> str | None:
+        seen = [(await app.run("cat", f"/run/read-{number}", check=False)).stdout for number in range(READERS)]
+        return None if all(seen) and len(set(seen)) > 1 else f"read at {seen}"
+
+    uri = await conninfo(stock_lab, read=True)
+    reading = [
+        asyncio.create_task(in_app(stock_lab, uri, LASTING.replace("$0", str(number)), timeout=120))
+        for number in range(READERS)
+    ]
+    await until("both standbys are read", reads, seconds=30, interval_seconds=0.2)
+    await cluster.done("switchover", "--to", synchronous, "--yes")
+    await app.run("touch", "/run/go")
+    address = {name: str(stock_lab.topology.host(name).address) for name in (synchronous, other)}
+    said = {(await each).stdout for each in reading}
+    assert said == {
+        f"{address[synchronous]}|t\n{address[synchronous]}|f\n",
+        f"{address[other]}|t\n{address[other]}|t\n",
+    }
+
+
 async def test_without_a_terminal_nothing_is_changed_unless_told_so(cluster: Cluster) -> None:
     primary, _, other = await cluster.roles()
     for command in (("switchover",), ("restart",), ("reinit", other)):
