@@ -13,7 +13,7 @@ from pgbaton.components import agent
 from pgbaton.errors import CommandError, Error, UnhealthyError
 from pgbaton.hosts.base import Host
 from pgbaton.hosts.process import Result
-from pgbaton.operate import held, switchover
+from pgbaton.operate import held, readers, switchover
 from pgbaton.operate.held import HandedOver, read
 from pgbaton.operate.operation import Operation
 from pgbaton.topology.model import Topology
@@ -125,9 +125,16 @@ class Course:
         self.machine = Machine("db1", json.dumps(says) if says else "", failure)
         self.reported: list[str] = []
         self.patroni: list[tuple[str, str]] = []
+        self.readers_left = False
         hosts = {"db1": self.machine}
         self.operation = Made(with_agents(agents=agents), hosts, self.reported.append, found=found or view())
         monkeypatch.setattr(switchover, "ask", self.ask)
+        monkeypatch.setattr(readers, "lead_away", self.lead_readers_away)
+
+    async def lead_readers_away(self, operation: Operation) -> None:
+        assert operation is self.operation
+        assert (self.machine.asked, self.patroni) == ([], []), "readers leave while nobody waits for it yet"
+        self.readers_left = True
 
     async def ask(self, operation: Operation, source: str, target: str) -> float:
         assert operation is self.operation
@@ -145,6 +152,7 @@ async def test_clients_are_held_where_agents_can(monkeypatch: pytest.MonkeyPatch
     assert course.patroni == []
     assert done.held
     assert done.data["held"] is True
+    assert course.readers_left
     assert done.seconds.hand_over < 1.0
     assert course.operation.statements == ["db1: CHECKPOINT"], "the server has little left to write when it stops"
 
