@@ -39,7 +39,7 @@ class HaproxyError(RefusedError):
 
 
 class Operational(enum.IntEnum):
-    """What a server is found to be; one that is stopped, or stopping, gets no new connection."""
+    """What a server is found to be; only a stopped one gets no connection."""
 
     STOPPED = 0
     STARTING = 1
@@ -74,7 +74,7 @@ class Server:
     @property
     def up(self) -> bool:
         """Return whether it gets connections, as far as checks and hints go."""
-        return self.operational in {Operational.STARTING, Operational.RUNNING}
+        return self.operational != Operational.STOPPED
 
     @property
     def in_service(self) -> bool:
