@@ -48,7 +48,7 @@ PRIMARY_IS = {
 }
 
 #: What Patroni and agents say of a primary, as a regular expression in HAProxy's quotes.
-IS_PRIMARY = r'\"role\": \"(primary|master)\"'
+IS_PRIMARY = r"\"role\": \"(primary|master)\""
 
 #: Ask for /ready; the argument is where.
 READY = r"""
