@@ -203,7 +203,7 @@ async def test_who_elects_goes_before_the_server_that_keeps_the_processors_busy(
     assert [nice[pid] for pid in pids] == ["-10", "-10", "0"]
     # What counts between sessions where the kernel shares processors out among them; "/autogroup-7 nice -10".
     said = await host.run("sh", "-c", 'for pid; do cat "/proc/$pid/autogroup" || true; done', "sh", *pids)
-    assert [line.split()[-1] for line in said.stdout.splitlines()] in (["-5", "-10", "0"], [])
+    assert [line.split()[-1] for line in said.stdout.splitlines()] in (["0", "-10", "0"], [])
 
 
 async def test_a_dead_pooler_leaves_rotation_at_once(stock_lab: Lab) -> None:

@@ -20,7 +20,7 @@ from pgbaton.components.base import (
     Unit,
     Wave,
 )
-from pgbaton.components.units import HARDENING, HEADER, ahead, drop_in
+from pgbaton.components.units import HARDENING, HEADER, drop_in
 from pgbaton.references import secret
 from pgbaton.topology.addresses import at_port, bracketed
 from pgbaton.topology.model import ReplicationMode, Role
@@ -142,9 +142,9 @@ def unit_section(topology: Topology, host: HostSpec) -> dict[str, str]:
 
 
 #: Patroni goes before whatever else wants the processors, its server and all that it starts among it, which do not
-#: inherit that: on a saturated host its loop would wait for most of an election. Its session has less of it, because
-#: what starts a server belongs to that, and takes more of a processor than the whole of an election.
-AHEAD = {**ahead(-10, session=-5), "CPUSchedulingPolicy": "other", "CPUSchedulingResetOnFork": "yes"}
+#: inherit that: on a saturated host its loop would wait for most of an election. Its session does not go before others
+#: (units.ahead): what starts a server belongs to it, and works ten times as much as an election, beside a promotion.
+AHEAD = {"Nice": "-10", "CPUSchedulingPolicy": "other", "CPUSchedulingResetOnFork": "yes"}
 
 
 def service(topology: Topology) -> dict[str, str | list[str]]:

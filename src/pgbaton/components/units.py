@@ -29,17 +29,16 @@ HARDENING = {
 }
 
 
-def ahead(nice: int, *, session: int | None = None) -> dict[str, str]:
+def ahead(nice: int) -> dict[str, str]:
     """Return what has a service go before others that want a processor, by ``nice`` below zero.
 
     A kernel with autogroups (sched(7); Debian's has them) shares processors out among sessions first, and a nice value
-    counts within a session only: every service, and every process of a server, is a session. So the session gets one as
-    well, in a file of its own, once the service runs: ``session``, or the same. It is good for all that the service
-    starts and that begins no session. Where services are in control groups of processors there are no autogroups, and
-    the first line is what counts; kernels without them have no such file.
+    counts within a session only: every service, and every process of a server, is a session. So the session gets the
+    same, in a file of its own, once the service runs. It is good for all that the service starts and that begins no
+    session. Where services are in control groups of processors there are no autogroups, and the first line is what
+    counts; kernels without them have no such file.
     """
-    value = nice if session is None else session
-    return {"Nice": str(nice), "ExecStartPost": f"-+/bin/sh -c 'echo {value} > /proc/${{MAINPID}}/autogroup'"}
+    return {"Nice": str(nice), "ExecStartPost": f"-+/bin/sh -c 'echo {nice} > /proc/${{MAINPID}}/autogroup'"}
 
 
 def drop_in(unit: str, service: dict[str, str | list[str]], *, unit_section: dict[str, str] | None = None) -> File:

@@ -326,6 +326,8 @@ def test_patroni_goes_first_and_what_it_starts_does_not() -> None:
     topology = preset()
     unit = patroni.service(topology)
     assert (unit["Nice"], unit["CPUSchedulingResetOnFork"]) == ("-10", "yes")
-    assert unit["ExecStartPost"] == "-+/bin/sh -c 'echo -5 > /proc/${MAINPID}/autogroup'"
+    # What starts a server has its session, and is not to go before other servers.
+    assert "ExecStartPost" not in unit
+    assert etcd.SERVICE["ExecStartPost"] == "-+/bin/sh -c 'echo -10 > /proc/${MAINPID}/autogroup'"
     # Without a policy systemd does not set the flag.
     assert unit["CPUSchedulingPolicy"] == "other"
