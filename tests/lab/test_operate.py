@@ -107,12 +107,13 @@ async def test_a_switchover_moves_the_primary_and_brings_the_old_one_back(cluste
     assert await cluster.operation.sql(synchronous, "SELECT count(*) FROM moved") == count
 
 
-#: One session that reads twice, the second time when it is told to.
+#: One session that reads twice, the second time when it is told to: where, and whether that is a standby.
+READ = "SELECT inet_server_addr(), pg_is_in_recovery();"
 TWICE = """
-rm -f /run/read /run/go
-(echo "SELECT pg_is_in_recovery();"; until [ -e /run/go ]; do sleep 0.1; done; echo "SELECT pg_is_in_recovery();") |
-  psql -XAtq -d "$URI" > /run/read
-cat /run/read
+rm -f /run/read-{number} /run/go
+(echo "{begin}{read}"; until [ -e /run/go ]; do sleep 0.1; done; echo "{read}{end}") |
+  psql -XAtq -d "$URI" > /run/read-{number}
+cat /run/read-{number}
 """
 #: Says something to HAProxy; what it answers ends with an empty line.
 SAY = """
@@ -125,6 +126,11 @@ for line in sys.argv[1:]:
 """
 
 
+def reads_twice(number: int, *, begin: str = "", end: str = "") -> str:
+    """Return the script of a reader."""
+    return TWICE.format(number=number, read=READ, begin=begin, end=end)
+
+
 async def test_who_reads_at_the_primary_is_led_to_a_standby_before_it_stops(cluster: Cluster, stock_lab: Lab) -> None:
     app, standbys = cluster.hosts["app"], sorted((await cluster.roles())[1:])
 
@@ -134,12 +140,12 @@ async def test_who_reads_at_the_primary_is_led_to_a_standby_before_it_stops(clus
             assert (await cluster.hosts[balancer].run("python3", "-c", SAY, *words)).stdout == ""
 
     async def has_read() -> str | None:
-        return None if (await app.run("cat", "/run/read", check=False)).stdout else "nothing was read"
+        return None if (await app.run("cat", "/run/read-0", check=False)).stdout else "nothing was read"
 
     uri = await conninfo(stock_lab, read=True)
     await set_standbys("maint")
     try:
-        reading = asyncio.create_task(in_app(stock_lab, uri, TWICE))
+        reading = asyncio.create_task(in_app(stock_lab, uri, reads_twice(0)))
         await until("the reader has read", has_read, seconds=30, interval_seconds=0.2)
     finally:
         await set_standbys("ready")
@@ -147,16 +153,7 @@ async def test_who_reads_at_the_primary_is_led_to_a_standby_before_it_stops(clus
     await cluster.whole()
     await readers.lead_away(cluster.operation)
     await app.run("touch", "/run/go")
-    assert (await reading).stdout.split() == ["f", "t"]
-
-
-#: A transaction that reads twice, the second time when it is told to: the server, and whether that is a standby.
-LASTING = """
-rm -f /run/read-$0 /run/go
-(echo "BEGIN; SELECT inet_server_addr(), pg_is_in_recovery();"; until [ -e /run/go ]; do sleep 0.1; done
-echo "SELECT inet_server_addr(), pg_is_in_recovery(); COMMIT") | psql -XAtq -d "$URI" > /run/read-$0
-cat /run/read-$0
-"""
+    assert [line[-1] for line in (await reading).stdout.splitlines()] == ["f", "t"]
 
 
 #: More than one comes to each standby, wherever the pool's connections were before.
@@ -175,7 +172,7 @@ async def test_who_reads_at_a_standby_stays_there_while_it_or_another_one_become
 
     uri = await conninfo(stock_lab, read=True)
     reading = [
-        asyncio.create_task(in_app(stock_lab, uri, LASTING.replace("$0", str(number)), timeout=120))
+        asyncio.create_task(in_app(stock_lab, uri, reads_twice(number, begin="BEGIN; ", end=" COMMIT"), timeout=120))
         for number in range(READERS)
     ]
     await until("both standbys are read", reads, seconds=30, interval_seconds=0.2)

@@ -204,6 +204,10 @@ async def test_who_elects_goes_before_the_server_that_keeps_the_processors_busy(
     # What counts between sessions where the kernel shares processors out among them; "/autogroup-7 nice -10".
     said = await host.run("sh", "-c", 'for pid; do cat "/proc/$pid/autogroup" || true; done', "sh", *pids)
     assert [line.split()[-1] for line in said.stdout.splitlines()] in (["0", "-10", "0"], [])
+    # Whoever keeps the VIP goes before all of them.
+    script = 'cat "/proc/$(systemctl show -P MainPID keepalived)/autogroup" || true'
+    said = await stock_lab.hosts()["lb1"].run("sh", "-c", script)
+    assert said.stdout.split()[-1:] in (["-15"], [])
 
 
 async def test_a_dead_pooler_leaves_rotation_at_once(stock_lab: Lab) -> None:

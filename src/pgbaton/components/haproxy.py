@@ -48,7 +48,7 @@ PRIMARY_IS = {
 }
 
 #: What Patroni and agents say of a primary, as a regular expression in HAProxy's quotes.
-IS_PRIMARY = r"\"role\": \"(primary|master)\""
+PRIMARY_SAYS = r"\"role\": \"(primary|master)\""
 
 #: Ask for /ready; the argument is where.
 READY = r"""
@@ -174,7 +174,7 @@ def configuration(topology: Topology, host: HostSpec) -> str:
         authority=AUTHORITY_FILE,
         by=checking.method(topology),
         primary_is=PRIMARY_IS[checking.method(topology)],
-        is_primary=IS_PRIMARY,
+        primary_says=PRIMARY_SAYS,
         asked=checking.asked(topology),
         paths=checking.paths(topology),
         patience=f" fall {checking.AGENTS_FALL}" if topology.asks_agents else "",

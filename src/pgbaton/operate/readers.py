@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pgbaton.components import pgbouncer
-from pgbaton.errors import Error
+from pgbaton.operate import poolers
 from pgbaton.topology import placement
 from pgbaton.topology.model import Placement
 
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 WRITES = "write"
 #: A pool's connections are left as soon as what runs there ends; longer reads than this are not waited for.
 PATIENCE_SECONDS = 3
-#: All of a host's processes, and the way there.
-SECONDS = 15
 
-# Arguments: seconds to wait, then psql's command line. Says how many old connections still work for a client.
+# Arguments: seconds to wait, then psql's command line.
 ANEW = """
 set -u
 patience=$1
@@ -32,15 +30,18 @@ shift
 "$@" -c RECONNECT || exit 1
 left=$((patience * 10))
 while :; do
-  old=$("$@" -P tuples_only=off -P footer=off -c "SHOW SERVERS" | awk -F'|' '
+  servers=$("$@" -P tuples_only=off -P footer=off -c "SHOW SERVERS") || exit 1
+  old=$(echo "$servers" | awk -F'|' '
     NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i }
     NR > 1 && $column["close_needed"] == 1 { old++ }
     END { print old + 0 }')
+  [ "$old" -gt 0 ] || exit 0
   left=$((left - 1))
-  [ "$old" -gt 0 ] && [ "$left" -gt 0 ] || break
+  [ "$left" -gt 0 ] || break
   sleep 0.1
 done
-echo "$old"
+echo "$old of its connections are still at work after $patience s" >&2
+exit 1
 """
 
 
@@ -50,29 +51,11 @@ async def lead_away(operation: Operation) -> None:
     What does not work is told, and holds nobody up: it costs readers what a switchover costs without this.
     """
     asked = processes(operation.topology)
-    said = await asyncio.gather(*(ask(operation, *each) for each in asked))
-    for (name, instance), reason in zip(asked, said, strict=True):
+    patience = str(PATIENCE_SECONDS)
+    reasons = await asyncio.gather(*(poolers.ask(operation, *each, ANEW, patience) for each in asked))
+    for (name, instance), reason in zip(asked, reasons, strict=True):
         if reason is not None:
             operation.report(f"{name}: readers of pgbouncer@{instance} may be cut off: {reason}")
-
-
-async def ask(operation: Operation, host: str, instance: str) -> str | None:
-    """Ask one process; return what is wrong, None when all its connections are new."""
-    words = (str(PATIENCE_SECONDS), *pgbouncer.console(operation.topology, instance), "-q")
-    try:
-        result = await operation.hosts[host].run("sh", "-c", ANEW, "sh", *words, check=False, timeout=SECONDS)
-    except Error as error:
-        return error.message.strip().splitlines()[-1]
-    return judged(result.stdout.strip() if result.ok else "", result.stderr)
-
-
-def judged(left: str, complaint: str) -> str | None:
-    """Return what is wrong by how many old connections were left, as text; None when none was. Pure."""
-    if not left.isdigit():
-        return (complaint.strip() or "no answer").splitlines()[-1]
-    if int(left):
-        return f"{left} of its connections are still at work after {PATIENCE_SECONDS} s"
-    return None
 
 
 def processes(topology: Topology) -> tuple[tuple[str, str], ...]:

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from operate_poolers import pooler_host
 
-from pgbaton.hosts.fake import FakeHost
 from pgbaton.operate.hand import pausing
 from pgbaton.operate.operation import Operation
 from pgbaton.topology import load, presets
@@ -15,25 +15,17 @@ from pgbaton.topology import load, presets
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pgbaton.hosts.fake import FakeHost
     from pgbaton.topology.model import Topology
 
 #: Programs that write down how they were called; the pooler pauses, refuses, or takes too long.
 NOTES = '#!/bin/sh\necho "${0##*/} $*" >> "$FAKE/called"\n'
 PSQL = NOTES + 'case "$*" in *PAUSE*) sh "$FAKE/pause" ;; *RESUME*) sh "$FAKE/resume" ;; esac\n'
-#: What runs a program as another user: here as the same.
-RUNUSER = '#!/bin/sh\nshift 3\nexec "$@"\n'
 
 
 def balancer(root: Path, name: str, *, pause: str = "exit 0", resume: str = "exit 0") -> FakeHost:
-    there = root / name / "fake" / "bin"
-    there.mkdir(parents=True)
-    programs = {"psql": PSQL, "runuser": RUNUSER, "systemctl": NOTES, "systemd-run": NOTES}
-    for program, text in programs.items():
-        (there / program).write_text(text)
-        (there / program).chmod(0o755)
-    (there.parent / "pause").write_text(pause)
-    (there.parent / "resume").write_text(resume)
-    return FakeHost(name, root=root / name)
+    programs = {"psql": PSQL, "systemctl": NOTES, "systemd-run": NOTES}
+    return pooler_host(root, name, programs=programs, files={"pause": pause, "resume": resume})
 
 
 def called(host: FakeHost) -> list[str]:

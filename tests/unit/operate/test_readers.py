@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pgbaton.hosts.fake import FakeHost
+import pytest
+from operate_poolers import pooler_host
+
 from pgbaton.operate import readers
 from pgbaton.operate.operation import Operation
 from pgbaton.topology import load, presets
@@ -14,14 +16,15 @@ from pgbaton.topology.model import Topology
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from pgbaton.hosts.fake import FakeHost
 
 #: A console that says which connections are old: as many as there are letters in a file, one less each time.
 PSQL = """#!/bin/sh
 echo "${0##*/} $*" >> "$FAKE/called"
 case "$*" in
-*RECONNECT*) exit "$(cat "$FAKE/refuses")" ;;
+*RECONNECT*) [ "$(cat "$FAKE/refuses")" != RECONNECT ] || exit 1 ;;
 *SERVERS*)
+  [ "$(cat "$FAKE/refuses")" = 0 ] || exit 1
   echo 'type|state|close_needed|ptr'
   echo 'S|idle|0|0x1'
   old=$(cat "$FAKE/old")
@@ -29,18 +32,10 @@ case "$*" in
   while [ -n "$old" ]; do echo 'S|active|1|0x2'; old=${old%x}; done ;;
 esac
 """
-RUNUSER = '#!/bin/sh\nshift 3\nexec "$@"\n'
 
 
 def pooler(root: Path, name: str, *, old: str = "", refuses: str = "0") -> FakeHost:
-    there = root / name / "fake" / "bin"
-    there.mkdir(parents=True)
-    for program, text in {"psql": PSQL, "runuser": RUNUSER}.items():
-        (there / program).write_text(text)
-        (there / program).chmod(0o755)
-    (there.parent / "old").write_text(old)
-    (there.parent / "refuses").write_text(refuses)
-    return FakeHost(name, root=root / name)
+    return pooler_host(root, name, programs={"psql": PSQL}, files={"old": old, "refuses": refuses})
 
 
 def led_away(topology: Topology, *hosts: FakeHost) -> list[str]:
@@ -59,14 +54,15 @@ def test_every_pool_for_readers_and_no_other_opens_its_connections_anew(tmp_path
         assert all("/run/pgbouncer-read " in line for line in called)
 
 
+@pytest.mark.parametrize("refused", ["RECONNECT", "SHOW SERVERS"])
 def test_reads_that_last_and_a_pool_that_refuses_are_told_and_hold_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     monkeypatch.setattr(readers, "PATIENCE_SECONDS", 1)
     told = led_away(
         load.loads(presets.text("standard")),
         pooler(tmp_path, "lb1", old="x" * 100),
-        pooler(tmp_path, "lb2", refuses="1"),
+        pooler(tmp_path, "lb2", refuses=refused),
     )
     assert told[0].startswith("lb1: readers of pgbouncer@read may be cut off: ")
     assert told[0].endswith(" of its connections are still at work after 1 s")

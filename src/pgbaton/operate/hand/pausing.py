@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgbaton.components import pgbouncer
 from pgbaton.deploy.gate import unbroken
-from pgbaton.errors import Error
+from pgbaton.operate import poolers
 from pgbaton.topology import placement, pools
 from pgbaton.topology.model import PoolMode
 
@@ -77,7 +77,7 @@ async def pause(operation: Operation) -> bool:
         return False
     held_on = processes(operation.topology)
     limits = (str(LONGEST_SECONDS), str(PAUSE_SECONDS))
-    reasons = await asyncio.gather(*(ask(operation, *each, PAUSE, *limits) for each in held_on))
+    reasons = await asyncio.gather(*(poolers.ask(operation, *each, PAUSE, timer(each[1]), *limits) for each in held_on))
     wrong = [f"{name}: {reason}" for (name, _), reason in zip(held_on, reasons, strict=True) if reason is not None]
     if not wrong:
         names = dict.fromkeys(name for name, _ in held_on)
@@ -91,20 +91,15 @@ async def pause(operation: Operation) -> bool:
 async def resume(operation: Operation) -> None:
     """Let the clients of all poolers go; one that cannot be told does so by itself, and that is told."""
     held_on = processes(operation.topology)
-    reasons = await asyncio.gather(*(ask(operation, *each, RESUME) for each in held_on))
+    reasons = await asyncio.gather(*(poolers.ask(operation, *each, RESUME, timer(each[1])) for each in held_on))
     for (name, _), reason in zip(held_on, reasons, strict=True):
         if reason is not None:
             operation.report(f"{name}: its clients go on within {LONGEST_SECONDS} s by themselves: {reason}")
 
 
-async def ask(operation: Operation, host: str, instance: str, script: str, *limits: str) -> str | None:
-    """Run a script on a pooler's host, about one of its processes; return why it failed, None when it did not."""
-    words = (f"{TIMER}-{instance}", *limits, *pgbouncer.console(operation.topology, instance), "-q")
-    try:
-        result = await operation.hosts[host].run("sh", "-c", script, "sh", *words, check=False, timeout=15)
-    except Error as error:
-        return error.message.strip().splitlines()[-1]
-    return None if result.ok else (result.stderr.strip() or "no answer").splitlines()[-1]
+def timer(instance: str) -> str:
+    """Return the name of the timer that lets an instance's clients go. Pure."""
+    return f"{TIMER}-{instance}"
 
 
 def unheld(topology: Topology) -> str | None:
