@@ -147,7 +147,9 @@ class Server:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             raise
-        transport.set_write_buffer_limits(high=0)  # drain() is to wait until all is with the kernel
+        # drain() is to wait until nothing is left here. Not 0: over TLS, asyncio takes an empty buffer for a full one
+        # then, and every other drain() waits in vain.
+        transport.set_write_buffer_limits(high=1, low=0)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, place: Place) -> None:
@@ -245,7 +247,8 @@ def encoded(response: Response, *, stays: bool, bare: bool = False) -> bytes:
 
 def _listener(address: str, port: int, *, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, because asyncio sets TCP_NODELAY for nothing else: an answer would wait for a client's delayed ACK, 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))

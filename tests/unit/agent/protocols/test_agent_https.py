@@ -499,6 +499,22 @@ async def shown(port: int, tls: ssl.SSLContext) -> str:
     return str(dict(pair for (pair,) in certificate["subject"])["commonName"])
 
 
+async def test_an_answer_over_tls_and_its_end_come_at_once(ours: Authority) -> None:
+    """The quickest of several: one that waits for a delayed ACK takes 40 ms, one that is not let go of two seconds."""
+    identity, taken = ours.identity("both"), []
+    loop = asyncio.get_running_loop()
+    async with serving(echo, server_context(identity, ssl.CERT_OPTIONAL)) as (_, port):
+        for _ in range(6):
+            began = loop.time()
+            reader, writer = await asyncio.open_connection(LOOPBACK, port, ssl=client_context(identity))
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            taken.append(loop.time() - began)
+            writer.close()
+    assert min(taken) < 0.03
+    assert max(taken) < Bounds().request_seconds
+
+
 async def test_a_client_may_but_need_not_show_a_certificate(ours: Authority) -> None:
     async with serving(echo, server_context(ours.identity("server"), ssl.CERT_OPTIONAL)) as (_, port):
         bare = ssl.create_default_context(cafile=ours.identity("client").authority)
