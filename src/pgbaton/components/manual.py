@@ -91,6 +91,7 @@ def settings(topology: Topology, host: HostSpec) -> dict[str, object]:
         "version": topology.postgresql.version,
         "data_directory": topology.data_directory,
         "wal_directory": topology.postgresql.wal_directory,
+        "wal_segment_size_mb": topology.postgresql.wal_segment_size_mb,
         "leftovers": directories.leftovers(topology),
         "state_directory": STATE,
         "config_file": CONFIG,

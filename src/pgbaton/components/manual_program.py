@@ -289,7 +289,10 @@ class Server:
         if self.data.exists() and any(self.data.iterdir()):
             fail(f"{self.data} is not empty")
         options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
-        must(f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *options, *self.wal_options())
+        segments = f"--wal-segsize={self.settings['wal_segment_size_mb']}"
+        must(
+            f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", segments, *options, *self.wal_options()
+        )
         self.tell(upstream=None, permitted=boot(), superseded=None, replacing=None)
 
     def clone(self, host: str) -> None:

@@ -190,6 +190,7 @@ def configuration(topology: Topology, host: HostSpec) -> dict[str, Any]:
                 {"auth-local": "peer"},
                 {"auth-host": "scram-sha-256"},
                 "data-checksums",
+                {"wal-segsize": str(topology.postgresql.wal_segment_size_mb)},
                 *({"waldir": wal} for wal in (topology.postgresql.wal_directory,) if wal),
             ],
         },

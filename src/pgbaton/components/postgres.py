@@ -345,6 +345,7 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
         "superuser_reserved_connections": topology.postgresql.reserved_connections,
         "max_slot_wal_keep_size": f"{topology.postgresql.max_slot_wal_keep_size_mb}MB",
         "wal_keep_size": "256MB",
+        **wal_sizes(topology.postgresql.wal_segment_size_mb),
         "wal_sender_timeout": milliseconds(timings.wal_sender_timeout),
         "wal_receiver_timeout": milliseconds(2 * timings.wal_sender_timeout),
         "wal_receiver_status_interval": "1s",
@@ -358,6 +359,14 @@ def parameters(topology: Topology) -> dict[str, str | int | float | bool]:
     if topology.replication.apply:
         own |= {"synchronous_commit": "remote_apply"}
     return own | topology.postgresql.settings
+
+
+def wal_sizes(segment_mb: int) -> dict[str, str]:
+    """Return how much WAL is kept between checkpoints: initdb would have it shrink with the segments.
+
+    At least as much as PostgreSQL has with segments of 16 MiB, and as many segments as it takes with larger ones.
+    """
+    return {"min_wal_size": f"{max(80, 5 * segment_mb)}MB", "max_wal_size": f"{max(1024, 64 * segment_mb)}MB"}
 
 
 def trial(topology: Topology) -> tuple[str, ...]:

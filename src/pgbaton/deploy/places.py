@@ -1,4 +1,4 @@
-"""What of a running server cannot be moved by another topology: its directory of WAL, its tablespaces. Pure.
+"""What of a running server no other topology can change: where its WAL and tablespaces are, its files' size. Pure.
 
 Servers may write to the directories that the topology names, and to no others: one that uses a place which the topology
 has no longer would stop at its next write there.
@@ -53,6 +53,15 @@ def refuse_other_locations(wanted: Desired, current: Current) -> None:
                 "SET TABLESPACE, DROP TABLESPACE, and take it out then"
             )
             raise RefusedError(message, hint=hint)
+
+
+def refuse_other_segments(wanted: Desired, current: Current) -> None:
+    """Raise RefusedError when files of WAL have another size than the topology says: it is for ever."""
+    there = current.wal_segment_size_mb
+    if there not in {None, wanted.wal_segment_size_mb}:
+        message = f"files of WAL are of {there} MiB here, and the topology says {wanted.wal_segment_size_mb}"
+        hint = f"keep postgresql.wal_segment_size_mb = {there}; only a new cluster, with a dump restored, has others"
+        raise RefusedError(message, hint=hint)
 
 
 def refuse_other_data(before: Topology | None, wanted: Topology) -> None:

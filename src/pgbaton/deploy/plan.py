@@ -137,6 +137,7 @@ async def survey(
         return seen
     current = await objects.read(hosts[seen.primary], wanted)
     places.refuse_other_locations(wanted, current)
+    places.refuse_other_segments(wanted, current)
     return replace(seen, current=current)
 
 

@@ -205,6 +205,7 @@ class Server:
             "tablespaces": self.tablespaces,
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,
+            "wal_segment_bytes": 16 * 1024**2,
             "limits": {"max_connections": self.max_connections},
         }
         lines = [first, *(self.inside(name) for name in self.databases)]

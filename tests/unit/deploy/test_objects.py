@@ -164,6 +164,7 @@ def test_what_the_primary_said_is_read() -> None:
         "tablespaces": {"fast": ["a", "/srv/fast"]},
         "restart_settings": ["x"],
         "pending": ["x"],
+        "wal_segment_bytes": 4_194_304,
         "limits": {"x": 5},
     }
     said = json.dumps(server) + '\n{"lookup": "d", "mark": "m", "extensions": ["x"]}\n---\nttl: 20\n'

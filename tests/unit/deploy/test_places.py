@@ -65,6 +65,15 @@ def test_a_tablespaces_location_cannot_change() -> None:
     places.refuse_other_locations(objects.desired(APART), Current())
 
 
+def test_the_size_of_files_of_wal_cannot_change() -> None:
+    wanted = objects.desired(load.loads(presets.text("standard")))
+    with pytest.raises(RefusedError, match="files of WAL are of 16 MiB here, and the topology says 4") as caught:
+        places.refuse_other_segments(wanted, Current(wal_segment_size_mb=16))
+    assert "wal_segment_size_mb = 16" in str(caught.value.hint)
+    places.refuse_other_segments(wanted, Current(wal_segment_size_mb=4))
+    places.refuse_other_segments(wanted, Current())
+
+
 def test_data_do_not_move_away_from_their_wal() -> None:
     topology = changed('data_directory = "/srv/pg/data"', 'data_directory = "/srv/pg/other"')
     with pytest.raises(RefusedError, match="/srv/fast/orders, /srv/wal/main would still be full"):

@@ -28,9 +28,9 @@ BLIP_SECONDS = 1.0
 FROZEN_SECONDS = 15.0
 #: How far beyond the lag limit a frozen standby is left behind, in MiB.
 BEYOND_LIMIT_MB = 16
-#: Beyond wal_keep_size (256 MiB), in segments of 16 MiB and with some to spare.
-FORGOTTEN_SEGMENTS = 20
-SEGMENT_MB = 16
+#: Beyond wal_keep_size (256 MiB) and with some to spare, in pieces.
+FORGOTTEN_PIECES = 20
+PIECE_MB = 16
 FORGETTING_SECONDS = 120.0
 #: How long a standby's Patroni may take to be there and free, before it can be asked to clone.
 ASKED_SECONDS = 60.0
@@ -97,8 +97,8 @@ async def forgotten(strike: Strike, needed: str) -> str | None:
     kept = await final.sql(target, primary, OLDEST)
     if kept > needed:
         return None
-    for _ in range(FORGOTTEN_SEGMENTS):
-        await write_wal(strike, SEGMENT_MB)
+    for _ in range(FORGOTTEN_PIECES):
+        await write_wal(strike, PIECE_MB)
     await final.sql(target, primary, DROP_SLOT.format(slot=strike.host))
     await final.sql(target, primary, "CHECKPOINT")
     return f"the oldest segment is {kept}, {needed} must go"

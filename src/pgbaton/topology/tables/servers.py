@@ -32,6 +32,11 @@ class Postgresql(Section):
         description="A directory for WAL alone, in one of its own that becomes the server's; by default in "
         "data_directory.",
     )
+    wal_segment_size_mb: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] = Field(
+        default=16,
+        description="Size of a file of WAL, in MiB, for ever: set when the cluster is made. A failover copies one and "
+        "has standbys read one twice, so small ones shorten it.",
+    )
     max_connections: Annotated[int, Field(ge=25, le=10_000)] = Field(default=200, description="Server limit.")
     reserved_connections: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3, description="Kept back for superusers, out of max_connections."
