@@ -104,9 +104,13 @@ class Path:
             await asyncio.sleep(max(0.0, begun + self._way.every_seconds - clock()))
 
     async def _try(self, password: str, tls: ssl.SSLContext) -> None:
-        """Take the path once, and hold of it what follows."""
+        """Take the path once, and hold of it what follows; not in an outage, which has better uses for the host."""
         asked = clock()
-        before, found = self._circumstances(asked), self._processes()
+        before = self._circumstances(asked)
+        if not path.may_count(before):
+            self._note(path.untold(self._state))
+            return
+        found = self._processes()
         looked = judge.together(map(processes.look, found))
         outcome, failure = await self._asked(password, tls)
         now, after = clock(), judge.together(map(processes.look, found))

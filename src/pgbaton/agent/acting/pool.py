@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 0.01
 #: What it said of itself is believed so long.
 BELIEVED_SECONDS = 1.5
+#: Its tables are asked for no sooner again. Whether it is paused is another matter: in an outage that is asked many
+#: times in a second, on hosts that have better things to do than to read tables.
+TABLES_SECONDS = 1.0
 
 
 class NotHeldError(Exception):
@@ -39,6 +42,8 @@ class Pool:
         #: What it last said of itself, and the question to it that is under way.
         self.pooling: routing.Pooling | None = None
         self._asking: asyncio.Task[None] | None = None
+        #: When its tables were asked for last.
+        self._tables_seconds = float("-inf")
         #: Whether its last order was to pause; None when it has had none.
         self.ordered: bool | None = None
         #: Whether it took that order and no other since, and whether no client had a server any more at once.
@@ -67,15 +72,25 @@ class Pool:
         return self._asking
 
     async def _learn(self) -> None:
-        asked, who = clock(), pgbouncer.login()
+        asked = clock()
         try:
-            state = await pgbouncer.state(self._where(), who, deadline_seconds=self._deadline, ordered=self.ordered)
+            paused, session = await self._asked(asked)
         except ServiceError as error:
             if isinstance(error, AbsentError):
                 self.ordered = None  # the next one that is there has had no order
             self.pooling = None
         else:
-            self.pooling = routing.Pooling(asked, state.paused, session=state.session_pooling)
+            self.pooling = routing.Pooling(asked, paused, session=session)
+
+    async def _asked(self, now: float) -> tuple[bool, bool]:
+        """Return whether it is paused, and whether in session pooling; raises ServiceError."""
+        where, who, seconds = self._where(), pgbouncer.login(), self._deadline
+        if self.pooling is not None and now - self._tables_seconds < TABLES_SECONDS:
+            paused = await pgbouncer.is_paused(where, who, deadline_seconds=seconds, ordered=self.ordered)
+            return paused, self.pooling.session
+        state = await pgbouncer.state(where, who, deadline_seconds=seconds, ordered=self.ordered)
+        self._tables_seconds = now
+        return state.paused, state.session_pooling
 
     async def pause(self) -> None:
         """Give no client a server any more; raises ServiceError."""

@@ -61,10 +61,20 @@ def judge(path: Path, probe: Probe, *, failures: int) -> Path:
     if not probe.failure:
         return Path()
     if not counts(probe):
-        return path if path.is_broken else Path()
+        return untold(path)
     primary = probe.before.primary
     count = path.failures + 1 if path.primary == primary else 1
     return Path(count, primary, probe.failure, path.is_broken or count >= failures)
+
+
+def untold(path: Path) -> Path:
+    """Return what is held of the path when nothing could be learned of it: a broken one stays so."""
+    return path if path.is_broken else Path()
+
+
+def may_count(now: Circumstances) -> bool:
+    """Tell whether a failure could speak against the path: where it could not, there is no need to try."""
+    return now.primary is not None and not (now.held or now.stalled)
 
 
 def is_at_work(before: Look, after: Look, took_seconds: float) -> bool:
@@ -75,5 +85,4 @@ def is_at_work(before: Look, after: Look, took_seconds: float) -> bool:
 def counts(probe: Probe) -> bool:
     """Tell whether a failure speaks against the path: it ought to have worked."""
     before, after = probe.before, probe.after
-    ought = before.primary is not None and before.primary == after.primary
-    return ought and not (probe.excused or before.held or after.held or before.stalled or after.stalled)
+    return may_count(before) and may_count(after) and before.primary == after.primary and not probe.excused

@@ -92,22 +92,26 @@ async def resume(where: UnixSocket, who: wire.Login, *, deadline_seconds: float)
                 raise
 
 
-async def is_paused(where: UnixSocket, who: wire.Login, *, deadline_seconds: float) -> bool:
-    """Return whether all of it is paused; before 1.19 this leaves an error in PgBouncer's log."""
+async def is_paused(
+    where: UnixSocket, who: wire.Login, *, deadline_seconds: float, ordered: bool | None = None
+) -> bool:
+    """Return whether all of it is paused; raises AbsentError, SilentError or RefusedError.
+
+    Before 1.19 PgBouncer does not tell: ``ordered`` is what the last order that it took has made of it. None has it
+    asked in a way that leaves an error in its log each time.
+    """
     async with wire.session(where, who, deadline_seconds=deadline_seconds) as session:
-        return await _paused(session)
+        return await _paused(session, ordered)
 
 
 async def state(where: UnixSocket, who: wire.Login, *, deadline_seconds: float, ordered: bool | None = None) -> State:
     """Return what the pooler does; raises AbsentError, SilentError or RefusedError.
 
-    Before 1.19 PgBouncer does not tell whether it is paused: ``ordered`` is what the last order that it took has made
-    of it. None has it asked, as :func:`is_paused` does, which leaves an error in its log each time.
+    ``ordered`` is that of :func:`is_paused`. The tables are long, and cost both sides more than that question.
     """
     async with wire.session(where, who, deadline_seconds=deadline_seconds) as session:
         version = _version(session)
-        believed = version < TELLS_STATE and ordered is not None
-        paused = bool(ordered) if believed else await _paused(session)
+        paused = await _paused(session, ordered)
         settings = await _shown(session, "CONFIG")
         databases = await _shown(session, "DATABASES")
         pools = await _shown(session, "POOLS")
@@ -153,9 +157,11 @@ async def _answered(session: wire.Session) -> bool:
     return True
 
 
-async def _paused(session: wire.Session) -> bool:
+async def _paused(session: wire.Session, ordered: bool | None) -> bool:  # noqa: FBT001 - or nothing
     if _version(session) >= TELLS_STATE:
         return {"key": "paused", "value": "yes"} in await _shown(session, "STATE")
+    if ordered is not None:
+        return ordered
     try:
         # Always refused: whether anything is paused is looked at before the name.
         await session.query(f"PAUSE {CONSOLE}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,10 @@ class Host:
         self.tracked = directory / "tracked"
         for module in (balancer, judge, pool):
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
-        for module, names in {haproxy: ("servers", "set_health", "shutdown_sessions"), pgbouncer: ("state",)}.items():
+        for module, names in {
+            haproxy: ("servers", "set_health", "shutdown_sessions"),
+            pgbouncer: ("state", "is_paused"),
+        }.items():
             for name in names:
                 monkeypatch.setattr(module, name, getattr(self, name))
         monkeypatch.setattr(pgbouncer, "pause", self.pause)
@@ -111,6 +115,9 @@ class Host:
         if self.pooler:
             raise self.pooler
         return pgbouncer.State((1, 24), self.paused, (), False, 0, 0, 0, 0.0)  # noqa: FBT003 - a table's row
+
+    async def is_paused(self, *_: object, deadline_seconds: float, ordered: bool | None = None) -> bool:
+        return (await self.state(deadline_seconds=deadline_seconds, ordered=ordered)).paused
 
     async def pause(self, *_: object, deadline_seconds: float) -> bool:
         del deadline_seconds
@@ -227,6 +234,21 @@ async def test_nobody_waits_for_a_pooler_that_has_said_how_it_fares(host: Host) 
     async with asyncio.timeout(balancer.POOLING_SECONDS / 2):
         await host.turn(2)
     assert host.told == ["db2 up", "resume"]
+
+
+async def test_a_poolers_tables_are_asked_for_once_in_a_second(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    state = host.state
+
+    async def noted(*where: object, deadline_seconds: float, ordered: bool | None = None) -> pgbouncer.State:
+        asked.append(host.seen.now)
+        return await state(*where, deadline_seconds=deadline_seconds, ordered=ordered)
+
+    monkeypatch.setattr(pgbouncer, "state", noted)
+    before = len(host.ordered)
+    await host.turn(40)
+    assert len(host.ordered) - before > len(asked) > 1
+    assert all(later - earlier >= pool.TABLES_SECONDS for earlier, later in itertools.pairwise(asked))
 
 
 async def test_a_question_to_a_slow_pooler_is_not_asked_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

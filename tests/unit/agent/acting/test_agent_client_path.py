@@ -271,3 +271,11 @@ async def test_a_pooler_of_another_authority_is_no_way(
         outcome, failure = await question_over_tls(host, server_tls, client_tls, name="127.0.0.1")
     assert str(outcome) == "refused"
     assert "no TLS with it" in failure
+
+
+async def test_in_an_outage_nobody_takes_the_path(host: Host) -> None:
+    host.balancer.is_held = True
+    await host.turn()
+    host.balancer.is_held, host.balancer.leads_to = False, None
+    await host.turn()
+    assert host.asked == []

@@ -49,6 +49,7 @@ class Host:
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
         monkeypatch.setattr(pool, "QUIET_SECONDS", 0.0)
         monkeypatch.setattr(pgbouncer, "state", self.state)
+        monkeypatch.setattr(pgbouncer, "is_paused", self.is_paused)
         self.balancer = Balancer(self.seen.settings, self.seen.sight, Complaints(), tracked=directory / "tracked")
 
     async def state(self, *_: object, deadline_seconds: float, ordered: bool | None = None) -> State:
@@ -60,6 +61,9 @@ class Host:
         if isinstance(said, ServiceError):
             raise said
         return said
+
+    async def is_paused(self, *_: object, deadline_seconds: float, ordered: bool | None = None) -> bool:
+        return (await self.state(deadline_seconds=deadline_seconds, ordered=ordered)).paused
 
     @property
     def is_planned(self) -> bool:

@@ -52,7 +52,7 @@ class Host:
             monkeypatch.setattr(module, "clock", lambda: self.seen.now)
         for name in ("servers", "set_health", "shutdown_sessions"):
             monkeypatch.setattr(haproxy, name, getattr(self, name))
-        for name in ("state", "pause", "resume"):
+        for name in ("state", "is_paused", "pause", "resume"):
             monkeypatch.setattr(pgbouncer, name, getattr(self, name))
         monkeypatch.setattr(processes, "main", self.main)
         monkeypatch.setattr(processes, "members", lambda _: ())
@@ -100,6 +100,12 @@ class Host:
         del deadline_seconds, ordered
         name = self.asked(where)
         return pgbouncer.State((1, 24), name in self.paused, (), False, 0, 0, int(name in self.busy), 0.0)  # noqa: FBT003 - a table's row
+
+    async def is_paused(
+        self, where: UnixSocket, _: object, *, deadline_seconds: float, ordered: bool | None = None
+    ) -> bool:
+        del deadline_seconds, ordered
+        return self.asked(where) in self.paused
 
     async def pause(self, where: UnixSocket, _: object, *, deadline_seconds: float) -> bool:
         del deadline_seconds
