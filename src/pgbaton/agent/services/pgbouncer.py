@@ -76,7 +76,7 @@ async def pause(where: UnixSocket, who: wire.Login, *, deadline_seconds: float) 
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await _answered(first)
         async with wire.session(where, who, deadline_seconds=deadline_seconds) as second:
-            if not await _paused(second):
+            if not await _paused(second, None):
                 message = f"{where}: it took PAUSE and is not paused; somebody resumed it"
                 raise RefusedError(message)
     return False
