@@ -288,10 +288,10 @@ class Server:
         """Make new data, and let the server be the cluster's first primary; refuses where there is anything."""
         if self.data.exists() and any(self.data.iterdir()):
             fail(f"{self.data} is not empty")
-        options = ("--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer", "--auth-host=scram-sha-256")
-        segments = f"--wal-segsize={self.settings['wal_segment_size_mb']}"
+        access = ("--auth-local=peer", "--auth-host=scram-sha-256")
+        options = ("--encoding=UTF8", "--locale=C.UTF-8", f"--wal-segsize={self.settings['wal_segment_size_mb']}")
         must(
-            f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", segments, *options, *self.wal_options()
+            f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *access, *options, *self.wal_options()
         )
         self.tell(upstream=None, permitted=boot(), superseded=None, replacing=None)
 
