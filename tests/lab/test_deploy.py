@@ -203,6 +203,19 @@ class TestChanges:
         assert back.ok, back.stderr
         assert await self.parameter(stock_lab, "work_mem") == before
 
+    async def test_files_of_wal_keep_the_size_that_they_were_made_with(self, stock_lab: Lab) -> None:
+        text = stock_lab.state.topology_file.read_text()
+        file = stock_lab.state.directory / "changed.toml"
+        assert await self.parameter(stock_lab, "wal_segment_size") == {"4MB"}
+        assert await self.parameter(stock_lab, "max_wal_size") == {"1GB"}
+        file.write_text(text.replace("wal_segment_size_mb = 4", "wal_segment_size_mb = 16", 1))
+        assert file.read_text() != text
+        refused = await stock_lab.pgbaton("apply", str(file), "--yes")
+        assert refused.exit_status == 6, refused.stdout
+        assert "files of WAL are of 4 MiB here, and the topology says 16" in refused.stderr
+        again = await stock_lab.pgbaton("plan", "--detailed-exitcode")
+        assert again.exit_status == 0, again.stdout
+
     async def test_a_file_changed_by_hand_after_the_plan_stops_the_apply(self, stock_lab: Lab, tmp_path: Path) -> None:
         host = stock_lab.hosts()["lb2"]
         path = "/etc/haproxy/haproxy.cfg"

@@ -289,10 +289,9 @@ class Server:
         if self.data.exists() and any(self.data.iterdir()):
             fail(f"{self.data} is not empty")
         access = ("--auth-local=peer", "--auth-host=scram-sha-256")
-        options = ("--encoding=UTF8", "--locale=C.UTF-8", f"--wal-segsize={self.settings['wal_segment_size_mb']}")
-        must(
-            f"{self.binaries}/initdb", "-D", str(self.data), "--data-checksums", *access, *options, *self.wal_options()
-        )
+        wal = (f"--wal-segsize={self.settings['wal_segment_size_mb']}", *self.wal_options())
+        kind = ("--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums")
+        must(f"{self.binaries}/initdb", "-D", str(self.data), *kind, *access, *wal)
         self.tell(upstream=None, permitted=boot(), superseded=None, replacing=None)
 
     def clone(self, host: str) -> None:

@@ -34,7 +34,6 @@ PATRONICTL = ("patronictl", "-c", patroni.CONFIG)
 DYNAMIC = "dynamic configuration"
 PENDING = "pending restart"
 TEMPLATE = "template1"
-MIB = 1024**2
 #: Databases of every server, which no topology names.
 BUILT_IN = frozenset({"postgres", "template0", TEMPLATE})
 BUILT_IN_ROLES = frozenset({"postgres", postgres.REPLICATION_ROLE, postgres.REWIND_ROLE})
@@ -57,7 +56,7 @@ SELECT json_build_object(
                   FROM pg_tablespace WHERE spcname !~ '^pg_'),
   'restart_settings', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
   'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
-  'wal_segment_bytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
+  'wal_segment_size_mb', (SELECT setting::bigint / 1048576 FROM pg_settings WHERE name = 'wal_segment_size'),
   'limits', (SELECT json_object_agg(name, setting::int) FROM pg_settings WHERE name IN ('max_connections',
     'max_locks_per_transaction', 'max_prepared_transactions', 'max_wal_senders', 'max_worker_processes')));
 SQL
@@ -87,7 +86,7 @@ class Desired:
     lookup_sql: str
     tablespaces: tuple[TablespaceSpec, ...] = ()
     limits: dict[str, Any] = field(default_factory=dict)
-    wal_segment_size_mb: int = 16
+    wal_segment_size_mb: int | None = None
 
     @property
     def lookup_mark(self) -> str:
@@ -155,7 +154,7 @@ def parse(output: str) -> Current:
         pending=tuple(server["pending"]),
         limits=server["limits"],
         tablespaces={name: (row[0], row[1]) for name, row in server["tablespaces"].items()},
-        wal_segment_size_mb=server["wal_segment_bytes"] // MIB,
+        wal_segment_size_mb=server["wal_segment_size_mb"],
     )
 
 

@@ -57,9 +57,9 @@ def refuse_other_locations(wanted: Desired, current: Current) -> None:
 
 def refuse_other_segments(wanted: Desired, current: Current) -> None:
     """Raise RefusedError when files of WAL have another size than the topology says: it is for ever."""
-    there = current.wal_segment_size_mb
-    if there not in {None, wanted.wal_segment_size_mb}:
-        message = f"files of WAL are of {there} MiB here, and the topology says {wanted.wal_segment_size_mb}"
+    there, asked = current.wal_segment_size_mb, wanted.wal_segment_size_mb
+    if None not in {there, asked} and there != asked:
+        message = f"files of WAL are of {there} MiB here, and the topology says {asked}"
         hint = f"keep postgresql.wal_segment_size_mb = {there}; only a new cluster, with a dump restored, has others"
         raise RefusedError(message, hint=hint)
 

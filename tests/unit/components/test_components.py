@@ -179,6 +179,17 @@ def test_user_settings_come_last() -> None:
     assert postgres.parameters(topology)["log_lock_waits"] is False
 
 
+@pytest.mark.parametrize(
+    ("segment_mb", "least", "most"), [(1, "80MB", "1024MB"), (16, "80MB", "1024MB"), (1024, "5120MB", "65536MB")]
+)
+def test_less_wal_than_usual_is_kept_with_no_size_of_its_files(segment_mb: int, least: str, most: str) -> None:
+    topology = preset(postgresql={"wal_segment_size_mb": segment_mb})
+    kept = postgres.parameters(topology)
+    assert (kept["min_wal_size"], kept["max_wal_size"]) == (least, most)
+    made = patroni.configuration(topology, topology.host("db1"))
+    assert {"wal-segsize": str(segment_mb)} in made["bootstrap"]["initdb"]
+
+
 def test_a_firewall_lets_in_only_what_a_role_needs() -> None:
     topology = preset()
     balancer, database = (firewall.ruleset(topology, topology.host(name)) for name in ("lb1", "db1"))

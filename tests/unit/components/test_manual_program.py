@@ -279,6 +279,7 @@ def test_wal_goes_where_the_topology_has_it(tmp_path: Path, monkeypatch: pytest.
     made.initialise()
     assert [argv[0].rpartition("/")[2] for argv in ran] == ["pg_basebackup", "initdb"]
     assert all("--waldir=/srv/wal/main" in argv for argv in ran)
+    assert f"--wal-segsize={made.settings['wal_segment_size_mb']}" in ran[1]
     ran.clear()
     usual = server(tmp_path / "usual")
     (usual.data / "standby.signal").touch()

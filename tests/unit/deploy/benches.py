@@ -205,7 +205,7 @@ class Server:
             "tablespaces": self.tablespaces,
             "restart_settings": ["max_connections", "shared_buffers"],
             "pending": self.pending,
-            "wal_segment_bytes": 16 * 1024**2,
+            "wal_segment_size_mb": 16,
             "limits": {"max_connections": self.max_connections},
         }
         lines = [first, *(self.inside(name) for name in self.databases)]

@@ -164,7 +164,7 @@ def test_what_the_primary_said_is_read() -> None:
         "tablespaces": {"fast": ["a", "/srv/fast"]},
         "restart_settings": ["x"],
         "pending": ["x"],
-        "wal_segment_bytes": 4_194_304,
+        "wal_segment_size_mb": 4,
         "limits": {"x": 5},
     }
     said = json.dumps(server) + '\n{"lookup": "d", "mark": "m", "extensions": ["x"]}\n---\nttl: 20\n'
@@ -176,7 +176,7 @@ def test_what_the_primary_said_is_read() -> None:
     assert read.databases["d"] == DatabaseNow("a", 7, "UTF8", "C", ("x",))
     assert read.databases["e"].extensions is None
     assert read.tablespaces == {"fast": ("a", "/srv/fast")}
-    assert (read.pending, read.limits) == (("x",), {"x": 5})
+    assert (read.pending, read.limits, read.wal_segment_size_mb) == (("x",), {"x": 5}, 4)
 
 
 FAST = TablespaceSpec("fast", "app", "/srv/fast/orders")

@@ -76,7 +76,7 @@ async def pause(where: UnixSocket, who: wire.Login, *, deadline_seconds: float) 
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await _answered(first)
         async with wire.session(where, who, deadline_seconds=deadline_seconds) as second:
-            if not await _paused(second, None):
+            if not await _paused(second, ordered=None):
                 message = f"{where}: it took PAUSE and is not paused; somebody resumed it"
                 raise RefusedError(message)
     return False
@@ -101,7 +101,7 @@ async def is_paused(
     asked in a way that leaves an error in its log each time.
     """
     async with wire.session(where, who, deadline_seconds=deadline_seconds) as session:
-        return await _paused(session, ordered)
+        return await _paused(session, ordered=ordered)
 
 
 async def state(where: UnixSocket, who: wire.Login, *, deadline_seconds: float, ordered: bool | None = None) -> State:
@@ -111,7 +111,7 @@ async def state(where: UnixSocket, who: wire.Login, *, deadline_seconds: float, 
     """
     async with wire.session(where, who, deadline_seconds=deadline_seconds) as session:
         version = _version(session)
-        paused = await _paused(session, ordered)
+        paused = await _paused(session, ordered=ordered)
         settings = await _shown(session, "CONFIG")
         databases = await _shown(session, "DATABASES")
         pools = await _shown(session, "POOLS")
@@ -157,7 +157,7 @@ async def _answered(session: wire.Session) -> bool:
     return True
 
 
-async def _paused(session: wire.Session, ordered: bool | None) -> bool:  # noqa: FBT001 - or nothing
+async def _paused(session: wire.Session, *, ordered: bool | None) -> bool:
     if _version(session) >= TELLS_STATE:
         return {"key": "paused", "value": "yes"} in await _shown(session, "STATE")
     if ordered is not None:
